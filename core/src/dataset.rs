@@ -1,0 +1,39 @@
+//! Images by sample id, whatever they are stored in.
+
+use crate::{Batch, Input, Result};
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+/// What the model wants of a data set: the shape and range of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    pub input: Input,
+}
+
+/// What a data set says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataCard {
+    pub name: String,
+    /// blake3 over the content (file lists for folders), hex.
+    pub digest: String,
+    pub samples: u64,
+    /// Class names in label order, where the source has them.
+    pub classes: Option<Vec<String>>,
+}
+
+/// The rows that could be read, and the ids that could not with the reason.
+#[derive(Debug)]
+pub struct Loaded {
+    /// `None` when every id failed.
+    pub batch: Option<Batch>,
+    pub failed: Vec<(u64, String)>,
+}
+
+/// Ids are `0..len`, stable for given content; loading keeps memory proportional to the ids asked for.
+pub trait Dataset: Send + Sync {
+    fn card(&self) -> &DataCard;
+
+    /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded is listed
+    /// in `failed`; a data set that does not fit the view at all is an error.
+    fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded>;
+}

@@ -1,0 +1,383 @@
+//! One graph of layers for every interpreter: nodes in topological order, weights apart, shapes with a symbolic batch.
+
+use crate::shape;
+use candle_core::Tensor;
+use robust_core::{Error, Result};
+
+/// Index of a node in [`Network::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// Index of a weight in [`Network::params`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub usize);
+
+/// A weight under its name in the file it came from; a CPU tensor of f32 or f64.
+#[derive(Debug, Clone)]
+pub struct Param {
+    pub name: String,
+    pub value: Tensor,
+}
+
+/// Height and width.
+pub type Pair = [usize; 2];
+/// Zeros added above, left, below, right.
+pub type Pads = [usize; 4];
+
+/// The window of a pool. `ceil` adds a last window that starts inside the input or its leading pad, as PyTorch does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub kernel: Pair,
+    pub stride: Pair,
+    pub pads: Pads,
+    pub ceil: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    Relu,
+    /// Slope below zero.
+    LeakyRelu(f64),
+    /// Scale of `exp(x) - 1` below zero.
+    Elu(f64),
+    /// Bounds, either may be infinite. The gradient is 1 strictly inside and 0 elsewhere, at the bounds too.
+    Clip(f64, f64),
+    Sigmoid,
+    /// `clamp(alpha x + beta, 0, 1)`.
+    HardSigmoid {
+        alpha: f64,
+        beta: f64,
+    },
+    Tanh,
+    Silu,
+    HardSwish,
+    /// `x Phi(x)` with the exact error function.
+    Gelu,
+    /// The tanh approximation.
+    GeluTanh,
+    Softplus,
+    Exp,
+    Log,
+    Sqrt,
+    Abs,
+    Neg,
+    Reciprocal,
+    Erf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// Base must be positive where the exponent is not an integer.
+    Pow,
+    Max,
+    Min,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduction {
+    Mean,
+    Sum,
+    Max,
+}
+
+/// What a node computes. Values have a leading batch axis (axis 0) unless they depend on parameters alone; axes in ops
+/// count the batch axis, so 0 is never a legal axis of a batched value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The network's only input.
+    Input,
+    /// A weight as a value of its own (no batch axis), for elementwise arithmetic and matrix products.
+    Param(ParamId),
+    /// `[n, c, h, w]` with weight `[o, c / groups, kh, kw]` and bias `[o]`.
+    Conv2d {
+        weight: ParamId,
+        bias: Option<ParamId>,
+        stride: Pair,
+        dilation: Pair,
+        pads: Pads,
+        groups: usize,
+    },
+    /// `[n, ..., i]` with weight `[o, i]` and bias `[o]` -> `[n, ..., o]`.
+    Linear {
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
+    /// Matrix product of the last two axes of two values, leading axes broadcast.
+    MatMul,
+    /// Per channel (axis 1): `(x - mean) / sqrt(var + eps) * gamma + beta`.
+    BatchNorm {
+        mean: ParamId,
+        var: ParamId,
+        gamma: Option<ParamId>,
+        beta: Option<ParamId>,
+        eps: f64,
+    },
+    Act(Activation),
+    /// Elementwise with numpy broadcasting; a value without batch axis broadcasts against any batch.
+    Binary(Binary),
+    Softmax {
+        axis: usize,
+    },
+    LogSoftmax {
+        axis: usize,
+    },
+    /// Padding never wins; ties go to the first position in row-major order.
+    MaxPool(Window),
+    AvgPool {
+        window: Window,
+        count_pads: bool,
+    },
+    Reduce {
+        kind: Reduction,
+        axes: Vec<usize>,
+        keep: bool,
+    },
+    /// New dimensions of one row; the batch is never touched.
+    Reshape {
+        row: Vec<usize>,
+    },
+    /// `axes[0]` is 0.
+    Transpose {
+        axes: Vec<usize>,
+    },
+    Concat {
+        axis: usize,
+    },
+    /// Entries `start, start + step, ...` below `end` along `axis`.
+    Slice {
+        axis: usize,
+        start: usize,
+        end: usize,
+        step: usize,
+    },
+    /// Constant padding of the trailing axes: (before, after) for each axis after the batch.
+    Pad {
+        pads: Vec<(usize, usize)>,
+        value: f64,
+    },
+}
+
+impl Op {
+    /// The name users meet in messages and `inspect`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input => "input",
+            Op::Param(_) => "param",
+            Op::Conv2d { .. } => "conv2d",
+            Op::Linear { .. } => "linear",
+            Op::MatMul => "matmul",
+            Op::BatchNorm { .. } => "batch_norm",
+            Op::Act(_) => "activation",
+            Op::Binary(_) => "binary",
+            Op::Softmax { .. } => "softmax",
+            Op::LogSoftmax { .. } => "log_softmax",
+            Op::MaxPool(_) => "max_pool",
+            Op::AvgPool { .. } => "avg_pool",
+            Op::Reduce { .. } => "reduce",
+            Op::Reshape { .. } => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::Concat { .. } => "concat",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+        }
+    }
+
+    /// The weights this op reads.
+    pub fn params(&self) -> Vec<ParamId> {
+        match self {
+            Op::Param(p) => vec![*p],
+            Op::Conv2d { weight, bias, .. } | Op::Linear { weight, bias } => {
+                std::iter::once(*weight).chain(*bias).collect()
+            }
+            Op::BatchNorm { mean, var, gamma, beta, .. } => {
+                [*mean, *var].into_iter().chain(*gamma).chain(*beta).collect()
+            }
+            _ => vec![],
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<NodeId>,
+}
+
+/// The shape of a value: `row` excludes the batch axis when `batched`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    pub batched: bool,
+    pub row: Vec<usize>,
+}
+
+impl Shape {
+    pub fn rows(row: impl Into<Vec<usize>>) -> Self {
+        Self { batched: true, row: row.into() }
+    }
+    pub fn constant(dims: impl Into<Vec<usize>>) -> Self {
+        Self { batched: false, row: dims.into() }
+    }
+    /// Axes, the batch included.
+    pub fn rank(&self) -> usize {
+        self.row.len() + usize::from(self.batched)
+    }
+    pub fn len(&self) -> usize {
+        self.row.iter().product()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A checked graph: every node reads earlier nodes only, every shape fits, the output is batched.
+#[derive(Debug, Clone)]
+pub struct Network {
+    nodes: Vec<Node>,
+    params: Vec<Param>,
+    shapes: Vec<Shape>,
+    output: NodeId,
+}
+
+/// Entries one row of any single value may have: hostile shapes stop here instead of at the allocator.
+pub const MAX_ROW: usize = 1 << 28;
+
+impl Network {
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+    /// One shape per node.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+    pub fn output(&self) -> NodeId {
+        self.output
+    }
+    /// One row of the input.
+    pub fn input_row(&self) -> &[usize] {
+        self.nodes.iter().zip(&self.shapes).find(|(n, _)| n.op == Op::Input).map_or(&[], |(_, s)| &s.row)
+    }
+    /// One row of the output.
+    pub fn output_row(&self) -> &[usize] {
+        &self.shapes[self.output.0].row
+    }
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+    }
+}
+
+/// Builds a [`Network`] node by node; each method checks shapes at once and returns the new node.
+#[derive(Debug, Default)]
+pub struct Builder {
+    nodes: Vec<Node>,
+    params: Vec<Param>,
+    shapes: Vec<Shape>,
+}
+
+impl Builder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares the network's input; may be called once.
+    pub fn input(&mut self, name: impl Into<String>, row: &[usize]) -> Result<NodeId> {
+        if self.nodes.iter().any(|n| n.op == Op::Input) {
+            return Err(Error::load("network", "a network has one input, this one has a second"));
+        }
+        let shape = Shape::rows(row);
+        check_size(&shape, "input")?;
+        Ok(self.push(Node { name: name.into(), op: Op::Input, inputs: vec![] }, shape))
+    }
+
+    /// Adds a weight, which must be a finite f32 or f64 tensor.
+    pub fn param(&mut self, name: impl Into<String>, value: Tensor) -> ParamId {
+        self.params.push(Param { name: name.into(), value });
+        ParamId(self.params.len() - 1)
+    }
+
+    pub fn shape(&self, node: NodeId) -> &Shape {
+        &self.shapes[node.0]
+    }
+
+    pub fn param_dims(&self, param: ParamId) -> &[usize] {
+        self.params[param.0].value.dims()
+    }
+
+    /// Adds a node after checking that its shapes fit; errors name the node.
+    pub fn node(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        let name = name.into();
+        if let Some(bad) = inputs.iter().find(|i| i.0 >= self.nodes.len()) {
+            return Err(Error::load(
+                format!("node `{name}`"),
+                format!("it reads node {}, which is not built yet", bad.0),
+            ));
+        }
+        let shapes: Vec<&Shape> = inputs.iter().map(|i| &self.shapes[i.0]).collect();
+        let place = || format!("node `{name}` ({})", op.name());
+        let shape = shape::infer(&op, &shapes, &self.params).map_err(|e| e.within(place()))?;
+        check_size(&shape, &name)?;
+        Ok(self.push(Node { name, op, inputs: inputs.to_vec() }, shape))
+    }
+
+    fn push(&mut self, node: Node, shape: Shape) -> NodeId {
+        self.nodes.push(node);
+        self.shapes.push(shape);
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Closes the graph; nodes the output does not need are dropped.
+    pub fn finish(self, output: NodeId) -> Result<Network> {
+        let Some(shape) = self.shapes.get(output.0) else {
+            return Err(Error::load("network", "the output node does not exist"));
+        };
+        if !shape.batched {
+            return Err(Error::load("network", "the output does not depend on the input"));
+        }
+        if let Some(p) = self.params.iter().find(|p| !is_finite(&p.value)) {
+            return Err(Error::load(format!("weight `{}`", p.name), "it holds NaN or infinite values")
+                .hint("the file is damaged or training diverged: export the checkpoint again"));
+        }
+        let mut needed = vec![false; self.nodes.len()];
+        needed[output.0] = true;
+        for i in (0..self.nodes.len()).rev() {
+            if needed[i] {
+                self.nodes[i].inputs.iter().for_each(|j| needed[j.0] = true);
+            }
+        }
+        let mut place = vec![NodeId(0); self.nodes.len()];
+        let (mut nodes, mut shapes) = (vec![], vec![]);
+        for (i, (mut node, shape)) in self.nodes.into_iter().zip(self.shapes).enumerate() {
+            if needed[i] {
+                node.inputs.iter_mut().for_each(|j| *j = place[j.0]);
+                place[i] = NodeId(nodes.len());
+                nodes.push(node);
+                shapes.push(shape);
+            }
+        }
+        Ok(Network { nodes, params: self.params, shapes, output: place[output.0] })
+    }
+}
+
+fn check_size(shape: &Shape, name: &str) -> Result<()> {
+    let size = shape.row.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).filter(|&s| s <= MAX_ROW);
+    match size {
+        Some(0) => Err(Error::load(format!("node `{name}`"), format!("its shape {:?} is empty", shape.row))),
+        Some(_) => Ok(()),
+        None => Err(Error::load(
+            format!("node `{name}`"),
+            format!("its shape {:?} is beyond {MAX_ROW} entries a row", shape.row),
+        )),
+    }
+}
+
+fn is_finite(value: &Tensor) -> bool {
+    let flat = value.flatten_all().and_then(|t| t.to_dtype(candle_core::DType::F64)).and_then(|t| t.to_vec1::<f64>());
+    flat.is_ok_and(|v| v.iter().all(|x| x.is_finite()))
+}
