@@ -1,16 +1,28 @@
 //! The nouns and the rules of `robust`: batches of named samples, models and their traces, threat models, goals and
 //! objectives, the oracle every attack must ask, and the outcome it leaves.
 
+mod attack;
 mod batch;
 mod dataset;
 mod draw;
 mod error;
+mod goal;
 mod model;
-pub mod threat;
+mod objective;
+mod oracle;
+mod outcome;
+mod spec;
+mod threat;
 
+pub use attack::{Attack, Built, Entry, documentation, parameters};
 pub use batch::{Batch, Rows, take, to_host};
 pub use dataset::{DataCard, Dataset, Loaded, View};
 pub use draw::{Draw, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};
+pub use goal::{Goal, Pred, argmax};
 pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Target, Trace, Votes};
-pub use threat::Norm;
+pub use objective::Objective;
+pub use oracle::{Answer, Budget, Confirmed, Finding, Oracle, Question, Slope, Stop};
+pub use outcome::{Cost, Outcome, Passes, SCHEMA, Verdict};
+pub use spec::{Spec, Value};
+pub use threat::{Norm, Region, ThreatModel, check_epsilon};

@@ -1,0 +1,149 @@
+//! What the attacker climbs: per-row losses (larger is closer to fooled) and their gradients in the scores, in f64.
+
+use crate::{Error, Goal, Result, Rows};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objective {
+    /// Cross-entropy of the label, or minus that of the target.
+    Ce,
+    /// Best other score minus the label's, or the target's minus the best other.
+    Margin,
+    /// Difference of logits ratio (Croce and Hein 2020, eq. 6); three classes at least, untargeted goals only.
+    Dlr,
+    /// Its targeted form (eq. 7) toward one class per asked row; four classes at least, untargeted goals only.
+    DlrTargeted(Vec<u32>),
+}
+
+/// Keeps the ratio finite when three scores coincide (the reference implementation's constant).
+const DLR_FLOOR: f64 = 1e-12;
+
+impl Objective {
+    /// Refuses objectives the goal or the number of classes cannot carry.
+    pub fn check(&self, goal: &Goal, classes: usize) -> Result<()> {
+        let needed = match self {
+            Objective::Ce | Objective::Margin => 2,
+            Objective::Dlr => 3,
+            Objective::DlrTargeted(_) => 4,
+        };
+        if classes < needed {
+            return Err(Error::usage(format!("objective {self:?} needs {needed} classes, the model has {classes}"))
+                .hint("use objective=margin"));
+        }
+        if goal.is_targeted() && needed > 2 {
+            return Err(Error::usage("the DLR objectives need the true label, a targeted goal has none")
+                .hint("use objective=ce or objective=margin with target=..."));
+        }
+        Ok(())
+    }
+
+    /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its gradient in `z`.
+    /// Scores that are not finite give NaN and zeros.
+    pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> (f64, Vec<f64>) {
+        let mut slope = vec![0.; z.len()];
+        let class = goal.classes()[owner] as usize;
+        if z.iter().any(|v| !v.is_finite()) || class >= z.len() {
+            return (f64::NAN, slope);
+        }
+        let at = |i: usize| f64::from(z[i]);
+        let sign = if goal.is_targeted() { -1. } else { 1. };
+        let loss = match self {
+            Objective::Ce => {
+                let top = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(f64::from(b)));
+                let total: f64 = z.iter().map(|&v| (f64::from(v) - top).exp()).sum();
+                for (i, s) in slope.iter_mut().enumerate() {
+                    *s = sign * ((at(i) - top).exp() / total - f64::from(u8::from(i == class)));
+                }
+                sign * (top + total.ln() - at(class))
+            }
+            Objective::Margin => {
+                let other = best_other(z, class);
+                slope[other] += sign;
+                slope[class] -= sign;
+                sign * (at(other) - at(class))
+            }
+            Objective::Dlr => {
+                let order = descending(z);
+                ratio(z, class, best_other(z, class), &[(order[0], 1.), (order[2], -1.)], &mut slope)
+            }
+            Objective::DlrTargeted(targets) => {
+                let order = descending(z);
+                let spread = [(order[0], 1.), (order[2], -0.5), (order[3], -0.5)];
+                ratio(z, class, targets[row] as usize, &spread, &mut slope)
+            }
+        };
+        (loss, slope)
+    }
+}
+
+impl Rows for Objective {
+    fn keep(&mut self, rows: &[u32]) -> Result<()> {
+        match self {
+            Objective::DlrTargeted(t) => t.keep(rows),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// -(z_y - z_t) / (weighted spread + floor), with its gradient added to `slope`.
+fn ratio(z: &[f32], label: usize, toward: usize, spread: &[(usize, f64)], slope: &mut [f64]) -> f64 {
+    let lead = f64::from(z[label]) - f64::from(z[toward]);
+    let width = spread.iter().map(|&(i, w)| w * f64::from(z[i])).sum::<f64>() + DLR_FLOOR;
+    slope[label] -= 1. / width;
+    slope[toward] += 1. / width;
+    spread.iter().for_each(|&(i, w)| slope[i] += w * lead / (width * width));
+    -lead / width
+}
+
+fn best_other(z: &[f32], class: usize) -> usize {
+    let first = usize::from(class == 0);
+    (0..z.len()).filter(|&i| i != class).fold(first, |best, i| if z[i] > z[best] { i } else { best })
+}
+
+/// Indices by falling score, ties by rising index.
+fn descending(z: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..z.len()).collect();
+    order.sort_by(|&a, &b| z[b].total_cmp(&z[a]).then(a.cmp(&b)));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_agree_with_finite_differences() {
+        let z = [0.3f32, -1.2, 2.0, 0.9, -0.4];
+        let goals = [Goal::Untargeted(vec![2]), Goal::Untargeted(vec![0]), Goal::Targeted(vec![1])];
+        let all = [Objective::Ce, Objective::Margin, Objective::Dlr, Objective::DlrTargeted(vec![4])];
+        for goal in &goals {
+            for objective in all.iter().filter(|o| o.check(goal, z.len()).is_ok()) {
+                let (_, slope) = objective.climb(goal, 0, 0, &z);
+                for i in 0..z.len() {
+                    let shifted = |h: f32| {
+                        let mut z = z;
+                        z[i] += h;
+                        (objective.climb(goal, 0, 0, &z).0, f64::from(z[i]))
+                    };
+                    let ((up, a), (down, b)) = (shifted(1e-3), shifted(-1e-3));
+                    assert!(((up - down) / (a - b) - slope[i]).abs() < 1e-5, "{objective:?} {goal:?} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dlr_is_the_papers_number() {
+        // z sorted: 4, 3, 1, 0; label has 4: -(4 - 3) / (4 - 1).
+        let (loss, _) = Objective::Dlr.climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]);
+        assert!((loss + 1. / 3.).abs() < 1e-9);
+        // Toward the class with 0: -(4 - 0) / (4 - (1 + 0) / 2).
+        let (loss, _) = Objective::DlrTargeted(vec![2]).climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]);
+        assert!((loss + 4. / 3.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn two_classes_refuse_dlr() {
+        let goal = Goal::Untargeted(vec![0]);
+        assert!(Objective::Dlr.check(&goal, 2).is_err() && Objective::Margin.check(&goal, 2).is_ok());
+    }
+}

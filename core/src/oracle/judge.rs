@@ -1,0 +1,249 @@
+//! The oracle's inner workings: granting and booking rows, asking models, and the judge.
+
+use super::record::{Confirmed, Point};
+use super::{Finding, Oracle, judge_row};
+use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, stream, to_host};
+use candle_core::Tensor;
+
+/// Averages over EOT draws and surrogates, one entry per asked row.
+pub(super) struct Climbed {
+    pub out: Vec<f32>,
+    pub loss: Vec<f64>,
+    pub dx: Vec<f32>,
+}
+
+impl Oracle<'_> {
+    /// Which rows the budget still pays for, in order, each costing `passes` forwards.
+    pub(super) fn grant(&mut self, x: &Tensor, of: &[u32], passes: u64) -> Result<Vec<bool>> {
+        if x.dims().first() != Some(&of.len()) || of.is_empty() || of.iter().any(|&o| o as usize >= self.len()) {
+            let dims = x.dims();
+            return Err(Error::internal(format!(
+                "rows {dims:?} with {} owners among {} live samples",
+                of.len(),
+                self.len()
+            )));
+        }
+        let mut planned = vec![0u64; self.len()];
+        let mut granted = Vec::with_capacity(of.len());
+        for &o in of {
+            let record = self.live.of[o as usize] as usize;
+            let planned = &mut planned[o as usize];
+            let spent = self.records[record].cost.search.forward + *planned;
+            let pays = spent.saturating_add(passes) <= self.limits[record];
+            if pays {
+                *planned += passes;
+            } else {
+                // What is left does not pay for one ask: the sample is done, `settle` says so.
+                self.limits[record] = self.limits[record].min(spent);
+            }
+            granted.push(pays);
+        }
+        Ok(granted)
+    }
+
+    pub(super) fn book(&mut self, of: &[u32], forward: u64, backward: u64) {
+        for &o in of {
+            let cost = &mut self.records[self.live.of[o as usize] as usize].cost.search;
+            cost.forward += forward;
+            cost.backward += backward;
+        }
+    }
+
+    /// Keys for the model's own randomness: `draw` counts the forwards this sample has had, so that neighbours and
+    /// batching cannot shift it.
+    pub(super) fn fresh_keys(&self, of: &[u32], ahead: u64) -> Vec<RowKey> {
+        let mut keys = self.keys(of);
+        for (key, &o) in keys.iter_mut().zip(of) {
+            let spent = self.records[self.live.of[o as usize] as usize].cost.search.forward + ahead;
+            key.draw = u32::try_from(spent).unwrap_or(u32::MAX);
+        }
+        keys
+    }
+
+    fn model_draw<'k>(&self, keys: &'k [RowKey]) -> Draw<'k> {
+        Draw { seed: self.seed, stream: stream(&format!("{}/model", self.path)), turn: 0, rows: keys }
+    }
+
+    /// Mean scores of the search models, booked.
+    pub(super) fn forward(&mut self, x: &Tensor, of: &[u32]) -> Result<Tensor> {
+        let target = self.target;
+        let keys = self.fresh_keys(of, 0);
+        let models = target.search();
+        let mut sum: Option<Tensor> = None;
+        for model in models {
+            let out = checked(model.forward(x, &self.model_draw(&keys))?, of.len(), target)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + out)?,
+                None => out,
+            });
+        }
+        self.book(of, models.len() as u64, 0);
+        match (sum, models.len()) {
+            (Some(out), 1) => Ok(out),
+            (Some(sum), n) => Ok((sum / n as f64)?),
+            (None, _) => Err(Error::internal("a target without models")),
+        }
+    }
+
+    /// Scores, losses and input gradients averaged over surrogates and EOT draws, booked. `rows[i]` is the asked row
+    /// that row `i` of `x` was.
+    pub(super) fn climb(&mut self, x: &Tensor, of: &[u32], rows: &[u32], objective: &Objective) -> Result<Climbed> {
+        let target = self.target;
+        let (draws, models) = (target.eot.max(1), target.search());
+        let share = 1. / (f64::from(draws) * models.len() as f64);
+        let mut sum: Option<Climbed> = None;
+        for model in models {
+            for _ in 0..draws {
+                let keys = self.fresh_keys(of, 0);
+                let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
+                let (out, width) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
+                let (mut loss, mut seeds) = (Vec::with_capacity(of.len()), Vec::with_capacity(out.len()));
+                for ((z, &o), &row) in out.chunks(width).zip(of).zip(rows) {
+                    let (value, slope) = objective.climb(&self.live.goal, o as usize, row as usize, z);
+                    loss.push(value * share);
+                    seeds.extend(slope.iter().map(|s| *s as f32));
+                }
+                let seed = Tensor::from_vec(seeds, (of.len(), width), x.device())?;
+                let (dx, _) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
+                self.book(of, 1, 1);
+                sum = Some(merge(sum, Climbed { out, loss, dx }, share as f32));
+            }
+        }
+        sum.ok_or_else(|| Error::internal("a target without models"))
+    }
+
+    /// Judges asked rows by what search saw.
+    pub(super) fn note(&mut self, x: &Tensor, of: &[u32], scores: &[f32], width: usize) -> Result<()> {
+        let (flat, row) = to_host(x)?;
+        for ((&o, z), x) in of.iter().zip(scores.chunks(width)).zip(flat.chunks(row.max(1))) {
+            let seen = judge_row(&self.live.goal, o, z);
+            let reached = seen.is_some_and(|p| self.live.goal.reached(p));
+            self.records[self.live.of[o as usize] as usize].note(self.threat, self.stop, reached, seen, x);
+        }
+        Ok(())
+    }
+
+    /// Puts the pending successes of these records (live ones) before the judge; what is not confirmed is dropped.
+    pub(super) fn confirm_pending(&mut self, records: &[u32]) -> Result<()> {
+        let points: Vec<(u32, Point)> =
+            records.iter().filter_map(|&r| self.records[r as usize].candidate.take().map(|p| (r, p))).collect();
+        for (record, verdict) in self.judge(points)? {
+            if let Some((confirmed, true)) = verdict {
+                let Confirmed { x, pred, votes, .. } = confirmed;
+                self.records[record as usize].confirm(self.threat, x, pred, votes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The exact path's word on points of live records: the mean-margin prediction over `m` fresh draws, and whether at
+    /// least `k` of them were fooled. `None` when the scores were not finite.
+    #[expect(clippy::type_complexity, reason = "a private pair of pairs, named here once")]
+    fn judge(&mut self, points: Vec<(u32, Point)>) -> Result<Vec<(u32, Option<(Confirmed, bool)>)>> {
+        if points.is_empty() {
+            return Ok(vec![]);
+        }
+        let target = self.target;
+        let owners: Vec<u32> =
+            points.iter().filter_map(|(r, _)| self.live.of.iter().position(|l| l == r)).map(|p| p as u32).collect();
+        let flat: Vec<f32> = points.iter().flat_map(|(_, p)| p.x.iter().copied()).collect();
+        let dims: Vec<usize> = std::iter::once(points.len()).chain(self.live.x.dims()[1..].iter().copied()).collect();
+        let x = Tensor::from_vec(flat, dims, self.live.x.device())?;
+        let mut seen: Vec<Vec<Option<Pred>>> = vec![vec![]; points.len()];
+        for _ in 0..target.votes.m.max(1) {
+            let keys = self.confirm_keys(&owners);
+            let draw = Draw { seed: self.seed, stream: stream(&format!("{}/judge", self.path)), turn: 0, rows: &keys };
+            let (scores, width) = to_host(&checked(target.deployed.exact(&x, &draw)?, points.len(), target)?)?;
+            for ((z, &o), seen) in scores.chunks(width).zip(&owners).zip(&mut seen) {
+                seen.push(judge_row(&self.live.goal, o, z));
+            }
+            points.iter().for_each(|(r, _)| self.records[*r as usize].cost.confirm += 1);
+        }
+        Ok(points.into_iter().zip(seen).map(|((r, p), seen)| (r, self.count_votes(p, &seen))).collect())
+    }
+
+    fn confirm_keys(&self, owners: &[u32]) -> Vec<RowKey> {
+        let mut keys = self.keys(owners);
+        for (key, &o) in keys.iter_mut().zip(owners) {
+            let confirms = self.records[self.live.of[o as usize] as usize].cost.confirm;
+            key.draw = u32::try_from(confirms).unwrap_or(u32::MAX);
+        }
+        keys
+    }
+
+    fn count_votes(&self, point: Point, seen: &[Option<Pred>]) -> Option<(Confirmed, bool)> {
+        let finite: Vec<Pred> = seen.iter().flatten().copied().collect();
+        let fooled = finite.iter().filter(|p| self.live.goal.reached(**p)).count() as u32;
+        // The vote's typical draw speaks for it: the one of median margin.
+        let mut order = finite.clone();
+        order.sort_by(|a, b| a.margin.total_cmp(&b.margin));
+        let pred = *order.get(order.len().saturating_sub(1) / 2)?;
+        let votes = (fooled, seen.len() as u32);
+        let confirmed = Confirmed { x: point.x, pred, distance: None, votes };
+        Some((confirmed, fooled >= self.target.votes.k.max(1) && !finite.is_empty()))
+    }
+
+    /// Ends the attack: pending successes are confirmed, and the strongest point of every sample that held is put
+    /// before the judge too, so that every number in an outcome is the exact path's. One finding per row of the
+    /// question.
+    pub fn finish(mut self) -> Result<Vec<Finding>> {
+        self.live = self.whole.clone();
+        let all: Vec<u32> = self.live.of.clone();
+        self.confirm_pending(&all)?;
+        let mut points: Vec<(u32, Point)> = vec![];
+        for (record, r) in all.iter().zip(&mut self.records) {
+            if let (None, Some(point)) = (&r.found, r.strongest.take()) {
+                points.push((*record, point));
+            }
+        }
+        let mut held: Vec<Option<Confirmed>> = vec![None; self.records.len()];
+        for (record, verdict) in self.judge(points)? {
+            let slot = &mut self.records[record as usize];
+            match verdict {
+                Some((c, true)) => slot.confirm(self.threat, c.x, c.pred, c.votes),
+                Some((c, false)) => {
+                    let distance = self.threat.norm().map(|n| self.threat.distance(n, &slot.clean, &c.x));
+                    held[record as usize] = Some(Confirmed { distance, ..c });
+                }
+                None => slot.broken = true,
+            }
+        }
+        let finding = |(r, held): (super::Record, Option<Confirmed>)| Finding {
+            id: r.id,
+            found: r.found,
+            held,
+            queries: r.queries,
+            broken: r.broken,
+            cost: r.cost,
+        };
+        Ok(self.records.into_iter().zip(held).map(finding).collect())
+    }
+}
+
+/// A model that answers in another shape than its card says would be read past its end.
+fn checked(out: Tensor, rows: usize, target: &crate::Target) -> Result<Tensor> {
+    let card = target.deployed.card();
+    if out.dims() != [rows, card.output.width()] {
+        let (dims, width) = (out.dims(), card.output.width());
+        return Err(Error::load(
+            format!("model `{}`", card.name),
+            format!("it answered {dims:?} for {rows} rows of {width}"),
+        ));
+    }
+    Ok(out)
+}
+
+fn merge(sum: Option<Climbed>, next: Climbed, share: f32) -> Climbed {
+    let scaled = |mut v: Vec<f32>| {
+        if share != 1. {
+            v.iter_mut().for_each(|x| *x *= share);
+        }
+        v
+    };
+    let next = Climbed { out: scaled(next.out), loss: next.loss, dx: scaled(next.dx) };
+    let Some(mut sum) = sum else { return next };
+    sum.out.iter_mut().zip(next.out).for_each(|(a, b)| *a += b);
+    sum.loss.iter_mut().zip(next.loss).for_each(|(a, b)| *a += b);
+    sum.dx.iter_mut().zip(next.dx).for_each(|(a, b)| *a += b);
+    sum
+}

@@ -1,0 +1,85 @@
+//! What the oracle knows of one sample: its books, its pending success, its confirmed and its strongest point.
+
+use crate::{Cost, Norm, Pred, Stop, ThreatModel};
+
+/// A legal point and the margin that search saw there.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub x: Vec<f32>,
+    pub margin: f64,
+}
+
+/// A point the judge confirmed.
+#[derive(Debug, Clone)]
+pub struct Confirmed {
+    pub x: Vec<f32>,
+    pub pred: Pred,
+    /// Under the threat's norm; `None` for unbounded threats.
+    pub distance: Option<f64>,
+    pub votes: (u32, u32),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub id: u64,
+    pub clean: Vec<f32>,
+    pub cost: Cost,
+    /// A success that search saw and the judge has not.
+    pub candidate: Option<Point>,
+    pub found: Option<Confirmed>,
+    /// Search forwards spent when the first success was confirmed.
+    pub queries: Option<u64>,
+    /// The legal point of lowest margin so far, successes that were not confirmed included.
+    pub strongest: Option<Point>,
+    /// A legal point gave NaN or infinite scores.
+    pub broken: bool,
+}
+
+impl Record {
+    pub fn new(id: u64, clean: Vec<f32>) -> Self {
+        let cost = Cost::default();
+        Self { id, clean, cost, candidate: None, found: None, queries: None, strongest: None, broken: false }
+    }
+
+    /// Books nothing; judges an asked point by what search saw there (`None`: scores that are not finite).
+    pub fn note(&mut self, threat: &ThreatModel, stop: Stop, reached: bool, seen: Option<Pred>, x: &[f32]) {
+        let Some(seen) = seen else {
+            self.broken = self.broken || threat.admits(&self.clean, x);
+            return;
+        };
+        let stronger = self.strongest.as_ref().is_none_or(|p| seen.margin < p.margin);
+        let candidate = reached && self.improves(threat, stop, seen.margin, x);
+        if (stronger || candidate) && threat.admits(&self.clean, x) {
+            let point = Point { x: x.to_vec(), margin: seen.margin };
+            if stronger {
+                self.strongest = Some(point.clone());
+            }
+            if candidate {
+                self.candidate = Some(point);
+            }
+        }
+    }
+
+    /// Whether a success at `x` would replace what is pending or confirmed.
+    fn improves(&self, threat: &ThreatModel, stop: Stop, margin: f64, x: &[f32]) -> bool {
+        match stop {
+            Stop::AtFirst | Stop::Never => {
+                let confirmed = self.found.as_ref().is_none_or(|f| stop == Stop::Never && margin < f.pred.margin);
+                confirmed && self.candidate.as_ref().is_none_or(|c| margin < c.margin)
+            }
+            Stop::Nearest => {
+                let norm = threat.norm().unwrap_or(Norm::L2);
+                let here = threat.distance(norm, &self.clean, x);
+                let nearer = |other: &[f32]| here < threat.distance(norm, &self.clean, other);
+                self.found.as_ref().is_none_or(|f| nearer(&f.x)) && self.candidate.as_ref().is_none_or(|c| nearer(&c.x))
+            }
+        }
+    }
+
+    /// Takes the judge's word on a point.
+    pub fn confirm(&mut self, threat: &ThreatModel, x: Vec<f32>, pred: Pred, votes: (u32, u32)) {
+        let distance = threat.norm().map(|n| threat.distance(n, &self.clean, &x));
+        self.queries.get_or_insert(self.cost.search.forward);
+        self.found = Some(Confirmed { x, pred, distance, votes });
+    }
+}

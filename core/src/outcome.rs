@@ -1,0 +1,67 @@
+//! What is written down for one sample under one attack: one JSON line that holds no time, host, path, batch size,
+//! thread, shard or file name.
+
+use crate::Pred;
+use serde::{Deserialize, Serialize};
+
+pub const SCHEMA: &str = "robust.outcome/1";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The clean sample is misclassified already: not attacked, not robust.
+    CleanMiss,
+    /// A confirmed adversarial point was found.
+    Fooled,
+    /// Correct, and the attack found nothing.
+    Held,
+    /// The sample could not be judged; `why` says the reason. Neither robust nor a crash.
+    Failed,
+}
+
+/// Rows through the model forward, and pulled back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passes {
+    pub forward: u64,
+    pub backward: u64,
+}
+
+/// Passes by purpose. The clean pass and confirmation are forwards only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    pub search: Passes,
+    pub clean: u64,
+    pub confirm: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    pub schema: String,
+    pub model: String,
+    pub attack: String,
+    pub id: u64,
+    /// blake3 of the clean row's little-endian f32 bytes, hex; empty when the sample could not be read.
+    pub digest: String,
+    pub label: Option<u32>,
+    pub clean: Option<Pred>,
+    pub verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// The best point the attack reached, as the judge saw it: the confirmed success, or the lowest margin for a
+    /// sample that held.
+    pub best: Option<Pred>,
+    /// Distance of the best point under the threat's norm.
+    pub distance: Option<f64>,
+    /// Distance of the nearest confirmed success, for attacks that look for it.
+    pub nearest: Option<f64>,
+    /// Fresh draws that were fooled, for random models.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub votes: Option<(u32, u32)>,
+    /// Search forwards used up to the confirmed success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queries: Option<u64>,
+    pub cost: Cost,
+    /// blake3 of the best point's little-endian f32 bytes, hex, whether or not the point is kept as evidence.
+    pub evidence: Option<String>,
+}

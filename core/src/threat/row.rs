@@ -1,0 +1,206 @@
+//! Geometry of one row, in f64. Projections end with a check against the same sums that `admits` uses and shrink by
+//! single ulps until it holds, so that no rounding ever leaves a point outside.
+
+use super::{Norm, Region, ThreatModel};
+
+/// See [`ThreatModel::distance`].
+pub(super) fn distance(norm: Norm, channels: usize, clean: &[f32], x: &[f32]) -> f64 {
+    let gaps = || clean.iter().zip(x).map(|(&c, &v)| (f64::from(v) - f64::from(c)).abs());
+    match norm {
+        Norm::Linf => gaps().fold(0., |a, b| if b.is_nan() { f64::NAN } else { f64::max(a, b) }),
+        Norm::L2 => gaps().map(|g| g * g).sum::<f64>().sqrt(),
+        Norm::L1 => gaps().sum(),
+        Norm::L0 => {
+            let sites = clean.len() / channels.max(1);
+            (0..sites).filter(|s| (0..channels).any(|c| clean[c * sites + s] != x[c * sites + s])).count() as f64
+        }
+    }
+}
+
+/// Ball first, then domain.
+pub(super) fn project(threat: &ThreatModel, x: &mut [f32], clean: &[f32]) {
+    prepare(x, clean);
+    if let Region::Ball { norm, eps } = threat.region {
+        match norm {
+            Norm::Linf => x.iter_mut().zip(clean).for_each(|(v, &c)| *v = clamp_to(*v, c, eps)),
+            Norm::L2 => {
+                let length = distance(norm, 1, clean, x);
+                if length > eps {
+                    scale(x, clean, eps / length);
+                }
+            }
+            Norm::L1 => {
+                let gaps: Vec<f64> =
+                    clean.iter().zip(&*x).map(|(&c, &v)| (f64::from(v) - f64::from(c)).abs()).collect();
+                if gaps.iter().sum::<f64>() > eps {
+                    let lambda = threshold(&gaps, None, eps);
+                    soften(x, clean, lambda, None);
+                }
+            }
+            Norm::L0 => keep_sites(threat, x, clean, eps),
+        }
+        clip(threat, x);
+        settle(norm, eps, threat.input.channels(), x, clean);
+    } else {
+        clip(threat, x);
+    }
+}
+
+/// Ball and domain jointly: the Euclidean nearest point.
+pub(super) fn project_exact(threat: &ThreatModel, x: &mut [f32], clean: &[f32]) {
+    let Region::Ball { norm: norm @ (Norm::L1 | Norm::L2), eps } = threat.region else {
+        return project(threat, x, clean);
+    };
+    prepare(x, clean);
+    let room: Vec<f64> = match threat.input.domain {
+        Some((low, high)) => clean
+            .iter()
+            .zip(&*x)
+            .map(|(&c, &v)| {
+                (if v >= c { f64::from(high) - f64::from(c) } else { f64::from(c) - f64::from(low) }).max(0.)
+            })
+            .collect(),
+        None => vec![f64::INFINITY; x.len()],
+    };
+    let gaps: Vec<f64> = clean.iter().zip(&*x).map(|(&c, &v)| (f64::from(v) - f64::from(c)).abs()).collect();
+    if norm == Norm::L1 {
+        let inside = gaps.iter().zip(&room).map(|(g, r)| g.min(*r)).sum::<f64>() <= eps;
+        let lambda = if inside { 0. } else { threshold(&gaps, Some(&room), eps) };
+        soften(x, clean, lambda, Some(&room));
+    } else {
+        let factor = shrink_factor(&gaps, &room, eps);
+        for (((v, &c), g), r) in x.iter_mut().zip(clean).zip(&gaps).zip(&room) {
+            let gap = (factor * g).min(*r);
+            *v = toward(*v, c, gap);
+        }
+    }
+    clip(threat, x);
+    settle(norm, eps, threat.input.channels(), x, clean);
+}
+
+fn prepare(x: &mut [f32], clean: &[f32]) {
+    x.iter_mut().zip(clean).filter(|(v, _)| v.is_nan()).for_each(|(v, &c)| *v = c);
+    // Infinities would make every norm infinite and every scale zero times infinity.
+    x.iter_mut().for_each(|v| *v = v.clamp(f32::MIN / 4., f32::MAX / 4.));
+}
+
+fn clip(threat: &ThreatModel, x: &mut [f32]) {
+    if let Some((low, high)) = threat.input.domain {
+        x.iter_mut().for_each(|v| *v = v.clamp(low, high));
+    }
+}
+
+/// `gap` away from `clean` on the side of `v`.
+fn toward(v: f32, clean: f32, gap: f64) -> f32 {
+    let side = if v >= clean { gap } else { -gap };
+    (f64::from(clean) + side) as f32
+}
+
+/// The f32 nearest to `v` whose distance to `clean` is at most `eps` as f64 sees it.
+fn clamp_to(v: f32, clean: f32, eps: f64) -> f32 {
+    let c = f64::from(clean);
+    let within = |v: f32| (f64::from(v) - c).abs() <= eps;
+    if within(v) {
+        return v;
+    }
+    let mut edge = toward(v, clean, eps);
+    while !within(edge) {
+        edge = if edge > clean { edge.next_down() } else { edge.next_up() };
+    }
+    edge
+}
+
+fn scale(x: &mut [f32], clean: &[f32], factor: f64) {
+    for (v, &c) in x.iter_mut().zip(clean) {
+        *v = (f64::from(c) + (f64::from(*v) - f64::from(c)) * factor) as f32;
+    }
+}
+
+/// Reduces every gap by `lambda`, to no less than 0 and no more than its room.
+fn soften(x: &mut [f32], clean: &[f32], lambda: f64, room: Option<&[f64]>) {
+    for (i, (v, &c)) in x.iter_mut().zip(clean).enumerate() {
+        let gap = ((f64::from(*v) - f64::from(c)).abs() - lambda).max(0.);
+        *v = toward(*v, c, room.map_or(gap, |r| gap.min(r[i])));
+    }
+}
+
+/// The lambda with sum of min(room, max(gap - lambda, 0)) = eps. The sum falls piecewise linearly between the
+/// breakpoints gap and gap - room; it is walked down from the largest breakpoint (Croce and Hein 2021, appendix).
+fn threshold(gaps: &[f64], room: Option<&[f64]>, eps: f64) -> f64 {
+    // Going down from +inf, a term starts to grow at its gap and stops at gap - room.
+    let mut events: Vec<(f64, f64)> = gaps.iter().filter(|g| **g > 0.).map(|&g| (g, 1.)).collect();
+    if let Some(room) = room {
+        events.extend(gaps.iter().zip(room).filter(|(g, r)| *g > *r).map(|(g, r)| (g - r, -1.)));
+    }
+    events.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut sum, mut slope, mut at) = (0., 0., f64::INFINITY);
+    for (point, change) in events {
+        if slope > 0. && sum + slope * (at - point) >= eps {
+            break;
+        }
+        if at.is_finite() {
+            sum += slope * (at - point);
+        }
+        slope += change;
+        at = point;
+    }
+    if slope > 0. { (at - (eps - sum) / slope).max(0.) } else { 0. }
+}
+
+/// The s in [0,1] with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already.
+fn shrink_factor(gaps: &[f64], room: &[f64], eps: f64) -> f64 {
+    let norm2 = |s: f64| gaps.iter().zip(room).map(|(g, r)| (s * g).min(*r).powi(2)).sum::<f64>();
+    if norm2(1.) <= eps * eps {
+        return 1.;
+    }
+    if room.iter().all(|r| r.is_infinite()) {
+        return eps / norm2(1.).sqrt();
+    }
+    // Between breakpoints room / gap the squared norm is fixed + s^2 free: sort once, then solve in closed form.
+    let mut bounds: Vec<(f64, f64, f64)> =
+        gaps.iter().zip(room).filter(|(g, _)| **g > 0.).map(|(&g, &r)| (r / g, g, r)).collect();
+    bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut fixed, mut free) = (0., bounds.iter().map(|b| b.1 * b.1).sum::<f64>());
+    for (point, gap, room) in bounds {
+        if fixed + point * point * free >= eps * eps {
+            break;
+        }
+        fixed += room * room;
+        free -= gap * gap;
+    }
+    if free > 0. { ((eps * eps - fixed).max(0.) / free).sqrt().min(1.) } else { 1. }
+}
+
+/// Keeps the `eps` sites whose change, once clipped to the domain, removes most squared distance to `x`; the rest go
+/// back to clean. Ties keep the earlier site.
+fn keep_sites(threat: &ThreatModel, x: &mut [f32], clean: &[f32], eps: f64) {
+    let channels = threat.input.channels();
+    let sites = clean.len() / channels.max(1);
+    let (low, high) = threat.input.domain.unwrap_or((f32::MIN, f32::MAX));
+    let gain = |s: usize| -> f64 {
+        (0..channels)
+            .map(|c| {
+                let (v, c) = (x[c * sites + s], clean[c * sites + s]);
+                let (whole, left) = (f64::from(v) - f64::from(c), f64::from(v) - f64::from(v.clamp(low, high)));
+                whole * whole - left * left
+            })
+            .sum()
+    };
+    let mut order: Vec<(f64, usize)> = (0..sites).map(|s| (gain(s), s)).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (_, s) in order.into_iter().skip(eps as usize) {
+        (0..channels).for_each(|c| x[c * sites + s] = clean[c * sites + s]);
+    }
+}
+
+/// Rounding to f32 may have left the sum an ulp outside: shrink toward the clean point until `admits` would agree.
+fn settle(norm: Norm, eps: f64, channels: usize, x: &mut [f32], clean: &[f32]) {
+    let mut step = f64::from(f32::EPSILON);
+    while matches!(norm, Norm::L1 | Norm::L2) && distance(norm, channels, clean, x) > eps {
+        scale(x, clean, 1. - step);
+        step *= 2.;
+        if step > 1. {
+            x.copy_from_slice(clean);
+        }
+    }
+}

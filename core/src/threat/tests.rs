@@ -1,0 +1,184 @@
+//! Projections against brute force in f64, and `admits` against points built to lie just outside.
+
+use super::*;
+use crate::InputKind;
+use candle_core::Device;
+use proptest::prelude::*;
+
+fn input(channels: usize, sites: usize, domain: Option<(f32, f32)>) -> Input {
+    let kind = if channels > 1 { InputKind::Image } else { InputKind::Features };
+    let shape = if channels > 1 { vec![channels, 1, sites] } else { vec![sites] };
+    Input { shape, domain, kind }
+}
+
+fn ball(norm: Norm, eps: f64, channels: usize, sites: usize) -> ThreatModel {
+    ThreatModel::new(Region::Ball { norm, eps }, input(channels, sites, Some((0., 1.))), Access::Gradient).unwrap()
+}
+
+/// Gaps of the nearest legal point by bisection on the multiplier, an algorithm the product does not use.
+fn by_bisection(norm: Norm, gaps: &[f64], room: &[f64], eps: f64) -> Vec<f64> {
+    let at = |t: f64| -> Vec<f64> {
+        let shrunk = |g: f64| if norm == Norm::L1 { (g - t).max(0.) } else { g / (1. + t) };
+        gaps.iter().zip(room).map(|(&g, &r)| shrunk(g).min(r)).collect()
+    };
+    let size = |v: &[f64]| -> f64 {
+        if norm == Norm::L1 { v.iter().sum() } else { v.iter().map(|x| x * x).sum::<f64>().sqrt() }
+    };
+    if size(&at(0.)) <= eps {
+        return at(0.);
+    }
+    let (mut low, mut high) = (0f64, 1e9f64);
+    for _ in 0..300 {
+        let middle = 0.5 * (low + high);
+        if size(&at(middle)) > eps { low = middle } else { high = middle }
+    }
+    at(high)
+}
+
+fn squared(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+fn tensor(v: &[f32]) -> Tensor {
+    Tensor::from_slice(v, (1, v.len()), &Device::Cpu).unwrap()
+}
+
+fn exact(threat: &ThreatModel, x: &[f32], clean: &[f32]) -> Vec<f32> {
+    threat.project_exact(&tensor(x), &tensor(clean)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn plain(threat: &ThreatModel, x: &[f32], clean: &[f32]) -> Vec<f32> {
+    threat.project(&tensor(x), &tensor(clean)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn pixels(n: usize) -> impl Strategy<Value = Vec<f32>> {
+    // Corners of the box are where joint projections go wrong.
+    prop::collection::vec(prop_oneof![3 => 0.0..=1.0f32, 1 => Just(0f32), 1 => Just(1f32)], n)
+}
+
+fn moves(n: usize) -> impl Strategy<Value = Vec<f32>> {
+    prop::collection::vec(-1.5..1.5f32, n)
+}
+
+proptest! {
+    #[test]
+    fn joint_projections_are_the_nearest_legal_points(
+        (clean, step) in (1usize..24).prop_flat_map(|n| (pixels(n), moves(n))), share in 0.0..1.2f64,
+    ) {
+        let x: Vec<f32> = clean.iter().zip(&step).map(|(c, s)| c + s).collect();
+        for norm in [Norm::L1, Norm::L2] {
+            let eps = share * if norm == Norm::L1 { 0.5 * clean.len() as f64 } else { (clean.len() as f64).sqrt() * 0.6 };
+            let threat = ball(norm, eps.min(0.8), 1, clean.len());
+            let eps = threat.eps();
+            let gaps: Vec<f64> = clean.iter().zip(&x).map(|(c, v)| f64::from((v - c).abs())).collect();
+            let room: Vec<f64> =
+                clean.iter().zip(&x).map(|(c, v)| f64::from(if v >= c { 1. - c } else { *c })).collect();
+            let z = exact(&threat, &x, &clean);
+            prop_assert!(threat.admits(&clean, &z));
+            for ((z, c), want) in z.iter().zip(&clean).zip(by_bisection(norm, &gaps, &room, eps)) {
+                prop_assert!((f64::from((z - c).abs()) - want).abs() < 2e-6, "{norm} {z} {c} {want}");
+            }
+            prop_assert!(squared(&z, &x) <= squared(&plain(&threat, &x, &clean), &x) + 1e-5);
+        }
+    }
+
+    #[test]
+    fn linf_projects_to_the_nearest_legal_float(
+        (clean, step) in (1usize..24).prop_flat_map(|n| (pixels(n), moves(n))), eps in 0.0..1.0f64,
+    ) {
+        let threat = ball(Norm::Linf, eps, 1, clean.len());
+        let x: Vec<f32> = clean.iter().zip(&step).map(|(c, s)| c + s).collect();
+        let z = plain(&threat, &x, &clean);
+        prop_assert!(threat.admits(&clean, &z));
+        for ((z, c), x) in z.iter().zip(&clean).zip(&x) {
+            let legal = |v: f32| (0. ..=1.).contains(&v) && (f64::from(v) - f64::from(*c)).abs() <= eps;
+            // One float nearer to x is either x's far side or illegal.
+            let next = if x > z { z.next_up() } else { z.next_down() };
+            prop_assert!(z == x || !legal(next), "{z} could have been {next} (clean {c}, eps {eps})");
+        }
+    }
+
+    #[test]
+    fn l0_keeps_the_best_subset_of_pixels(
+        (clean, step) in (1usize..7).prop_flat_map(|n| (pixels(2 * n), moves(2 * n))), keep in 0usize..7,
+    ) {
+        let sites = clean.len() / 2;
+        let threat = ball(Norm::L0, keep.min(sites) as f64, 2, sites);
+        let x: Vec<f32> = clean.iter().zip(&step).map(|(c, s)| c + s).collect();
+        let image = |v: &[f32]| Tensor::from_slice(v, (1, 2, 1, sites), &Device::Cpu).unwrap();
+        let z: Vec<f32> = threat.project(&image(&x), &image(&clean)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        prop_assert!(threat.admits(&clean, &z));
+        let subset = |mask: u32| -> Vec<f32> {
+            (0..clean.len()).map(|i| if mask >> (i % sites) & 1 == 1 { x[i].clamp(0., 1.) } else { clean[i] }).collect()
+        };
+        let best = (0..1u32 << sites)
+            .filter(|m| m.count_ones() as usize <= keep.min(sites))
+            .map(|m| squared(&subset(m), &x))
+            .fold(f64::INFINITY, f64::min);
+        prop_assert!((squared(&z, &x) - best).abs() < 1e-9);
+    }
+
+    #[test]
+    fn projections_always_end_legal_and_keep_legal_points(
+        (clean, step) in (1usize..40).prop_flat_map(|n| (pixels(2 * n), moves(2 * n))), share in 0.0..1.0f64, big in 0.0..6f32,
+    ) {
+        for norm in Norm::ALL {
+            let most: f64 = match norm { Norm::Linf => 1., Norm::L2 => 2., Norm::L1 => 2., Norm::L0 => 1. };
+            let eps = if norm == Norm::L0 { (share * 2.).floor().min(1.) } else { share * most.min((clean.len() as f64).sqrt()) };
+            let sites = clean.len() / 2;
+            let threat = ball(norm, eps, 2, sites);
+            let x: Vec<f32> = clean.iter().zip(&step).map(|(c, s)| c + s * big).collect();
+            for project in [plain, exact] {
+                let z = project(&threat, &x, &clean);
+                prop_assert!(threat.admits(&clean, &z), "{norm} {eps} {}", threat.distance(norm, &clean, &z));
+                prop_assert_eq!(&project(&threat, &z, &clean), &z);
+            }
+        }
+    }
+
+    #[test]
+    fn admits_gives_no_tolerance(clean in pixels(8), at in 0usize..8, eps in 0.01..0.4f64) {
+        for norm in [Norm::L1, Norm::L2, Norm::Linf] {
+            let threat = ball(norm, eps, 1, 8);
+            let side = if clean[at] < 0.5 { 1. } else { -1. };
+            let mut x = clean.clone();
+            x[at] = (f64::from(clean[at]) + side * eps) as f32;
+            while (f64::from(x[at]) - f64::from(clean[at])).abs() <= eps {
+                x[at] = if side > 0. { x[at].next_up() } else { x[at].next_down() };
+            }
+            prop_assert!(!threat.admits(&clean, &x), "{norm}: one float outside was admitted");
+        }
+        let mut out = clean.clone();
+        out[at] = 1f32.next_up();
+        prop_assert!(!ball(Norm::Linf, 1., 1, 8).admits(&clean, &out));
+        out[at] = f32::NAN;
+        prop_assert!(!ball(Norm::Linf, 1., 1, 8).admits(&clean, &out));
+    }
+}
+
+#[test]
+fn hostile_numbers_project_to_legal_points() {
+    let clean = [0.2f32, 0.9, 0.0];
+    for norm in Norm::ALL {
+        let threat = ball(norm, if norm == Norm::L0 { 1. } else { 0.3 }, 1, 3);
+        for x in [[f32::NAN; 3], [f32::INFINITY, f32::NEG_INFINITY, 1.], [f32::MAX, f32::MIN, 0.]] {
+            for project in [plain, exact] {
+                let z = project(&threat, &x, &clean);
+                assert!(threat.admits(&clean, &z), "{norm} {x:?} {z:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn epsilons_in_the_wrong_unit_are_named() {
+    let image = Input::image(3, 32, 32);
+    let refuse = |norm, eps| check_epsilon(norm, eps, &image).unwrap_err().to_string();
+    assert!(refuse(Norm::Linf, 8.).contains("8/255"));
+    assert!(refuse(Norm::Linf, -0.1).contains("not a distance"));
+    assert!(refuse(Norm::Linf, f64::NAN).contains("not a distance"));
+    assert!(refuse(Norm::L2, 60.).contains("L2"));
+    assert!(refuse(Norm::L0, 1.5).contains("whole number"));
+    assert!(refuse(Norm::L0, 1025.).contains("1024"));
+    assert!(check_epsilon(Norm::L1, 12., &image).is_ok() && check_epsilon(Norm::L0, 24., &image).is_ok());
+}
