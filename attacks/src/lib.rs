@@ -1,1 +1,116 @@
-//! attacks
+//! The attacks, one file each. To add one: write the file, add its `mod` line and its entry to [`ALL`].
+
+mod ascent;
+mod bim;
+mod choice;
+mod fgsm;
+mod mi_fgsm;
+mod noise;
+mod pgd;
+#[cfg(test)]
+mod tests;
+
+use robust_core::{Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, nearest};
+use serde_json::{Map, Value};
+
+/// The index. Names are unique.
+pub static ALL: &[Entry] = &[noise::UNIFORM, noise::SIGN, fgsm::ENTRY, bim::ENTRY, pgd::ENTRY, mi_fgsm::ENTRY];
+
+/// An attack ready to run against a given input.
+pub struct Ready {
+    /// The user's spec with norm and epsilon spelled out: names rows in every output.
+    pub label: String,
+    /// `pgd-linf`, say: the noise's path, so that more steps or restarts extend a run instead of replacing it.
+    pub path: String,
+    pub entry: &'static Entry,
+    pub threat: ThreatModel,
+    pub budget: Budget,
+    pub attack: Box<dyn Attack>,
+    /// Every parameter with defaults filled in.
+    pub params: Map<String, Value>,
+}
+
+/// Splits `pgd-l2` into the entry `pgd` and its norm; a bare name means the entry's usual norm.
+pub fn find(name: &str) -> Result<(&'static Entry, Option<Norm>)> {
+    let lower = name.to_lowercase();
+    let exact = |n: &str| ALL.iter().find(|e| e.name == n);
+    if let Some(entry) = exact(&lower) {
+        return Ok((entry, None));
+    }
+    if let Some((stem, suffix)) = lower.rsplit_once('-') {
+        if let (Some(entry), Ok(norm)) = (exact(stem), suffix.parse::<Norm>()) {
+            return Ok((entry, Some(norm)));
+        }
+    }
+    let names: Vec<String> = names();
+    let error = Error::usage(format!("unknown attack `{name}`"));
+    Err(error.hint(match nearest(&lower, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? `robust list attacks` shows all"),
+        None => "`robust list attacks` shows all".to_string(),
+    }))
+}
+
+/// Every name `find` accepts: each entry bare and with each of its norms.
+pub fn names() -> Vec<String> {
+    ALL.iter()
+        .flat_map(|e| {
+            std::iter::once(e.name.to_string()).chain(e.norms.iter().map(|n| format!("{}-{}", e.name, n.suffix())))
+        })
+        .collect()
+}
+
+/// Reads `name:key=value,...` for a model: norm from the name or `norm=`, epsilon from `eps=` or the model's card.
+pub fn resolve(text: &str, card: &Card) -> Result<Ready> {
+    let mut spec = Spec::parse(text)?;
+    let (entry, named) = find(&spec.name)?;
+    let given = spec.remove("norm").map(|v| v.text.parse::<Norm>()).transpose()?;
+    if let (Some(a), Some(b)) = (named, given)
+        && a != b
+    {
+        return Err(Error::usage(format!("`{text}` names {a} and asks for norm={}", b.suffix())));
+    }
+    let norm = named.or(given).unwrap_or(entry.norms[0]);
+    if !entry.norms.contains(&norm) {
+        let list = entry.norms.iter().map(|n| n.suffix()).collect::<Vec<_>>().join(", ");
+        return Err(
+            Error::usage(format!("attack `{}` does not work in {norm}", entry.name)).hint(format!("it knows {list}"))
+        );
+    }
+    let (eps, eps_text) = epsilon(&mut spec, norm, card)?;
+    let queries = spec.remove("queries").map(|v| v.number("queries")).transpose()?;
+    if queries.is_some_and(|q| q < 1. || q.fract() != 0.) {
+        return Err(Error::usage("queries must be a whole number of forward passes, at least 1"));
+    }
+    let threat = ThreatModel::new(Region::Ball { norm, eps }, card.input.clone(), entry.needs)
+        .map_err(|e| e.within(format!("attack `{text}`")))?;
+    let built = (entry.build)(&spec)?;
+    let mut label = format!("{}-{}:eps={eps_text}", entry.name, norm.suffix());
+    let mut rest: Vec<String> = spec.params.iter().map(|(k, v)| format!(",{k}={}", v.text)).collect();
+    rest.extend(queries.map(|q| format!(",queries={q}")));
+    rest.sort();
+    label.extend(rest);
+    let path = format!("{}-{}", entry.name, norm.suffix());
+    let budget = Budget { queries: queries.map(|q| q as u64) };
+    Ok(Ready { label, path, entry, threat, budget, attack: built.attack, params: built.params })
+}
+
+fn epsilon(spec: &mut Spec, norm: Norm, card: &Card) -> Result<(f64, String)> {
+    if let Some(value) = spec.remove("eps") {
+        return Ok((value.number("eps")?, value.text));
+    }
+    match card.default_threat {
+        Some((usual, eps)) if usual == norm => Ok((eps, eps.to_string())),
+        usual => {
+            let known = usual.map_or(String::new(), |(n, e)| format!(" (its card gives eps={e} for {n} only)"));
+            Err(Error::usage(format!(
+                "no epsilon for `{spec}`: model `{}` has no usual {norm} threat{known}",
+                card.name
+            ))
+            .hint(format!(
+                "write {}-{}:eps=..., in units of pixels in [0,1], such as eps=8/255",
+                spec.name,
+                norm.suffix()
+            )))
+        }
+    }
+}

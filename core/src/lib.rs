@@ -21,7 +21,7 @@ pub use draw::{Draw, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};
 pub use goal::{Goal, Pred, argmax};
 pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Target, Trace, Votes};
-pub use objective::Objective;
+pub use objective::{Climb, Objective};
 pub use oracle::{Answer, Budget, Confirmed, Finding, Oracle, Question, Slope, Stop};
 pub use outcome::{Cost, Outcome, Passes, SCHEMA, Verdict};
 pub use spec::{Spec, Value};

@@ -36,34 +36,27 @@ impl Objective {
         Ok(())
     }
 
-    /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its gradient in `z`.
+    /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its slope in `z`.
     /// Scores that are not finite give NaN and zeros.
-    pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> (f64, Vec<f64>) {
-        let mut slope = vec![0.; z.len()];
+    pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> Climb {
         let class = goal.classes()[owner] as usize;
         if z.iter().any(|v| !v.is_finite()) || class >= z.len() {
-            return (f64::NAN, slope);
+            return Climb { loss: f64::NAN, slope: vec![0.; z.len()], log_scale: f64::NEG_INFINITY };
         }
+        let mut slope = vec![0.; z.len()];
         let at = |i: usize| f64::from(z[i]);
         let sign = if goal.is_targeted() { -1. } else { 1. };
+        let other = best_other(z, class);
         let loss = match self {
-            Objective::Ce => {
-                let top = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(f64::from(b)));
-                let total: f64 = z.iter().map(|&v| (f64::from(v) - top).exp()).sum();
-                for (i, s) in slope.iter_mut().enumerate() {
-                    *s = sign * ((at(i) - top).exp() / total - f64::from(u8::from(i == class)));
-                }
-                sign * (top + total.ln() - at(class))
-            }
+            Objective::Ce => return cross_entropy(z, class, other, sign),
             Objective::Margin => {
-                let other = best_other(z, class);
                 slope[other] += sign;
                 slope[class] -= sign;
                 sign * (at(other) - at(class))
             }
             Objective::Dlr => {
                 let order = descending(z);
-                ratio(z, class, best_other(z, class), &[(order[0], 1.), (order[2], -1.)], &mut slope)
+                ratio(z, class, other, &[(order[0], 1.), (order[2], -1.)], &mut slope)
             }
             Objective::DlrTargeted(targets) => {
                 let order = descending(z);
@@ -71,8 +64,33 @@ impl Objective {
                 ratio(z, class, targets[row] as usize, &spread, &mut slope)
             }
         };
-        (loss, slope)
+        let size = slope.iter().fold(0., |a, s| f64::max(a, s.abs()));
+        if size > 0. {
+            slope.iter_mut().for_each(|s| *s /= size);
+        }
+        Climb { loss, slope, log_scale: size.ln() }
     }
+}
+
+/// A loss and its slope in the scores, `slope * exp(log_scale)`, with the largest entry of `slope` 1 in size. Kept
+/// apart because a confident model's cross-entropy slope underflows f32 and would look like a zero gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Climb {
+    pub loss: f64,
+    pub slope: Vec<f64>,
+    pub log_scale: f64,
+}
+
+/// Cross-entropy with everything relative to the best other score, so that no confidence underflows.
+fn cross_entropy(z: &[f32], class: usize, other: usize, sign: f64) -> Climb {
+    let at = |i: usize| f64::from(z[i]);
+    let rest: f64 = (0..z.len()).filter(|&i| i != class).map(|i| (at(i) - at(other)).exp()).sum();
+    // log of the other classes' share of the softmax, 1 - p_y.
+    let lead = at(class) - at(other) - rest.ln();
+    let log_wrong = -(if lead > 0. { lead + (-lead).exp().ln_1p() } else { lead.exp().ln_1p() });
+    let slope = (0..z.len()).map(|i| sign * if i == class { -1. } else { (at(i) - at(other)).exp() / rest }).collect();
+    let loss = if lead > 0. { (-lead).exp().ln_1p() } else { lead.exp().ln_1p() - lead };
+    Climb { loss: sign * loss, slope, log_scale: log_wrong }
 }
 
 impl Rows for Objective {
@@ -117,27 +135,38 @@ mod tests {
         let all = [Objective::Ce, Objective::Margin, Objective::Dlr, Objective::DlrTargeted(vec![4])];
         for goal in &goals {
             for objective in all.iter().filter(|o| o.check(goal, z.len()).is_ok()) {
-                let (_, slope) = objective.climb(goal, 0, 0, &z);
+                let here = objective.climb(goal, 0, 0, &z);
+                assert!((here.slope.iter().fold(0., |a, s| f64::max(a, s.abs())) - 1.).abs() < 1e-12);
                 for i in 0..z.len() {
                     let shifted = |h: f32| {
                         let mut z = z;
                         z[i] += h;
-                        (objective.climb(goal, 0, 0, &z).0, f64::from(z[i]))
+                        (objective.climb(goal, 0, 0, &z).loss, f64::from(z[i]))
                     };
                     let ((up, a), (down, b)) = (shifted(1e-3), shifted(-1e-3));
-                    assert!(((up - down) / (a - b) - slope[i]).abs() < 1e-5, "{objective:?} {goal:?} {i}");
+                    let slope = here.slope[i] * here.log_scale.exp();
+                    assert!(((up - down) / (a - b) - slope).abs() < 1e-5, "{objective:?} {goal:?} {i}");
                 }
             }
         }
     }
 
     #[test]
+    fn a_confident_model_still_has_a_slope() {
+        let here = Objective::Ce.climb(&Goal::Untargeted(vec![0]), 0, 0, &[5000., 1., 0.]);
+        assert!((here.log_scale + 4999. - (1. + f64::exp(-1.)).ln()).abs() < 1e-9, "{here:?}");
+        assert!(here.slope[0] == -1. && here.slope[1] > here.slope[2] && here.slope[2] > 0.);
+        let wrong = Objective::Ce.climb(&Goal::Untargeted(vec![0]), 0, 0, &[-5000., 1., 0.]);
+        assert!((wrong.loss - 5001. - (1. + f64::exp(-1.)).ln()).abs() < 1e-9 && wrong.log_scale.abs() < 1e-9);
+    }
+
+    #[test]
     fn dlr_is_the_papers_number() {
         // z sorted: 4, 3, 1, 0; label has 4: -(4 - 3) / (4 - 1).
-        let (loss, _) = Objective::Dlr.climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]);
+        let loss = Objective::Dlr.climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]).loss;
         assert!((loss + 1. / 3.).abs() < 1e-9);
         // Toward the class with 0: -(4 - 0) / (4 - (1 + 0) / 2).
-        let (loss, _) = Objective::DlrTargeted(vec![2]).climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]);
+        let loss = Objective::DlrTargeted(vec![2]).climb(&Goal::Untargeted(vec![1]), 0, 0, &[3., 4., 0., 1.]).loss;
         assert!((loss + 4. / 3.5).abs() < 1e-9);
     }
 

@@ -5,11 +5,12 @@ use super::{Finding, Oracle, judge_row};
 use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, stream, to_host};
 use candle_core::Tensor;
 
-/// Averages over EOT draws and surrogates, one entry per asked row.
+/// Averages over EOT draws and surrogates, one entry per asked row; the gradient is `dx * exp(log_scale)`.
 pub(super) struct Climbed {
     pub out: Vec<f32>,
     pub loss: Vec<f64>,
     pub dx: Vec<f32>,
+    pub log_scale: Vec<f64>,
 }
 
 impl Oracle<'_> {
@@ -96,17 +97,25 @@ impl Oracle<'_> {
             for _ in 0..draws {
                 let keys = self.fresh_keys(of, 0);
                 let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
-                let (out, width) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
-                let (mut loss, mut seeds) = (Vec::with_capacity(of.len()), Vec::with_capacity(out.len()));
+                let (mut out, width) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
+                let (mut loss, mut log_scale, mut seeds) = (vec![], vec![], Vec::with_capacity(out.len()));
                 for ((z, &o), &row) in out.chunks(width).zip(of).zip(rows) {
-                    let (value, slope) = objective.climb(&self.live.goal, o as usize, row as usize, z);
-                    loss.push(value * share);
-                    seeds.extend(slope.iter().map(|s| *s as f32));
+                    let here = objective.climb(&self.live.goal, o as usize, row as usize, z);
+                    loss.push(here.loss * share);
+                    log_scale.push(here.log_scale + share.ln());
+                    seeds.extend(here.slope.iter().map(|s| *s as f32));
                 }
                 let seed = Tensor::from_vec(seeds, (of.len(), width), x.device())?;
                 let (dx, _) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
                 self.book(of, 1, 1);
-                sum = Some(merge(sum, Climbed { out, loss, dx }, share as f32));
+                if share != 1. {
+                    out.iter_mut().for_each(|z| *z *= share as f32);
+                }
+                let next = Climbed { out, loss, dx, log_scale };
+                sum = Some(match sum {
+                    Some(sum) => merge(sum, next),
+                    None => next,
+                });
             }
         }
         sum.ok_or_else(|| Error::internal("a target without models"))
@@ -233,17 +242,18 @@ fn checked(out: Tensor, rows: usize, target: &crate::Target) -> Result<Tensor> {
     Ok(out)
 }
 
-fn merge(sum: Option<Climbed>, next: Climbed, share: f32) -> Climbed {
-    let scaled = |mut v: Vec<f32>| {
-        if share != 1. {
-            v.iter_mut().for_each(|x| *x *= share);
-        }
-        v
-    };
-    let next = Climbed { out: scaled(next.out), loss: next.loss, dx: scaled(next.dx) };
-    let Some(mut sum) = sum else { return next };
+/// Adds two averages; gradients meet at the larger of their two scales, row by row.
+fn merge(mut sum: Climbed, next: Climbed) -> Climbed {
     sum.out.iter_mut().zip(next.out).for_each(|(a, b)| *a += b);
     sum.loss.iter_mut().zip(next.loss).for_each(|(a, b)| *a += b);
-    sum.dx.iter_mut().zip(next.dx).for_each(|(a, b)| *a += b);
+    let width = sum.dx.len() / sum.log_scale.len().max(1);
+    let rows = sum.dx.chunks_mut(width.max(1)).zip(next.dx.chunks(width.max(1)));
+    for ((a, b), (to, from)) in rows.zip(sum.log_scale.iter_mut().zip(next.log_scale)) {
+        let most = to.max(from);
+        let (keep, add) =
+            if most.is_finite() { ((*to - most).exp() as f32, (from - most).exp() as f32) } else { (1., 1.) };
+        a.iter_mut().zip(b).for_each(|(a, b)| *a = *a * keep + b * add);
+        *to = most;
+    }
     sum
 }

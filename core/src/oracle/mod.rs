@@ -56,12 +56,16 @@ pub struct Answer {
     pub granted: Vec<bool>,
 }
 
-/// Scores `[m, k]`, the objective per row, its gradient `[m, ...]` in the input, and which rows were granted. Over EOT
-/// draws and surrogates all three are averages. Rows that were not granted hold zeros and a NaN loss.
+/// Scores `[m, k]`, the objective per row, its gradient `[m, ...]` in the input as `dx * exp(log_scale)`, and which rows
+/// were granted. Over EOT draws and surrogates they are averages. Rows that were not granted hold zeros and a NaN loss.
+///
+/// The scale is apart because a confident model's gradient underflows f32, which would mask it; steps that normalise
+/// need `dx` alone.
 pub struct Slope {
     pub out: Tensor,
     pub loss: Vec<f64>,
     pub dx: Tensor,
+    pub log_scale: Vec<f64>,
     pub granted: Vec<bool>,
 }
 
@@ -209,6 +213,7 @@ impl<'a> Oracle<'a> {
         let asked = positions(&granted);
         let row = x.elem_count() / of.len().max(1);
         let (mut out, mut loss) = (vec![0f32; of.len() * width], vec![f64::NAN; of.len()]);
+        let mut log_scale = vec![f64::NEG_INFINITY; of.len()];
         let mut dx = vec![0f32; x.elem_count()];
         if !asked.is_empty() {
             let (rows, owners) = subset(x, of, &asked)?;
@@ -218,10 +223,11 @@ impl<'a> Oracle<'a> {
                 row_mut(&mut out, i, width).copy_from_slice(&climbed.out[n * width..][..width]);
                 row_mut(&mut dx, i, row).copy_from_slice(&climbed.dx[n * row..][..row]);
                 loss[i as usize] = climbed.loss[n];
+                log_scale[i as usize] = climbed.log_scale[n];
             }
         }
         let out = Tensor::from_vec(out, (of.len(), width), x.device())?;
-        Ok(Slope { out, loss, dx: Tensor::from_vec(dx, x.dims(), x.device())?, granted })
+        Ok(Slope { out, loss, dx: Tensor::from_vec(dx, x.dims(), x.device())?, log_scale, granted })
     }
 
     /// One forward, and one backward for each of `seeds` (`[m, k]` each): scores and `seed^T d scores / d x` per seed.

@@ -1,0 +1,89 @@
+//! Parameters that several attacks share: which loss to climb, which class to reach.
+
+use robust_core::{Error, Goal, Objective, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    #[default]
+    Ce,
+    Margin,
+    Dlr,
+}
+
+impl Loss {
+    pub fn objective(self) -> Objective {
+        match self {
+            Loss::Ce => Objective::Ce,
+            Loss::Margin => Objective::Margin,
+            Loss::Dlr => Objective::Dlr,
+        }
+    }
+}
+
+/// The class an attack must reach: none (any wrong one), a rule over the clean scores, or a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Toward {
+    #[default]
+    Anything,
+    Rule(Rule),
+    Class(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// The label plus one.
+    Next,
+    /// The runner-up of the clean scores.
+    Second,
+    /// The class of lowest clean score.
+    Least,
+}
+
+impl Toward {
+    /// The goal for samples with these labels and clean scores; a target that is the label itself moves to the next class.
+    pub fn aim(self, labels: &[u32], clean: &[Vec<f32>]) -> Result<Goal> {
+        let pick = |label: u32, z: &[f32]| -> Result<u32> {
+            let classes = z.len() as u32;
+            let ranked = |best_first: bool| {
+                let mut order: Vec<u32> = (0..classes).filter(|c| *c != label).collect();
+                order.sort_by(|a, b| z[*b as usize].total_cmp(&z[*a as usize]));
+                if best_first { order.first().copied() } else { order.last().copied() }
+            };
+            let next = (label + 1) % classes.max(1);
+            match self {
+                Toward::Rule(Rule::Second) => Ok(ranked(true).unwrap_or(next)),
+                Toward::Rule(Rule::Least) => Ok(ranked(false).unwrap_or(next)),
+                Toward::Class(c) if c >= classes => {
+                    Err(Error::usage(format!("target={c} is out of range: the model has {classes} classes")))
+                }
+                Toward::Class(c) if c != label => Ok(c),
+                _ => Ok(next),
+            }
+        };
+        match self {
+            Toward::Anything => Ok(Goal::Untargeted(labels.to_vec())),
+            _ => Ok(Goal::Targeted(labels.iter().zip(clean).map(|(&y, z)| pick(y, z)).collect::<Result<_>>()?)),
+        }
+    }
+}
+
+/// Refuses a number of steps, restarts or draws that cannot be meant.
+pub fn at_least_one(name: &str, value: u64) -> Result<u64> {
+    match value {
+        0 => Err(Error::usage(format!("{name} must be at least 1, got 0"))),
+        v if v > 1_000_000 => Err(Error::usage(format!("{name}={v} is beyond 1000000"))),
+        v => Ok(v),
+    }
+}
+
+/// Refuses a step size that is not a positive distance.
+pub fn positive(name: &str, value: Option<f64>) -> Result<Option<f64>> {
+    match value {
+        Some(v) if !v.is_finite() || v <= 0. => Err(Error::usage(format!("{name} must be positive, got {v}"))),
+        v => Ok(v),
+    }
+}

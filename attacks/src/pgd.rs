@@ -1,0 +1,91 @@
+//! Projected gradient descent (Madry et al. 2018, arXiv 1706.06083): iterated steps from random starts, with restarts.
+//!
+//! # Asks
+//! Gradients.
+//!
+//! # Steps
+//! For each restart: a random point of the ball (Linf: uniform in the cube; L2, L1: on the sphere, cut by the domain);
+//! then `steps` times: gradient, a step along the steepest direction of the norm, projection onto the ball and the
+//! domain. Every iterate is judged; a sample stops at its first confirmed success, later restarts take the others.
+//! The L1 step moves the steepest 1 % of the entries that the domain lets move (Tramer and Boneh 2019, arXiv
+//! 1904.13000) and projects onto ball and domain jointly (Croce and Hein 2021, arXiv 2103.01208).
+//!
+//! # Parameters
+//! `steps` (default 40). `step`, the first step's length in input units (default 2.5 eps / steps). `decay`, the last
+//! step's length over the first's (default 1). `restarts` (default 1). `objective` = ce, margin or dlr (default ce).
+//! `target` = next, second, least or a class number (default none). `random` = whether to start at random (default true).
+//!
+//! # Differs from the paper
+//! The best iterate counts, not the last; the last iterate is judged with one more forward.
+//!
+//! # Cost per sample
+//! `restarts (steps + 1)` forwards and `restarts steps` backwards when it holds.
+
+use crate::ascent::Ascent;
+use crate::choice::{Loss, Toward, at_least_one, positive};
+use robust_core::{Access, Attack, Budget, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, Stop, parameters};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Pgd {
+    steps: u64,
+    step: Option<f64>,
+    decay: f64,
+    restarts: u64,
+    objective: Loss,
+    target: Toward,
+    random: bool,
+}
+
+impl Default for Pgd {
+    fn default() -> Self {
+        let (objective, target) = (Loss::Ce, Toward::Anything);
+        Self { steps: 40, step: None, decay: 1., restarts: 1, objective, target, random: true }
+    }
+}
+
+impl Attack for Pgd {
+    fn aim(&self, labels: &[u32], clean: &[Vec<f32>]) -> Result<Goal> {
+        self.target.aim(labels, clean)
+    }
+
+    fn run(&self, oracle: &mut Oracle) -> Result<()> {
+        let (steps, step, decay, random_start) = (self.steps, self.step, self.decay, self.random);
+        let objective = self.objective.objective();
+        let ascent = Ascent { steps, step, decay, random_start, momentum: None, objective };
+        for restart in 0..self.restarts {
+            oracle.stage(&format!("r{restart}"), Stop::AtFirst, Budget::default(), |o| ascent.run(o))?;
+        }
+        Ok(())
+    }
+
+    fn passes(&self) -> (u64, u64) {
+        (self.restarts * (self.steps + 1), self.restarts * self.steps)
+    }
+}
+
+fn build(spec: &Spec) -> Result<Built> {
+    let (attack, params) = parameters::<Pgd>(spec)?;
+    at_least_one("steps", attack.steps)?;
+    at_least_one("restarts", attack.restarts)?;
+    positive("step", attack.step)?;
+    if !(attack.decay > 0. && attack.decay <= 1.) {
+        return Err(Error::usage(format!("decay must be in (0,1], got {}", attack.decay)));
+    }
+    if !attack.random && attack.restarts > 1 {
+        return Err(
+            Error::usage("restarts without random starts repeat the same run").hint("drop random=false or restarts")
+        );
+    }
+    Ok(Built { attack: Box::new(attack), params })
+}
+
+pub const ENTRY: Entry = Entry {
+    name: "pgd",
+    paper: "Madry et al. 2018, arXiv 1706.06083",
+    needs: Access::Gradient,
+    norms: &[Norm::Linf, Norm::L2, Norm::L1],
+    source: include_str!("pgd.rs"),
+    build,
+};

@@ -1,0 +1,256 @@
+//! Every gradient attack against models whose strongest legal point is known in closed form.
+
+use super::*;
+use candle_core::{DType, Device, Tensor};
+use robust_core::{
+    Access, Batch, Draw, Finding, Goal, Input, InputKind, Model, Oracle, Output, Question, RowKey, Site, Stop, TapId,
+    Target, Trace, to_host,
+};
+use std::sync::Arc;
+
+const D: usize = 120;
+
+/// Two classes: z_0 = bias, z_1 = w x.
+struct Linear {
+    card: Card,
+    w: Tensor,
+    bias: f32,
+}
+
+fn linear(bias: f32) -> Linear {
+    let keys = [RowKey { id: 0, lane: 0, draw: 0 }];
+    let w = Draw { seed: 3, stream: 0, turn: 0, rows: &keys }.normal(&[D], &Device::Cpu).unwrap();
+    let card = Card {
+        name: "linear".into(),
+        digest: String::new(),
+        input: Input { shape: vec![D], domain: Some((0., 1.)), kind: InputKind::Features },
+        output: Output::Logits { k: 2 },
+        stochastic: false,
+        couples_rows: false,
+        access: Access::Gradient,
+        taps: vec![],
+        default_threat: Some((Norm::Linf, 0.1)),
+    };
+    Linear { card, w, bias }
+}
+
+struct Pull<'a>(&'a Linear, Tensor);
+
+impl Trace for Pull<'_> {
+    fn output(&self) -> &Tensor {
+        &self.1
+    }
+    fn tap(&self, _: TapId) -> Result<&Tensor> {
+        Err(Error::internal("no taps"))
+    }
+    fn pull(&mut self, seeds: &[(Site, Tensor)]) -> Result<Tensor> {
+        Ok(seeds[0].1.narrow(1, 1, 1)?.matmul(&self.0.w)?)
+    }
+}
+
+impl Model for Linear {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+    fn forward(&self, x: &Tensor, _: &Draw) -> Result<Tensor> {
+        let one = x.matmul(&self.w.t()?)?;
+        Ok(Tensor::cat(&[&one.ones_like()?.affine(f64::from(self.bias), 0.)?, &one], 1)?)
+    }
+    fn trace<'a>(&'a self, x: &Tensor, draw: &Draw, _: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
+        let out = self.forward(x, draw)?;
+        Ok(Box::new(Pull(self, out)))
+    }
+}
+
+fn points(n: usize, low: f32, high: f32) -> Batch {
+    let keys: Vec<RowKey> = (0..n as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let x = Draw { seed: 9, stream: 7, turn: 0, rows: &keys }.uniform(low, high, &[D], &Device::Cpu).unwrap();
+    Batch::new((0..n as u64).collect(), x, None).unwrap()
+}
+
+fn attack(text: &str, model: &Arc<Linear>, batch: &Batch, labels: &[u32]) -> Vec<Finding> {
+    let ready = resolve(text, &model.card).unwrap();
+    let target = Target::white_box(model.clone());
+    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
+    let clean = model.forward(&batch.x, &draw).unwrap().to_vec2::<f32>().unwrap();
+    let goal = ready.attack.aim(labels, &clean).unwrap();
+    let (threat, budget) = (&ready.threat, ready.budget);
+    let question = Question {
+        target: &target,
+        threat,
+        batch,
+        goal,
+        clean: &clean,
+        seed: 1,
+        path: &ready.path,
+        stop: Stop::AtFirst,
+        budget,
+    };
+    let mut oracle = Oracle::new(question).unwrap();
+    ready.attack.run(&mut oracle).unwrap();
+    let findings = oracle.finish().unwrap();
+    let most = ready.attack.passes();
+    for f in &findings {
+        assert!(f.cost.search.forward <= most.0 && f.cost.search.backward <= most.1, "{text}: {:?} > {most:?}", f.cost);
+        if f.found.is_none() {
+            assert_eq!((f.cost.search.forward, f.cost.search.backward), most, "{text}: what a held sample costs");
+        }
+    }
+    findings
+}
+
+/// The most that w delta can rise by within the ball and the box.
+fn largest_rise(norm: Norm, eps: f64, w: &[f32], x: &[f32]) -> f64 {
+    let slope: Vec<f64> = w.iter().map(|&v| f64::from(v).abs()).collect();
+    let room: Vec<f64> = w.iter().zip(x).map(|(&w, &x)| f64::from(if w > 0. { 1. - x } else { x })).collect();
+    match norm {
+        Norm::Linf => slope.iter().zip(&room).map(|(s, r)| s * r.min(eps)).sum(),
+        Norm::L1 => {
+            let mut order: Vec<usize> = (0..w.len()).collect();
+            order.sort_by(|&a, &b| slope[b].total_cmp(&slope[a]));
+            let mut left = eps;
+            order
+                .iter()
+                .map(|&i| {
+                    let used = room[i].min(left);
+                    left -= used;
+                    used * slope[i]
+                })
+                .sum()
+        }
+        _ => {
+            let size = |a: f64| slope.iter().zip(&room).map(|(s, r)| (a * s).min(*r).powi(2)).sum::<f64>().sqrt();
+            let (mut low, mut high) = (0f64, 1e6f64);
+            for _ in 0..200 {
+                let middle = 0.5 * (low + high);
+                if size(middle) > eps { high = middle } else { low = middle }
+            }
+            slope.iter().zip(&room).map(|(s, r)| s * (low * s).min(*r)).sum()
+        }
+    }
+}
+
+fn assert_optimal(text: &str, norm: Norm, eps: f64, low: f32, high: f32) {
+    // So far from the boundary that every sample holds: the margin left is the attack's quality.
+    let model = Arc::new(linear(1000.));
+    let batch = points(16, low, high);
+    let (x, _) = to_host(&batch.x).unwrap();
+    let (w, _) = to_host(&model.w).unwrap();
+    for (f, x) in attack(text, &model, &batch, &[0; 16]).iter().zip(x.chunks(D)) {
+        let held = f.held.as_ref().unwrap();
+        let before = 1000. - w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum::<f64>();
+        let (rise, best) = (before - held.pred.margin, largest_rise(norm, eps, &w, x));
+        assert!(rise >= 0.99 * best - 1e-3 && rise <= best + 1e-3, "{text}: {rise} of {best}");
+    }
+}
+
+#[test]
+fn iterated_attacks_reach_the_optimum_of_a_linear_model_at_the_box() {
+    for name in ["bim", "pgd", "mi-fgsm"] {
+        assert_optimal(&format!("{name}-linf:eps=0.1,steps=40"), Norm::Linf, 0.1, 0., 1.);
+        // A constant step never forgets a random start in L2; a shrinking one does.
+        let extra = if name == "pgd" { ",step=0.5,decay=0.02" } else { "" };
+        assert_optimal(&format!("{name}-l2:eps=1.5,steps=60{extra}"), Norm::L2, 1.5, 0., 1.);
+        assert_optimal(&format!("{name}-l1:eps=6,steps=100"), Norm::L1, 6., 0., 1.);
+    }
+}
+
+#[test]
+fn one_step_is_enough_where_the_box_does_not_cut() {
+    assert_optimal("fgsm:eps=0.1", Norm::Linf, 0.1, 0., 1.);
+    assert_optimal("fgsm-l2:eps=0.3", Norm::L2, 0.3, 0.4, 0.6);
+}
+
+#[test]
+fn samples_within_reach_are_found_and_no_others() {
+    // The smallest Linf epsilon that flips a linear model is gap / ||w||_1 where the box does not cut.
+    let batch = points(64, 0.35, 0.65);
+    let (x, _) = to_host(&batch.x).unwrap();
+    let w = to_host(&linear(0.).w).unwrap().0;
+    let sums: Vec<f64> = x.chunks(D).map(|x| w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum()).collect();
+    let bias = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max) + 1.;
+    let model = Arc::new(linear(bias as f32));
+    let length: f64 = w.iter().map(|w| f64::from(w.abs())).sum();
+    let needed: Vec<f64> = sums.iter().map(|s| (bias - s) / length).collect();
+    let mut sorted = needed.clone();
+    sorted.sort_by(f64::total_cmp);
+    let eps = 0.5 * (sorted[31] + sorted[32]);
+    for text in ["fgsm", "bim", "pgd:restarts=2", "mi-fgsm", "pgd:target=next", "pgd:objective=margin"] {
+        let spec = format!("{text}{}eps={eps}", if text.contains(':') { "," } else { ":" });
+        let found: Vec<bool> = attack(&spec, &model, &batch, &[0; 64]).iter().map(|f| f.found.is_some()).collect();
+        assert_eq!(found, needed.iter().map(|n| *n < eps).collect::<Vec<_>>(), "{text}");
+    }
+    for text in ["uniform-noise", "random-sign"] {
+        let found = attack(&format!("{text}:eps={eps},draws=20"), &model, &batch, &[0; 64]);
+        assert!(found.iter().zip(&needed).all(|(f, n)| f.found.is_none() || *n < eps), "{text} beat the optimum");
+    }
+}
+
+#[test]
+fn noise_finds_what_half_the_ball_is_made_of() {
+    // A sample on the boundary: each draw is a coin toss, ten of them fail together once in a thousand.
+    let batch = points(64, 0.4, 0.6);
+    let (x, _) = to_host(&batch.x).unwrap();
+    let w = to_host(&linear(0.).w).unwrap().0;
+    for i in [0usize, 13, 40] {
+        let sum: f32 = w.iter().zip(&x[i * D..]).map(|(w, x)| w * x).sum();
+        let one = Batch::new(vec![i as u64], batch.x.narrow(0, i, 1).unwrap(), None).unwrap();
+        let model = Arc::new(linear(sum + 1e-3));
+        for text in ["uniform-noise:eps=0.1", "random-sign:eps=0.1", "uniform-noise-l2:eps=1", "random-sign-l1:eps=5"] {
+            assert!(attack(text, &model, &one, &[0])[0].found.is_some(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn specs_resolve_or_say_what_to_type() {
+    let card = linear(0.).card;
+    let ready = resolve("PGD-Linf:steps=7,eps=8/255", &card).unwrap();
+    assert_eq!(ready.label, "pgd-linf:eps=8/255,steps=7");
+    assert_eq!((ready.threat.eps(), ready.params["steps"].as_u64()), (8. / 255., Some(7)));
+    assert_eq!(resolve("fgsm", &card).unwrap().label, "fgsm-linf:eps=0.1");
+    let error = |text: &str| resolve(text, &card).err().unwrap().to_string();
+    assert!(error("pdg").contains("did you mean `pgd`"));
+    assert!(error("pgd:stpes=3").contains("did you mean `steps`"));
+    assert!(error("pgd:steps=0").contains("at least 1"));
+    assert!(error("pgd:steps=many").contains("many"));
+    assert!(error("pgd-l2").contains("no epsilon"));
+    assert!(error("pgd-l0:eps=3").contains("does not work in L0"));
+    assert!(error("pgd-l2:eps=1,norm=linf").contains("L2"));
+    assert!(error("pgd:eps=8").contains("8/255"));
+    assert!(error("pgd:eps=0.1,queries=0.5").contains("queries"));
+}
+
+#[test]
+fn a_target_out_of_range_is_refused_when_aimed() {
+    let ready = resolve("pgd:target=9", &linear(0.).card).unwrap();
+    assert!(ready.attack.aim(&[0], &[vec![1., 0.]]).is_err());
+    assert_eq!(
+        resolve("pgd:target=least", &linear(0.).card).unwrap().attack.aim(&[0], &[vec![1., 0.]]).unwrap(),
+        Goal::Targeted(vec![1])
+    );
+}
+
+#[test]
+fn every_entry_documents_itself_under_the_fixed_headings() {
+    for entry in ALL {
+        let text = robust_core::documentation(entry.source);
+        for heading in ["# Asks", "# Steps", "# Parameters", "# Differs from the paper", "# Cost per sample"] {
+            assert!(text.contains(heading), "{} lacks {heading}", entry.name);
+        }
+        let spec = Spec { name: entry.name.into(), params: vec![] };
+        for key in (entry.build)(&spec).unwrap().params.keys() {
+            assert!(text.contains(&format!("`{key}`")), "{} does not explain {key}", entry.name);
+        }
+    }
+    let mut names = names();
+    names.sort();
+    names.windows(2).for_each(|w| assert_ne!(w[0], w[1]));
+}
+
+#[test]
+fn zero_tensors_have_no_direction() {
+    let zero = Tensor::zeros((1, 4), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(to_host(&crate::ascent::normalised(&zero, Norm::L2).unwrap()).unwrap().0, [0.; 4]);
+}
