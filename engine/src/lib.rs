@@ -1,9 +1,14 @@
 //! One network, several interpreters.
 
+mod cpu;
+mod model;
 mod network;
+mod reference;
 mod shape;
 
+pub use model::{NetworkModel, digest};
 pub use network::{
     Activation, Binary, Builder, MAX_ROW, Network, Node, NodeId, Op, Pads, Pair, Param, ParamId, Reduction, Shape,
     Window,
 };
+pub use reference::{Reference, Tape};

@@ -1,0 +1,6 @@
+//! Code for the processor that every interpreter on it shares.
+
+mod float;
+pub(crate) mod kernels;
+
+pub(crate) use float::Float;

@@ -1,0 +1,98 @@
+//! Batch normalisation with frozen statistics: one multiply and one add per entry.
+
+use super::array::Array;
+use super::site::{Pulled, Site};
+use crate::cpu::Float;
+use crate::network::{Op, ParamId};
+use rayon::prelude::*;
+use robust_core::{Error, Result};
+
+/// The statistics of a layer, in f64, one entry per channel.
+struct Stats {
+    mean: Vec<f64>,
+    /// `1 / sqrt(var + eps)`.
+    inv: Vec<f64>,
+    gamma: Vec<f64>,
+    beta: Vec<f64>,
+}
+
+struct Ids {
+    mean: ParamId,
+    var: ParamId,
+    gamma: Option<ParamId>,
+    beta: Option<ParamId>,
+}
+
+fn read<F: Float>(op: &Op, params: &[Array<F>]) -> Result<(Ids, Stats)> {
+    let &Op::BatchNorm { mean, var, gamma, beta, eps } = op else {
+        return Err(Error::internal("not a batch norm"));
+    };
+    let wide = |p: ParamId| params[p.0].data().iter().map(|v| v.wide()).collect::<Vec<f64>>();
+    let channels = params[mean.0].data().len();
+    let stats = Stats {
+        mean: wide(mean),
+        inv: wide(var).iter().map(|v| 1. / (v + eps).sqrt()).collect(),
+        gamma: gamma.map_or_else(|| vec![1.; channels], wide),
+        beta: beta.map_or_else(|| vec![0.; channels], wide),
+    };
+    Ok((Ids { mean, var, gamma, beta }, stats))
+}
+
+/// Applies `f(channel scale, channel shift, entry)` in place, plane by plane.
+fn per_channel<F: Float>(x: Array<F>, scale: &[F], shift: &[F]) -> Array<F> {
+    let (dims, plane) = (x.dims.clone(), x.row_len() / scale.len());
+    let mut data = x.into_vec();
+    data.par_chunks_mut(scale.len() * plane).for_each(|row| {
+        for ((plane, &a), &b) in row.chunks_mut(plane).zip(scale).zip(shift) {
+            plane.iter_mut().for_each(|v| *v = *v * a + b);
+        }
+    });
+    Array::new(dims, data)
+}
+
+pub(super) fn forward<F: Float>(op: &Op, x: Array<F>, params: &[Array<F>]) -> Result<Array<F>> {
+    let (_, s) = read(op, params)?;
+    let scale: Vec<f64> = s.gamma.iter().zip(&s.inv).map(|(g, i)| g * i).collect();
+    let shift: Vec<F> = scale.iter().zip(&s.mean).zip(&s.beta).map(|((a, m), b)| F::of(b - m * a)).collect();
+    let scale: Vec<F> = scale.into_iter().map(F::of).collect();
+    Ok(per_channel(x, &scale, &shift))
+}
+
+pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Result<Pulled<F>> {
+    let (ids, s) = read(op, site.params)?;
+    let mut pulled = Pulled { inputs: vec![None], params: vec![] };
+    let all = [Some(ids.mean), Some(ids.var), ids.gamma, ids.beta];
+    if all.iter().flatten().any(|p| site.wants_param(*p)) {
+        let (sum, dot) = moments(site.input(0)?, &grad, &s.mean);
+        let channels = 0..s.mean.len();
+        let mut give = |p: Option<ParamId>, f: &dyn Fn(usize) -> f64| {
+            if let Some(p) = p.filter(|p| site.wants_param(*p)) {
+                pulled
+                    .params
+                    .push((p, Array::new(vec![s.mean.len()], channels.clone().map(|c| F::of(f(c))).collect())));
+            }
+        };
+        give(Some(ids.mean), &|c| -sum[c] * s.gamma[c] * s.inv[c]);
+        give(Some(ids.var), &|c| -0.5 * dot[c] * s.gamma[c] * s.inv[c].powi(3));
+        give(ids.gamma, &|c| dot[c] * s.inv[c]);
+        give(ids.beta, &|c| sum[c]);
+    }
+    if site.wants[0] {
+        let scale: Vec<F> = s.gamma.iter().zip(&s.inv).map(|(g, i)| F::of(g * i)).collect();
+        pulled.inputs[0] = Some(per_channel(grad, &scale, &vec![F::ZERO; s.mean.len()]));
+    }
+    Ok(pulled)
+}
+
+/// Per channel: the sum of `grad` and of `grad (x - mean)`, over rows in order.
+fn moments<F: Float>(x: &Array<F>, grad: &Array<F>, mean: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let plane = x.row_len() / mean.len();
+    let one = |c: usize| {
+        let rows = x.data().chunks(x.row_len()).zip(grad.data().chunks(x.row_len()));
+        rows.fold((0., 0.), |acc, (x, g)| {
+            let (x, g) = (&x[c * plane..][..plane], &g[c * plane..][..plane]);
+            x.iter().zip(g).fold(acc, |(s, d), (x, g)| (s + g.wide(), d + g.wide() * (x.wide() - mean[c])))
+        })
+    };
+    (0..mean.len()).into_par_iter().map(one).unzip()
+}

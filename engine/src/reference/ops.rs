@@ -1,0 +1,96 @@
+//! Which family computes an op, and what its pullback needs kept.
+
+use super::array::Array;
+use super::site::{Index, Pulled, Saves, Site};
+use super::{activation, binary, conv, layout, linear, norm, pool, reduce, softmax};
+use crate::cpu::Float;
+use crate::network::Op;
+use robust_core::{Error, Result};
+use std::sync::Arc;
+
+/// What a trace must keep for the pullback to the inputs.
+pub(super) fn saves(op: &Op) -> Saves {
+    match op {
+        Op::Act(act) => activation::saves(act),
+        Op::Binary(kind) => binary::saves(*kind),
+        Op::MatMul => Saves::INPUTS,
+        Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
+        Op::Reduce { kind, .. } => reduce::saves(*kind),
+        _ => Saves::NOTHING,
+    }
+}
+
+/// `op` over `inputs`, as an array of shape `dims`; a max pool's index is returned when `record` is set.
+pub(super) fn forward<F: Float>(
+    op: &Op,
+    mut inputs: Vec<Array<F>>,
+    params: &[Array<F>],
+    dims: Vec<usize>,
+    record: bool,
+) -> Result<(Array<F>, Option<Index>)> {
+    if let Op::Concat { axis } = op {
+        return Ok((layout::concat(&inputs, *axis, dims)?, None));
+    }
+    let second = if inputs.len() > 1 { inputs.pop() } else { None };
+    let two = || second.clone().ok_or_else(|| Error::internal(format!("{} needs two inputs", op.name())));
+    let Some(x) = inputs.pop() else {
+        return match op {
+            Op::Param(p) => Ok((params[p.0].clone(), None)),
+            _ => Err(Error::internal(format!("{} needs an input", op.name()))),
+        };
+    };
+    let y = match op {
+        Op::Input | Op::Param(_) | Op::Concat { .. } => x,
+        Op::Conv2d { .. } => conv::forward(op, &x, dims, params)?,
+        Op::Linear { weight, bias } => linear::forward(&x, &params[weight.0], bias.map(|b| &params[b.0]), dims),
+        Op::MatMul => linear::matmul(&x, &two()?, dims)?,
+        Op::BatchNorm { .. } => norm::forward(op, x, params)?,
+        Op::Act(act) => activation::forward(act, x),
+        Op::Binary(kind) => binary::forward(*kind, x, two()?, dims)?,
+        Op::Softmax { axis } => softmax::forward(x, *axis, false),
+        Op::LogSoftmax { axis } => softmax::forward(x, *axis, true),
+        Op::MaxPool(window) => {
+            let (y, index) = pool::max(&x, window, dims, record);
+            return Ok((y, index.map(Arc::new)));
+        }
+        Op::AvgPool { window, count_pads } => pool::average(&x, window, *count_pads, dims),
+        Op::Reduce { kind, axes, .. } => reduce::forward(*kind, x, axes, dims)?,
+        Op::Reshape { .. } => x.with_dims(dims),
+        Op::Transpose { axes } => layout::transpose(&x, axes),
+        Op::Slice { axis, start, step, .. } => layout::slice(&x, *axis, [*start, *step], dims),
+        Op::Pad { pads, value } => layout::pad(&x, pads, *value, dims),
+    };
+    Ok((y, None))
+}
+
+/// The transpose of the op's derivative applied to `grad`.
+pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Result<Pulled<F>> {
+    let dims = || site.input_dims[0].clone();
+    Ok(match op {
+        Op::Input => Pulled { inputs: vec![], params: vec![] },
+        Op::Param(p) => Pulled { inputs: vec![], params: vec![(*p, grad)] },
+        Op::Conv2d { .. } => conv::pull(op, site, grad)?,
+        Op::Linear { .. } => linear::pull(linear::ids(op)?, site, grad)?,
+        Op::MatMul => linear::pull_matmul(site, grad)?,
+        Op::BatchNorm { .. } => norm::pull(op, site, grad)?,
+        Op::Act(act) => match activation::saves(act) {
+            Saves::OUTPUT => Pulled::one(activation::pull(act, site.output()?, grad)),
+            Saves::INPUTS => Pulled::one(activation::pull(act, site.input(0)?, grad)),
+            _ => Pulled::one(grad.map(|g| -g)),
+        },
+        Op::Binary(kind) => binary::pull(*kind, site, grad)?,
+        Op::Softmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, false, grad)),
+        Op::LogSoftmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, true, grad)),
+        Op::MaxPool(_) => {
+            let index = site.index.ok_or_else(|| Error::internal("the tape lacks a pool's index"))?;
+            Pulled::one(pool::pull_max(&grad, index, &dims()))
+        }
+        Op::AvgPool { window, count_pads } => Pulled::one(pool::pull_average(&grad, window, *count_pads, &dims())),
+        Op::Reduce { kind, axes, .. } => reduce::pull(*kind, site, axes, grad)?,
+        Op::Reshape { .. } => Pulled::one(grad.with_dims(dims())),
+        Op::Transpose { axes } => Pulled::one(layout::pull_transpose(&grad, axes)),
+        Op::Concat { axis } => layout::pull_concat(site, *axis, &grad)?,
+        Op::Slice { axis, start, step, .. } => Pulled::one(layout::pull_slice(&grad, *axis, [*start, *step], &dims())),
+        Op::Pad { pads, .. } => Pulled::one(layout::pull_pad(&grad, pads, &dims())),
+    })
+}
