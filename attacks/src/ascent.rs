@@ -45,7 +45,7 @@ impl Ascent {
             }
             let progress = t as f64 / (self.steps.max(2) - 1) as f64;
             let length = first * self.decay.powf(progress);
-            let moved = (&state.x + direction(&slope, &state.x, &threat)?.affine(length, 0.)?)?;
+            let moved = (&state.x + step(&slope, &state.x, &threat, length)?)?;
             // Ball first and box second is not the nearest legal point in L1 and L2, and stalls at the box.
             state.x = threat.project_exact(&moved, oracle.x())?;
         }
@@ -73,13 +73,13 @@ pub fn random_start(oracle: &Oracle, threat: &ThreatModel, radius: f64) -> Resul
     threat.project(&(x + noise)?, x)
 }
 
-/// The unit step that raises a linear loss most within the domain: signs for Linf, the gradient's direction for L2; for
-/// L1 the entries of steepest slope that the domain still lets move, equally.
-fn direction(slope: &Tensor, x: &Tensor, threat: &ThreatModel) -> Result<Tensor> {
+/// The step of this length that raises a linear loss most within the domain: signs for Linf, the gradient's direction
+/// for L2, for L1 the entries of steepest slope.
+fn step(slope: &Tensor, x: &Tensor, threat: &ThreatModel, length: f64) -> Result<Tensor> {
     match threat.norm() {
-        Some(Norm::L2) => normalised(slope, Norm::L2),
-        Some(Norm::L1) => steepest_entries(slope, x, threat),
-        _ => Ok(slope.sign()?),
+        Some(Norm::L2) => Ok(normalised(slope, Norm::L2)?.affine(length, 0.)?),
+        Some(Norm::L1) => steepest_entries(slope, x, threat, length),
+        _ => Ok(slope.sign()?.affine(length, 0.)?),
     }
 }
 
@@ -97,20 +97,26 @@ pub fn normalised(x: &Tensor, norm: Norm) -> Result<Tensor> {
     })
 }
 
-fn steepest_entries(slope: &Tensor, x: &Tensor, threat: &ThreatModel) -> Result<Tensor> {
+/// Spends `length` on entries by falling slope, on each at most its 1 % share and the room the domain leaves it.
+fn steepest_entries(slope: &Tensor, x: &Tensor, threat: &ThreatModel, length: f64) -> Result<Tensor> {
     let (at, width) = to_host(x)?;
     let (low, high) = threat.input.domain.unwrap_or((f32::MIN, f32::MAX));
-    let count = ((width as f64 * L1_SHARE).ceil() as usize).clamp(1, width.max(1));
+    let share = length / (width as f64 * L1_SHARE).ceil().max(1.);
     let (mut flat, _) = to_host(slope)?;
     flat.par_chunks_mut(width.max(1)).zip(at.par_chunks(width.max(1))).for_each(|(row, at)| {
-        let stuck = |g: f32, v: f32| (g > 0. && v >= high) || (g < 0. && v <= low);
-        let mut order: Vec<usize> = (0..row.len()).filter(|&i| row[i] != 0. && !stuck(row[i], at[i])).collect();
+        let mut order: Vec<usize> = (0..row.len()).filter(|&i| row[i] != 0.).collect();
         order.sort_by(|&a, &b| row[b].abs().total_cmp(&row[a].abs()).then(a.cmp(&b)));
-        order.truncate(count);
-        let share = 1. / order.len().max(1) as f32;
-        let mut step = vec![0f32; row.len()];
-        order.iter().for_each(|&i| step[i] = share.copysign(row[i]));
-        row.copy_from_slice(&step);
+        let (mut left, mut moves) = (length, vec![0f32; row.len()]);
+        for i in order {
+            let room = f64::from(if row[i] > 0. { high - at[i] } else { at[i] - low });
+            let spent = room.min(share).min(left).max(0.);
+            moves[i] = (spent as f32).copysign(row[i]);
+            left -= spent;
+            if left <= 0. {
+                break;
+            }
+        }
+        row.copy_from_slice(&moves);
     });
     Ok(Tensor::from_vec(flat, slope.dims(), slope.device())?)
 }

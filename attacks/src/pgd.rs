@@ -7,8 +7,9 @@
 //! For each restart: a random point of the ball (Linf: uniform in the cube; L2, L1: on the sphere, cut by the domain);
 //! then `steps` times: gradient, a step along the steepest direction of the norm, projection onto the ball and the
 //! domain. Every iterate is judged; a sample stops at its first confirmed success, later restarts take the others.
-//! The L1 step moves the steepest 1 % of the entries that the domain lets move (Tramer and Boneh 2019, arXiv
-//! 1904.13000) and projects onto ball and domain jointly (Croce and Hein 2021, arXiv 2103.01208).
+//! The L1 step moves the steepest entries, each by at most a share of 1 % of the entries (Tramer and Boneh 2019, arXiv
+//! 1904.13000) and no further than the domain lets it. Ball and domain are projected onto jointly (for L1: Croce and
+//! Hein 2021, arXiv 2103.01208).
 //!
 //! # Parameters
 //! `steps` (default 40). `step`, the first step's length in input units (default 2.5 eps / steps). `decay`, the last
