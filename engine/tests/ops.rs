@@ -1,0 +1,14 @@
+//! Four checks of every op and of small whole networks: finite differences, parity of number types, row bits, PyTorch.
+
+#[path = "ops/cases.rs"]
+mod cases;
+#[path = "ops/differences.rs"]
+mod differences;
+#[path = "ops/golden.rs"]
+mod golden;
+#[path = "ops/parity.rs"]
+mod parity;
+#[path = "ops/rows.rs"]
+mod rows;
+#[path = "ops/speed.rs"]
+mod speed;
