@@ -1,1 +1,69 @@
-//! models
+//! Every way to get a model: ONNX files, safetensors weights of named architectures, and small built-in nets. Each is
+//! lowered to a [`robust_engine::Network`] whose input is pixels in [0,1]: normalisation is a layer inside.
+
+pub mod arch;
+pub mod builtin;
+mod files;
+pub mod onnx;
+pub mod safetensors;
+mod spec;
+
+pub use spec::{LoadedModel, load};
+
+use candle_core::{Device, Tensor};
+use robust_core::{Error, Result};
+use robust_engine::{Binary, Builder, NodeId, Op};
+
+/// What a user may say about a model beyond where it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Name of one of [`arch::ARCHITECTURES`]; recognised from the tensor names when absent.
+    pub arch: Option<String>,
+    /// Subtracted from the pixels, one per channel or one for all.
+    pub mean: Option<Vec<f64>>,
+    /// The pixels are divided by it, positive.
+    pub std: Option<Vec<f64>>,
+    /// Prefix to strip from the names of a state dict.
+    pub strip: Option<String>,
+    /// Channels, height, width, where the file leaves them open.
+    pub input: Option<[usize; 3]>,
+}
+
+/// Appends `(x - mean) / std` per channel, from the options or from the buffers a file brings; nothing if neither does.
+pub(crate) fn normalise(
+    net: &mut Builder,
+    x: NodeId,
+    options: &Options,
+    buffers: Option<(Tensor, Tensor)>,
+) -> Result<NodeId> {
+    let row = net.shape(x).row.clone();
+    let (mean, std) = match (buffers, &options.mean, &options.std) {
+        (None, None, None) => return Ok(x),
+        (Some((mean, std)), None, None) => (mean, std),
+        (None, given_mean, given_std) => {
+            let channels = row.first().copied().unwrap_or(1);
+            let tensor = |what: &str, values: &Option<Vec<f64>>, default: f64| {
+                let values = values.clone().unwrap_or(vec![default]);
+                if values.len() != channels && values.len() != 1 {
+                    return Err(Error::usage(format!("{what} has {} values, the model {channels} channels", values.len())));
+                }
+                let n = values.len();
+                Ok(Tensor::from_vec(values, n, &Device::Cpu)?)
+            };
+            (tensor("mean", given_mean, 0.)?, tensor("std", given_std, 1.)?)
+        }
+        (Some(_), ..) => {
+            return Err(Error::usage("the file already normalises its input with buffers of its own")
+                .hint("leave `mean` and `std` out"));
+        }
+    };
+    let mut out = x;
+    for (name, value, op) in [("mean", mean, Binary::Sub), ("std", std, Binary::Div)] {
+        let mut dims = vec![1; row.len() + 1];
+        dims[1] = value.elem_count();
+        let param = net.param(format!("normalise.{name}"), value.reshape(dims)?);
+        let value = net.node(format!("normalise.{name}"), Op::Param(param), &[])?;
+        out = net.node(format!("normalise.{}", if op == Binary::Sub { "centred" } else { "scaled" }), Op::Binary(op), &[out, value])?;
+    }
+    Ok(out)
+}

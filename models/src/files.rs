@@ -1,0 +1,60 @@
+//! Reading model files whole, with a bound, and helpful errors for the ones that are not there.
+
+use flate2::read::GzDecoder;
+use robust_core::{Error, Result, nearest};
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes a model file may have, unpacked too.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// The file's bytes, unpacked if it is gzip'd (told by its first bytes, not by its name).
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let fail = |e: std::io::Error| Error::load(path.display(), e);
+    let mut file = std::fs::File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => missing(path),
+        _ => fail(e),
+    })?;
+    let length = file.metadata().map_err(fail)?.len();
+    if length > MAX_BYTES {
+        return Err(Error::load(path.display(), format!("it has {length} bytes; up to {MAX_BYTES} are supported")));
+    }
+    let mut bytes = vec![];
+    file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.starts_with(&[0x1f, 0x8b]) { unpack(&bytes).map_err(|e| e.within(path.display())) } else { Ok(bytes) }
+}
+
+/// Unpacks gzip, up to the same bound.
+pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let mut reader = GzDecoder::new(packed).take(MAX_BYTES + 1);
+    reader.read_to_end(&mut bytes).map_err(|e| {
+        Error::load("the file", format!("its gzip data is damaged ({e})")).hint("copy the file again")
+    })?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::load("the file", format!("it unpacks to more than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The error for a file that is not there, with the names in its folder that come close.
+pub fn missing(path: &Path) -> Error {
+    let error = Error::load(path.display(), "no such file");
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return error.hint(format!("the folder {} does not exist either", folder.display()));
+    };
+    let names: Vec<String> =
+        entries.take(10_000).flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(close) = nearest(&wanted, names.iter().map(String::as_str)) {
+        return error.hint(format!("did you mean {}?", folder.join(close).display()));
+    }
+    let mut models: Vec<String> = names.into_iter().filter(|n| crate::spec::is_model_file(n)).collect();
+    models.sort_unstable();
+    models.truncate(5);
+    match models.is_empty() {
+        true => error.hint(format!("{} holds no .onnx or .safetensors file", folder.display())),
+        false => error.hint(format!("{} holds {}", folder.display(), models.join(", "))),
+    }
+}

@@ -1,0 +1,201 @@
+//! One node being imported: its inputs and attributes with the types its op expects, and the graph it is built into.
+
+use super::array::{Array, Num};
+use super::proto::{AttributeProto, NodeProto};
+use candle_core::Tensor;
+use robust_core::{Error, Result};
+use robust_engine::{Builder, NodeId, Op, ParamId, Shape};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::rc::Rc;
+
+/// What a name in the file stands for.
+#[derive(Clone)]
+pub enum Value {
+    Node(NodeId),
+    Known(Rc<Array>),
+}
+
+impl From<Array> for Value {
+    fn from(array: Array) -> Self {
+        Value::Known(Rc::new(array))
+    }
+}
+
+pub struct Call<'a> {
+    pub node: &'a NodeProto,
+    pub opset: i64,
+    /// `None` where an optional input is left out.
+    pub inputs: Vec<Option<Value>>,
+}
+
+impl Call<'_> {
+    pub fn op(&self) -> &str {
+        &self.node.op_type
+    }
+
+    /// The name of the value this node makes, which is unique in the graph.
+    pub fn out(&self) -> &str {
+        self.node.output.iter().find(|o| !o.is_empty()).map_or(&self.node.name, |o| o)
+    }
+
+    pub fn fail(&self, why: impl Display) -> Error {
+        Error::load(format!("node `{}` ({})", super::node_name(self.node), self.node.op_type), why)
+    }
+
+    fn attr(&self, name: &str, kind: i32, expected: &str) -> Result<Option<&AttributeProto>> {
+        match self.node.attribute.iter().find(|a| a.name == name) {
+            // Writers before IR version 2 left the type out.
+            Some(a) if a.kind != kind && a.kind != 0 => {
+                Err(self.fail(format!("attribute `{name}` is not {expected}")))
+            }
+            found => Ok(found),
+        }
+    }
+    pub fn has(&self, name: &str) -> bool {
+        self.node.attribute.iter().any(|a| a.name == name)
+    }
+    pub fn int(&self, name: &str, default: i64) -> Result<i64> {
+        Ok(self.attr(name, 2, "an integer")?.map_or(default, |a| a.i))
+    }
+    pub fn float(&self, name: &str, default: f64) -> Result<f64> {
+        // Through the shortest decimal, so that 0.01 in the file is 0.01 and not 0.009999999776 in f64 runs.
+        Ok(self.attr(name, 1, "a number")?.map_or(default, |a| a.f.to_string().parse().unwrap_or(f64::from(a.f))))
+    }
+    pub fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
+        Ok(self.attr(name, 7, "a list of integers")?.map(|a| a.ints.as_slice()))
+    }
+    pub fn floats(&self, name: &str) -> Result<Option<&[f32]>> {
+        Ok(self.attr(name, 6, "a list of numbers")?.map(|a| a.floats.as_slice()))
+    }
+    pub fn text(&self, name: &str, default: &str) -> Result<String> {
+        let found = self.attr(name, 3, "a string")?;
+        Ok(found.map_or(default.to_string(), |a| String::from_utf8_lossy(&a.s).into_owned()))
+    }
+    pub fn tensor(&self, name: &str) -> Result<Option<Array>> {
+        let Some(found) = self.attr(name, 4, "a tensor")? else { return Ok(None) };
+        let proto = found.t.as_ref().ok_or_else(|| self.fail(format!("attribute `{name}` is empty")))?;
+        Array::decode(proto, self.out()).map(Some)
+    }
+
+    pub fn input(&self, i: usize) -> Option<&Value> {
+        self.inputs.get(i)?.as_ref()
+    }
+    pub fn need(&self, i: usize) -> Result<&Value> {
+        self.input(i).ok_or_else(|| self.fail(format!("input {i} is missing")))
+    }
+    /// Input `i`, which must be a constant or computed from constants and shapes.
+    pub fn known(&self, i: usize) -> Result<&Rc<Array>> {
+        match self.need(i)? {
+            Value::Known(array) => Ok(array),
+            Value::Node(_) => Err(self.fail(format!("input {i} must be a constant, here it depends on the image"))),
+        }
+    }
+    pub fn known_ints(&self, i: usize) -> Result<Vec<i64>> {
+        self.known(i)?.known_ints().ok_or_else(|| self.fail(format!("input {i} must be integers free of the batch size")))
+    }
+    pub fn known_nums(&self, i: usize) -> Result<Vec<Num>> {
+        let nums = self.known(i)?.nums().map(<[Num]>::to_vec);
+        nums.ok_or_else(|| self.fail(format!("input {i} must be integers")))
+    }
+    /// Input `i` as one number, if it is there.
+    pub fn scalar(&self, i: usize) -> Result<Option<f64>> {
+        if self.input(i).is_none() {
+            return Ok(None);
+        }
+        match self.known(i)?.values().as_deref() {
+            Some([v]) => Ok(Some(*v)),
+            _ => Err(self.fail(format!("input {i} must be a single number"))),
+        }
+    }
+    /// A list of integers that older opsets have as an attribute and newer ones as input `i`.
+    pub fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
+        match self.ints(attribute)? {
+            Some(list) => Ok(Some(list.to_vec())),
+            None => self.input(i).is_some().then(|| self.known_ints(i)).transpose(),
+        }
+    }
+
+    /// A possibly negative axis of a value of `rank` axes.
+    pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let place = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+        place
+            .and_then(|a| usize::try_from(a).ok())
+            .filter(|&a| a < rank)
+            .ok_or_else(|| self.fail(format!("axis {axis} is outside a value of {rank} axes")))
+    }
+    /// Like [`Call::axis`], but the batch axis is refused.
+    pub fn row_axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        match self.axis(axis, rank)? {
+            0 => Err(self.fail("it works across the batch axis, so that rows would depend on their neighbours")),
+            a => Ok(a),
+        }
+    }
+}
+
+pub struct Graph {
+    pub builder: Builder,
+    /// The batch size the file was exported with, if it is not symbolic.
+    pub fixed_batch: Option<usize>,
+    params: HashMap<String, ParamId>,
+    budget: usize,
+}
+
+impl Graph {
+    /// `budget`: entries folding may produce in all, so that a small file cannot ask for much memory.
+    pub fn new(builder: Builder, fixed_batch: Option<usize>, budget: usize) -> Self {
+        Self { builder, fixed_batch, params: HashMap::new(), budget }
+    }
+
+    pub fn spend(&mut self, call: &Call, dims: &[usize]) -> Result<()> {
+        let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= self.budget);
+        let n = n.ok_or_else(|| call.fail(format!("a constant of shape {dims:?} is far beyond the size of the file")))?;
+        self.budget -= n;
+        Ok(())
+    }
+
+    /// The node's own value.
+    pub fn node(&mut self, call: &Call, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        self.builder.node(call.out(), op, inputs).map_err(|e| e.within(format!("ONNX op {}", call.op())))
+    }
+    /// An intermediate value, named after the node's own.
+    pub fn step(&mut self, call: &Call, what: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        let name = format!("{}/{what}", call.out());
+        self.builder.node(name, op, inputs).map_err(|e| e.within(format!("ONNX op {}", call.op())))
+    }
+
+    pub fn weight(&mut self, call: &Call, array: &Array) -> Result<ParamId> {
+        let tensor = array.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", array.name)))?;
+        Ok(self.named(array.name.clone(), tensor.clone()))
+    }
+    /// A weight computed from others; the same name is stored once.
+    pub fn named(&mut self, name: String, tensor: Tensor) -> ParamId {
+        let builder = &mut self.builder;
+        *self.params.entry(name.clone()).or_insert_with(|| builder.param(name, tensor))
+    }
+
+    /// Any value as a node; constants become parameters.
+    pub fn any(&mut self, call: &Call, i: usize) -> Result<NodeId> {
+        match call.need(i)? {
+            Value::Node(id) => Ok(*id),
+            Value::Known(array) => {
+                let param = self.weight(call, array)?;
+                let name = format!("{}/{}", call.out(), array.name);
+                self.builder.node(name, Op::Param(param), &[])
+            }
+        }
+    }
+
+    /// Input `i`, which must have a batch axis, and its shape.
+    pub fn rows(&self, call: &Call, i: usize) -> Result<(NodeId, Shape)> {
+        match call.need(i)? {
+            Value::Node(id) if self.builder.shape(*id).batched => Ok((*id, self.builder.shape(*id).clone())),
+            _ => Err(call.fail(format!("input {i} does not depend on the image, which is not supported here"))),
+        }
+    }
+}
+
+/// The usual result: one value.
+pub fn one(id: NodeId) -> Result<Vec<Value>> {
+    Ok(vec![Value::Node(id)])
+}

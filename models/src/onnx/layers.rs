@@ -1,0 +1,226 @@
+//! Convolutions, pools, normalisation, matrix products, softmax and reductions.
+
+use super::array::Array;
+use super::call::{Call, Graph, Value, one};
+use super::layout::MAX_EXTENT;
+use candle_core::Tensor;
+use robust_core::Result;
+use robust_engine::{Binary, NodeId, Op, Pads, Pair, ParamId, Reduction, Shape, Window};
+use std::rc::Rc;
+
+/// Input 0 as an image `[n, c, h, w]` and its height and width.
+fn image(graph: &Graph, call: &Call) -> Result<(NodeId, Pair)> {
+    let (id, shape) = graph.rows(call, 0)?;
+    match shape.row[..] {
+        [_, h, w] => Ok((id, [h, w])),
+        _ => Err(call.fail(format!("its input has {} axes; only images [n, c, h, w] are supported", shape.rank()))),
+    }
+}
+
+/// A list of `N` sizes of at least `least`.
+fn sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i64) -> Result<[usize; N]> {
+    let Some(list) = call.ints(name)? else { return Ok([default; N]) };
+    let mut out = [0; N];
+    if list.len() != N || list.iter().any(|v| !(least..=MAX_EXTENT).contains(v)) {
+        return Err(call.fail(format!("attribute `{name}` = {list:?} is not {N} sizes of at least {least}")));
+    }
+    out.iter_mut().zip(list).for_each(|(o, &v)| *o = v as usize);
+    Ok(out)
+}
+
+/// Explicit pads, or those that `auto_pad` asks for.
+fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Result<Pads> {
+    let mode = call.text("auto_pad", "NOTSET")?;
+    match mode.as_str() {
+        "NOTSET" | "" => sizes(call, "pads", 0, 0),
+        "VALID" => Ok([0; 4]),
+        "SAME_UPPER" | "SAME_LOWER" => {
+            let mut pads = [0; 4];
+            for i in 0..2 {
+                let reach = (image[i].div_ceil(stride[i]) - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
+                let all = reach.saturating_sub(image[i]);
+                let (small, large) = (all / 2, all - all / 2);
+                (pads[i], pads[i + 2]) = if mode == "SAME_UPPER" { (small, large) } else { (large, small) };
+            }
+            Ok(pads)
+        }
+        other => Err(call.fail(format!("auto_pad `{other}` is unknown"))),
+    }
+}
+
+pub fn conv(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, hw) = image(graph, call)?;
+    let weight = call.known(1)?;
+    let &[_, _, kh, kw] = weight.dims.as_slice() else {
+        return Err(call.fail(format!("its weight has shape {:?}; only 2-d convolutions are supported", weight.dims)));
+    };
+    let kernel = [kh, kw];
+    if kernel.contains(&0) || kernel.iter().any(|&k| k as i64 > MAX_EXTENT) || sizes(call, "kernel_shape", 0, 1)? != kernel && call.has("kernel_shape") {
+        return Err(call.fail(format!("attribute `kernel_shape` and the weight {:?} disagree", weight.dims)));
+    }
+    let (stride, dilation) = (sizes(call, "strides", 1, 1)?, sizes(call, "dilations", 1, 1)?);
+    let pads = pads(call, hw, kernel, stride, dilation)?;
+    let groups = call.int("group", 1)?;
+    let groups = usize::try_from(groups).map_err(|_| call.fail(format!("group = {groups} is negative")))?;
+    let weight = graph.weight(call, weight)?;
+    let bias = bias(graph, call, 2)?;
+    one(graph.node(call, Op::Conv2d { weight, bias, stride, dilation, pads, groups }, &[id])?)
+}
+
+fn bias(graph: &mut Graph, call: &Call, i: usize) -> Result<Option<ParamId>> {
+    match call.input(i) {
+        None => Ok(None),
+        Some(_) => graph.weight(call, &Rc::clone(call.known(i)?)).map(Some),
+    }
+}
+
+pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, hw) = image(graph, call)?;
+    if !call.has("kernel_shape") {
+        return Err(call.fail("attribute `kernel_shape` is missing"));
+    }
+    let kernel = sizes(call, "kernel_shape", 1, 1)?;
+    let stride = sizes(call, "strides", 1, 1)?;
+    if sizes(call, "dilations", 1, 1)? != [1, 1] {
+        return Err(call.fail("dilated pools are not supported"));
+    }
+    let pads = pads(call, hw, kernel, stride, [1, 1])?;
+    let window = Window { kernel, stride, pads, ceil: call.int("ceil_mode", 0)? != 0 };
+    let op = match call.op() {
+        "MaxPool" => Op::MaxPool(window),
+        _ => Op::AvgPool { window, count_pads: call.int("count_include_pad", 0)? != 0 },
+    };
+    one(graph.node(call, op, &[id])?)
+}
+
+pub fn global_pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let kind = if call.op() == "GlobalMaxPool" { Reduction::Max } else { Reduction::Mean };
+    if shape.rank() < 3 {
+        return Err(call.fail("its input has no axes after the channels"));
+    }
+    one(graph.node(call, Op::Reduce { kind, axes: (2..shape.rank()).collect(), keep: true }, &[id])?)
+}
+
+pub fn reduce(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let axes = call.list("axes", 1)?.unwrap_or_default();
+    if axes.is_empty() && call.int("noop_with_empty_axes", 0)? != 0 {
+        return one(id);
+    }
+    if axes.is_empty() {
+        return Err(call.fail("it reduces over every axis, the batch included"));
+    }
+    let mut axes = axes.iter().map(|&a| call.row_axis(a, shape.rank())).collect::<Result<Vec<_>>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    let kind = match call.op() {
+        "ReduceMean" => Reduction::Mean,
+        "ReduceSum" => Reduction::Sum,
+        _ => Reduction::Max,
+    };
+    one(graph.node(call, Op::Reduce { kind, axes, keep: call.int("keepdims", 1)? != 0 }, &[id])?)
+}
+
+pub fn batch_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    if call.int("training_mode", 0)? != 0 {
+        return Err(call.fail("it is in training mode").hint("export the model in eval mode"));
+    }
+    let (id, _) = graph.rows(call, 0)?;
+    let [gamma, beta, mean, var] = [1, 2, 3, 4].map(|i| graph.weight(call, &Rc::clone(call.known(i)?)));
+    let eps = call.float("epsilon", 1e-5)?;
+    let op = Op::BatchNorm { mean: mean?, var: var?, gamma: Some(gamma?), beta: Some(beta?), eps };
+    one(graph.node(call, op, &[id])?)
+}
+
+/// The constant matrix at input `i` as a linear layer's weight `[out, in]`.
+fn linear_weight(graph: &mut Graph, call: &Call, i: usize, transposed: bool, scale: f64) -> Result<ParamId> {
+    let array: &Array = call.known(i)?;
+    if transposed && scale == 1. {
+        return graph.weight(call, array);
+    }
+    let tensor = array.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", array.name)))?;
+    let tensor = if transposed { tensor.clone() } else { tensor.t()?.contiguous()? };
+    graph.spend(call, &array.dims)?;
+    let suffix = if transposed { "" } else { "^T" };
+    let times = if scale == 1. { String::new() } else { format!("*{scale}") };
+    let tensor = if scale == 1. { tensor } else { (tensor * scale)? };
+    Ok(graph.named(format!("{}{suffix}{times}", array.name), tensor))
+}
+
+fn is_matrix(value: &Value) -> bool {
+    matches!(value, Value::Known(array) if array.dims.len() == 2)
+}
+
+pub fn gemm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    if shape.rank() != 2 || call.int("transA", 0)? != 0 || !is_matrix(call.need(1)?) {
+        return Err(call.fail("only an activation [n, k] times a constant matrix is supported"));
+    }
+    let (alpha, beta) = (call.float("alpha", 1.)?, call.float("beta", 1.)?);
+    let weight = linear_weight(graph, call, 1, call.int("transB", 0)? != 0, alpha)?;
+    let outputs = graph.builder.param_dims(weight)[0];
+    match call.input(2) {
+        None => one(graph.node(call, Op::Linear { weight, bias: None }, &[id])?),
+        Some(Value::Known(c)) => {
+            let bias = Some(gemm_bias(graph, call, &Rc::clone(c), outputs, beta)?);
+            one(graph.node(call, Op::Linear { weight, bias }, &[id])?)
+        }
+        Some(Value::Node(_)) if beta != 1. => Err(call.fail("beta other than 1 needs a constant C")),
+        Some(Value::Node(c)) => {
+            let product = graph.step(call, "product", Op::Linear { weight, bias: None }, &[id])?;
+            one(graph.node(call, Op::Binary(Binary::Add), &[product, *c])?)
+        }
+    }
+}
+
+/// Gemm's C as a bias `[outputs]`: it may be a scalar, a row or a matrix of one row.
+fn gemm_bias(graph: &mut Graph, call: &Call, c: &Array, outputs: usize, beta: f64) -> Result<ParamId> {
+    let lead = c.dims.len().saturating_sub(1);
+    let width = c.dims.last().copied().unwrap_or(1);
+    if c.dims.len() > 2 || c.dims[..lead].iter().any(|&d| d != 1) || (width != outputs && width != 1) {
+        return Err(call.fail(format!("C of shape {:?} is not a bias of {outputs} entries", c.dims)));
+    }
+    if c.dims == [outputs] && beta == 1. {
+        return graph.weight(call, c);
+    }
+    let tensor = c.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", c.name)))?;
+    let tensor: Tensor = tensor.flatten_all()?.broadcast_as(outputs)?.contiguous()?;
+    Ok(graph.named(format!("{}*{beta}[{outputs}]", c.name), (tensor * beta)?))
+}
+
+pub fn matmul(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let right = call.need(1)?;
+    if let (Value::Node(id), true) = (call.need(0)?, is_matrix(right)) {
+        if graph.builder.shape(*id).rank() >= 2 {
+            let weight = linear_weight(graph, call, 1, false, 1.)?;
+            return one(graph.node(call, Op::Linear { weight, bias: None }, &[*id])?);
+        }
+    }
+    let (a, b) = (graph.any(call, 0)?, graph.any(call, 1)?);
+    if [a, b].iter().any(|&i| graph.builder.shape(i).rank() < 2) {
+        return Err(call.fail("products with a vector are not supported"));
+    }
+    one(graph.node(call, Op::MatMul, &[a, b])?)
+}
+
+pub fn softmax(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let log = call.op() == "LogSoftmax";
+    let op = |axis| if log { Op::LogSoftmax { axis } } else { Op::Softmax { axis } };
+    let last = shape.rank().saturating_sub(1);
+    if call.opset >= 13 {
+        let axis = call.row_axis(call.int("axis", -1)?, shape.rank())?;
+        return one(graph.node(call, op(axis), &[id])?);
+    }
+    // Before opset 13 the value is a matrix: all axes from `axis` on form its columns.
+    let axis = call.row_axis(call.int("axis", 1)?, shape.rank())?;
+    if axis == last {
+        return one(graph.node(call, op(axis), &[id])?);
+    }
+    let Shape { row, .. } = shape;
+    let flat = [&row[..axis - 1], &[row[axis - 1..].iter().product()]].concat();
+    let flat = graph.step(call, "flat", Op::Reshape { row: flat }, &[id])?;
+    let soft = graph.step(call, "soft", op(axis), &[flat])?;
+    one(graph.node(call, Op::Reshape { row }, &[soft])?)
+}

@@ -1,0 +1,312 @@
+//! Ops that move entries without computing: reshape, transpose, slice, pad and their kin. The batch axis stays first.
+
+use super::array::{Array, MAX_RANK, Num, is_float};
+use super::call::{Call, Graph, Value, one};
+use super::fold::{permutation, shape as shape_of};
+use robust_core::Result;
+use robust_engine::{NodeId, Op, Shape};
+
+/// Stands for the batch in a list of sizes.
+const BATCH: usize = usize::MAX;
+/// Pads and slices beyond any real image stop here, before sizes are added up.
+pub const MAX_EXTENT: i64 = 1 << 20;
+
+fn full(shape: &Shape) -> Vec<usize> {
+    std::iter::once(BATCH).chain(shape.row.iter().copied()).collect()
+}
+
+/// A reshape that keeps the batch, or the value itself if nothing changes.
+fn to_row(graph: &mut Graph, call: &Call, (id, shape): (NodeId, Shape), row: Vec<usize>) -> Result<Vec<Value>> {
+    if shape.row == row { one(id) } else { one(graph.node(call, Op::Reshape { row }, &[id])?) }
+}
+
+fn without_batch(call: &Call, dims: Vec<usize>) -> Result<Vec<usize>> {
+    match dims.split_first() {
+        Some((&BATCH, row)) => Ok(row.to_vec()),
+        _ => Err(call.fail("it moves the batch axis away from the front")),
+    }
+}
+
+pub fn identity(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    if call.op() == "Dropout" && (call.int("training_mode", 0)? != 0 || call.scalar(2)?.is_some_and(|t| t != 0.)) {
+        return Err(call.fail("it is in training mode").hint("export the model in eval mode"));
+    }
+    one(graph.rows(call, 0)?.0)
+}
+
+pub fn cast(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let to = call.int("to", 1)?;
+    if !is_float(to) {
+        return Err(call.fail(format!("the image's values are cast to element type {to}, which has no gradient")));
+    }
+    one(graph.any(call, 0)?)
+}
+
+pub fn shape(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let shape = match call.need(0)? {
+        Value::Node(id) => graph.builder.shape(*id).clone(),
+        Value::Known(array) => Shape::constant(array.dims.clone()),
+    };
+    let batch = shape.batched.then_some(Num::BATCH);
+    let all = batch.into_iter().chain(shape.row.iter().map(|&d| Num::known(d as i64))).collect();
+    Ok(vec![shape_of(call, all)?.into()])
+}
+
+pub fn flatten(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let axis = match call.int("axis", 1)? {
+        end if end == shape.rank() as i64 => shape.rank(),
+        a => call.axis(a, shape.rank())?,
+    };
+    if axis == 0 || shape.row[..axis - 1].iter().any(|&d| d != 1) {
+        return Err(call.fail(format!("flattening at axis {axis} merges the batch axis with others")));
+    }
+    let row = vec![shape.len()];
+    to_row(graph, call, (id, shape), row)
+}
+
+pub fn reshape(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let row = reshape_row(graph.fixed_batch, call, &shape)?;
+    to_row(graph, call, (id, shape), row)
+}
+
+/// The new dimensions of one row; anything that would merge or split the batch axis is refused.
+fn reshape_row(fixed_batch: Option<usize>, call: &Call, shape: &Shape) -> Result<Vec<usize>> {
+    let mut target = call.known_nums(1)?;
+    let shown = || {
+        let dims = target.iter().map(|n| n.value().map_or("batch".into(), |v| v.to_string()));
+        dims.take(MAX_RANK).collect::<Vec<String>>().join(", ")
+    };
+    let text = shown();
+    if call.int("allowzero", 0)? == 0 {
+        for (i, t) in target.iter_mut().enumerate().filter(|(_, t)| **t == Num::known(0)) {
+            *t = match i.checked_sub(1) {
+                None => Num::BATCH,
+                Some(j) => match shape.row.get(j) {
+                    Some(&d) => Num::known(d as i64),
+                    None => return Err(call.fail(format!("there is no dimension {i} to keep"))),
+                },
+            };
+        }
+    }
+    let merges = || {
+        call.fail(format!("reshaping [batch, {:?}] to [{text}] merges or splits the batch axis", shape.row))
+            .hint("export with a dynamic batch axis and keep images apart: rows must not mix")
+    };
+    let (first, rest) = target.split_first().ok_or_else(merges)?;
+    let kept = *first == Num::BATCH || fixed_batch.is_some_and(|b| *first == Num::known(b as i64));
+    let mut rest = rest.iter().map(|n| n.value()).collect::<Option<Vec<i64>>>().ok_or_else(merges)?;
+    let product = |dims: &[i64]| dims.iter().try_fold(1i64, |n, &d| n.checked_mul(d).filter(|&n| n > 0));
+    let size = shape.len() as i64;
+    if let (true, Some(open)) = (kept, rest.iter().position(|&d| d == -1)) {
+        rest[open] = 1;
+        rest[open] = product(&rest).filter(|p| size % p == 0).map_or(0, |p| size / p);
+    }
+    if (!kept && *first != Num::known(-1)) || product(&rest) != Some(size) {
+        return Err(merges());
+    }
+    Ok(rest.iter().map(|&d| d as usize).collect())
+}
+
+pub fn transpose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let axes = permutation(call, shape.rank())?;
+    if axes[0] != 0 {
+        return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")));
+    }
+    one(graph.node(call, Op::Transpose { axes }, &[id])?)
+}
+
+/// `dims` without the axes to squeeze: the listed ones, or every one of size 1.
+pub fn squeezed(call: &Call, dims: &[usize]) -> Result<Vec<usize>> {
+    let axes = match call.list("axes", 1)? {
+        Some(list) => list.iter().map(|&a| call.axis(a, dims.len())).collect::<Result<Vec<_>>>()?,
+        None => (0..dims.len()).filter(|&i| dims[i] == 1).collect(),
+    };
+    if let Some(&bad) = axes.iter().find(|&&a| dims[a] != 1) {
+        return Err(call.fail(match dims[bad] {
+            BATCH => "it removes the batch axis".to_string(),
+            size => format!("axis {bad} has size {size}, not 1"),
+        }));
+    }
+    Ok((0..dims.len()).filter(|i| !axes.contains(i)).map(|i| dims[i]).collect())
+}
+
+/// `dims` with axes of size 1 at the listed places of the result.
+pub fn unsqueezed(call: &Call, dims: &[usize]) -> Result<Vec<usize>> {
+    let list = call.list("axes", 1)?.ok_or_else(|| call.fail("its axes are missing"))?;
+    let rank = dims.len().saturating_add(list.len());
+    if rank > MAX_RANK {
+        return Err(call.fail(format!("{rank} axes are beyond {MAX_RANK}")));
+    }
+    let axes = list.iter().map(|&a| call.axis(a, rank)).collect::<Result<Vec<_>>>()?;
+    let mut old = dims.iter();
+    let out: Vec<usize> =
+        (0..rank).filter_map(|i| if axes.contains(&i) { Some(1) } else { old.next().copied() }).collect();
+    if out.len() == rank { Ok(out) } else { Err(call.fail(format!("axes {list:?} repeat"))) }
+}
+
+pub fn squeeze(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    if graph.fixed_batch == Some(1) && call.list("axes", 1)?.is_none() {
+        return Err(call.fail("without axes it also removes the batch axis of size 1"));
+    }
+    let row = without_batch(call, squeezed(call, &full(&shape))?)?;
+    to_row(graph, call, (id, shape), row)
+}
+
+pub fn unsqueeze(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let row = without_batch(call, unsqueezed(call, &full(&shape))?)?;
+    to_row(graph, call, (id, shape), row)
+}
+
+/// One axis of a Slice.
+pub struct SliceSpec {
+    pub axis: usize,
+    pub start: i64,
+    pub end: i64,
+    pub step: i64,
+}
+
+impl SliceSpec {
+    /// The first entry and how many follow at `step`, for an axis of `dim` entries, by Python's rules.
+    pub fn bounds(&self, dim: usize) -> (i64, usize) {
+        let dim = dim as i64;
+        let place = |v: i64| if v < 0 { v.saturating_add(dim) } else { v };
+        let (low, high) = if self.step > 0 { (0, dim) } else { (-1, dim - 1) };
+        let (start, end) = (place(self.start).clamp(low, high), place(self.end).clamp(low, high));
+        let span = if self.step > 0 { end - start } else { start - end };
+        if span <= 0 {
+            return (0, 0);
+        }
+        (start, ((span - 1) as u64 / self.step.unsigned_abs()) as usize + 1)
+    }
+}
+
+/// The axes a Slice works on; an end at the batch size means "to the last row".
+pub fn slice_specs(call: &Call, rank: usize) -> Result<Vec<SliceSpec>> {
+    let starts = call.known_ints(1)?;
+    let ends = call.known_nums(2)?;
+    let axes = match call.input(3) {
+        Some(_) => call.known_ints(3)?,
+        None => (0..starts.len() as i64).collect(),
+    };
+    let steps = match call.input(4) {
+        Some(_) => call.known_ints(4)?,
+        None => vec![1; starts.len()],
+    };
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || starts.len() > rank {
+        return Err(call.fail("its starts, ends, axes and steps differ in number"));
+    }
+    let spec = |i: usize| {
+        let axis = call.axis(axes[i], rank)?;
+        let end = match ends[i].value() {
+            Some(v) => v,
+            None if axis == 0 && ends[i] == Num::BATCH => i64::MAX,
+            None => return Err(call.fail("an end depends on the batch size")),
+        };
+        if steps[i] == 0 {
+            return Err(call.fail("a step is 0"));
+        }
+        Ok(SliceSpec { axis, start: starts[i], end, step: steps[i] })
+    };
+    (0..starts.len()).map(spec).collect()
+}
+
+pub fn slice(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (mut id, shape) = graph.rows(call, 0)?;
+    let specs = slice_specs(call, shape.rank())?;
+    let everything = |s: &SliceSpec| s.start == 0 && s.end == i64::MAX && s.step == 1;
+    for spec in specs.iter().filter(|s| s.axis != 0 || !everything(s)) {
+        let axis = call.row_axis(spec.axis as i64, shape.rank())?;
+        let (start, count) = spec.bounds(shape.row[axis - 1]);
+        let step = usize::try_from(spec.step).map_err(|_| call.fail("negative steps are not supported"))?;
+        if count == 0 {
+            return Err(call.fail(format!("the slice of axis {axis} is empty")));
+        }
+        let start = start as usize;
+        let step = if count == 1 { 1 } else { step };
+        let end = start + (count - 1) * step + 1;
+        id = graph.step(call, &format!("axis{axis}"), Op::Slice { axis, start, end, step }, &[id])?;
+    }
+    one(id)
+}
+
+pub fn split(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let axis = call.row_axis(call.int("axis", 0)?, shape.rank())?;
+    let (dim, parts) = (shape.row[axis - 1], call.node.output.len().max(1));
+    let sizes: Vec<usize> = match call.list("split", 1)? {
+        Some(list) => list.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect(),
+        None => {
+            let size = dim.div_ceil(parts); // the last part may be smaller
+            (0..parts).map(|i| size.min(dim.saturating_sub(i * size))).collect()
+        }
+    };
+    if sizes.len() != parts || sizes.contains(&0) || sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(dim) {
+        return Err(call.fail(format!("{parts} parts of sizes {sizes:?} do not make up axis {axis} of size {dim}")));
+    }
+    let mut start = 0;
+    let part = |(size, name): (&usize, &String)| {
+        let op = Op::Slice { axis, start, end: start + size, step: 1 };
+        start += size;
+        Ok(Value::Node(graph.builder.node(name.clone(), op, &[id])?))
+    };
+    sizes.iter().zip(&call.node.output).map(part).collect()
+}
+
+/// On images: one entry, or a run of neighbours, along an axis.
+pub fn gather(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let axis = call.row_axis(call.int("axis", 0)?, shape.rank())?;
+    let dim = shape.row[axis - 1];
+    let list = call.known_ints(1)?.into_iter().map(|i| call.axis(i, dim)).collect::<Result<Vec<_>>>()?;
+    let (Some(&start), true) = (list.first(), list.windows(2).all(|w| w[1] == w[0] + 1)) else {
+        return Err(call.fail("it picks entries that are not neighbours, which is not supported"));
+    };
+    let op = Op::Slice { axis, start, end: start + list.len(), step: 1 };
+    let Array { dims, .. } = &**call.known(1)?;
+    if dims.len() == 1 {
+        return one(graph.node(call, op, &[id])?);
+    }
+    let part = graph.step(call, "slice", op, &[id])?;
+    let row = [&shape.row[..axis - 1], dims, &shape.row[axis..]].concat();
+    one(graph.node(call, Op::Reshape { row }, &[part])?)
+}
+
+pub fn concat(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let inputs = (0..call.inputs.len()).map(|i| graph.any(call, i)).collect::<Result<Vec<_>>>()?;
+    let rank = inputs.first().map_or(0, |&i| graph.builder.shape(i).rank());
+    let axis = call.row_axis(call.int("axis", 0)?, rank)?;
+    one(graph.node(call, Op::Concat { axis }, &inputs)?)
+}
+
+pub fn pad(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let mode = call.text("mode", "constant")?;
+    if mode != "constant" {
+        return Err(call.fail(format!("padding mode `{mode}` is not supported")).hint("supported: constant"));
+    }
+    let (id, shape) = graph.rows(call, 0)?;
+    let amounts = call.known_ints(1)?;
+    let axes = match call.input(3) {
+        Some(_) => call.known_ints(3)?.iter().map(|&a| call.axis(a, shape.rank())).collect::<Result<Vec<_>>>()?,
+        None => (0..shape.rank()).collect(),
+    };
+    if amounts.len() != 2 * axes.len() || amounts.iter().any(|a| !(0..=MAX_EXTENT).contains(a)) {
+        return Err(call.fail(format!("pads {amounts:?} do not fit {} axes, or are negative", axes.len())));
+    }
+    let mut pads = vec![(0, 0); shape.rank()];
+    for (i, &axis) in axes.iter().enumerate() {
+        pads[axis] = (amounts[i] as usize, amounts[i + axes.len()] as usize);
+    }
+    if pads.remove(0) != (0, 0) {
+        return Err(call.fail("it pads the batch axis"));
+    }
+    let value = call.scalar(2)?.unwrap_or(0.);
+    if pads.iter().all(|&p| p == (0, 0)) {
+        return one(id);
+    }
+    one(graph.node(call, Op::Pad { pads, value }, &[id])?)
+}

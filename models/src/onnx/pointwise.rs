@@ -1,0 +1,74 @@
+//! Activations and elementwise arithmetic.
+
+use super::call::{Call, Graph, Value, one};
+use robust_core::Result;
+use robust_engine::{Activation, Binary, Op};
+
+pub fn activation(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let act = match call.op() {
+        "Relu" => Activation::Relu,
+        "LeakyRelu" => Activation::LeakyRelu(call.float("alpha", 0.01)?),
+        "Elu" => Activation::Elu(call.float("alpha", 1.)?),
+        "Clip" => clip(call)?,
+        "Sigmoid" => Activation::Sigmoid,
+        "HardSigmoid" => Activation::HardSigmoid { alpha: call.float("alpha", 0.2)?, beta: call.float("beta", 0.5)? },
+        "HardSwish" => Activation::HardSwish,
+        "Tanh" => Activation::Tanh,
+        "Gelu" => match call.text("approximate", "none")?.as_str() {
+            "tanh" => Activation::GeluTanh,
+            "none" => Activation::Gelu,
+            other => return Err(call.fail(format!("approximation `{other}` is unknown"))),
+        },
+        "Softplus" => Activation::Softplus,
+        "Exp" => Activation::Exp,
+        "Log" => Activation::Log,
+        "Sqrt" => Activation::Sqrt,
+        "Abs" => Activation::Abs,
+        "Neg" => Activation::Neg,
+        "Reciprocal" => Activation::Reciprocal,
+        _ => Activation::Erf,
+    };
+    let x = graph.any(call, 0)?;
+    one(graph.node(call, Op::Act(act), &[x])?)
+}
+
+/// Bounds are inputs; opsets before 11 had attributes, which some writers still use.
+fn clip(call: &Call) -> Result<Activation> {
+    let bound = |i: usize, name: &str, default: f64| match call.scalar(i)? {
+        Some(v) => Ok(v),
+        None => call.float(name, default),
+    };
+    let (low, high) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+    // Also refuses NaN, and bounds the wrong way round, on which runtimes disagree.
+    if low <= high {
+        Ok(Activation::Clip(low, high))
+    } else {
+        Err(call.fail(format!("its bounds {low} and {high} are not in order")))
+    }
+}
+
+pub fn binary(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let kind = match call.op() {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        _ => Binary::Pow,
+    };
+    let pair = [graph.any(call, 0)?, graph.any(call, 1)?];
+    one(graph.node(call, Op::Binary(kind), &pair)?)
+}
+
+/// Max and Min of any number of values.
+pub fn extremum(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let kind = Op::Binary(if call.op() == "Max" { Binary::Max } else { Binary::Min });
+    let mut best = graph.any(call, 0)?;
+    for i in 1..call.inputs.len() {
+        let next = graph.any(call, i)?;
+        best = match i + 1 == call.inputs.len() {
+            true => graph.node(call, kind.clone(), &[best, next])?,
+            false => graph.step(call, &i.to_string(), kind.clone(), &[best, next])?,
+        };
+    }
+    one(best)
+}

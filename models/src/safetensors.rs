@@ -1,0 +1,196 @@
+//! Weights by name from safetensors files, with the books kept: every tensor must be asked for exactly as it is.
+
+use candle_core::{DType, Device, Tensor};
+use robust_core::{Error, Result, nearest};
+use ::safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Problems spelled out in one message, and names longer than any real one: near misses cost time.
+const SHOWN: usize = 20;
+const LONGEST: usize = 200;
+
+/// A model's weights by name, and what has been asked of them.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    tensors: BTreeMap<String, Tensor>,
+    taken: BTreeSet<String>,
+    missing: Vec<(String, Vec<usize>)>,
+    mismatched: Vec<String>,
+}
+
+impl StateDict {
+    /// Reads a safetensors file: f32 and f64 as they are, f16 and bf16 as f32. The counters of batch norms are skipped;
+    /// any other integer tensor is an error of kind `Load`, like damaged or truncated files.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| {
+            Error::load("the file", format!("it is damaged or not safetensors ({e})")).hint("copy or export it again")
+        })?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F64 => DType::F64,
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                other => {
+                    return Err(Error::load(format!("tensor `{name}`"), format!("element type {other:?} is not supported"))
+                        .hint("save the weights as float32"));
+                }
+            };
+            if view.shape().contains(&0) {
+                return Err(Error::load(format!("tensor `{name}`"), format!("its shape {:?} is empty", view.shape())));
+            }
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+            let wide = if dtype == DType::F64 { tensor } else { tensor.to_dtype(DType::F32)? };
+            tensors.insert(name.to_string(), wide);
+        }
+        Ok(Self::from_tensors(tensors))
+    }
+
+    pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { tensors, ..Self::default() }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub fn dims(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(Tensor::dims)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The same weights with `prefix` taken off the names that have it; other names stay.
+    pub fn strip(&self, prefix: &str) -> Self {
+        let rename = |(name, t): (&String, &Tensor)| (name.strip_prefix(prefix).unwrap_or(name).to_string(), t.clone());
+        Self::from_tensors(self.tensors.iter().map(rename).collect())
+    }
+
+    /// The dimensions of a tensor that decides the architecture's sizes; an error if it is missing or has another rank.
+    pub fn sizes<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        let dims = self.dims(name).ok_or_else(|| {
+            let close = self.close(name, self.names());
+            Error::load("the weights", format!("tensor `{name}` is missing{close}"))
+        })?;
+        <[usize; N]>::try_from(dims).map_err(|_| {
+            Error::load("the weights", format!("tensor `{name}` has shape {dims:?}, {N} axes are expected"))
+        })
+    }
+
+    /// The tensor of that name and shape. What is missing or does not fit is noted and stands in as zeros of the right
+    /// shape, so that building goes on and [`StateDict::finish`] can tell everything that is wrong at once.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if let Some(found) = self.tensors.get(name) {
+            self.taken.insert(name.to_string());
+            if found.dims() == shape {
+                return Ok(found.clone());
+            }
+            self.mismatched.push(format!("`{name}` has shape {:?}, {shape:?} is expected", found.dims()));
+        } else {
+            self.missing.push((name.to_string(), shape.to_vec()));
+        }
+        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n < 1 << 40);
+        let shape = if size.is_some() { shape } else { &[] };
+        Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
+    }
+
+    /// Nothing if every tensor was taken and fitted; otherwise one error with all problems.
+    pub fn finish(&self) -> Result<()> {
+        let spare: Vec<&str> = self.names().filter(|n| !self.taken.contains(*n)).collect();
+        let mut lines = self.wrong();
+        let missing = || self.missing.iter().map(|(name, _)| name.as_str());
+        lines.extend(spare.iter().take(SHOWN).map(|name| {
+            format!("`{name}` is in the file but not in the architecture{}", self.close(name, missing()))
+        }));
+        self.report(lines, self.missing.len() + self.mismatched.len() + spare.len())
+    }
+
+    /// Like [`StateDict::finish`] for a build that stopped early: says what was missing or did not fit until then.
+    pub fn so_far(&self) -> Result<()> {
+        self.report(self.wrong(), self.missing.len() + self.mismatched.len())
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        let spare = || self.names().filter(|n| !self.taken.contains(*n));
+        let missing = self.missing.iter().take(SHOWN);
+        let missing = missing.map(|(name, shape)| format!("`{name}` {shape:?} is missing{}", self.close(name, spare())));
+        missing.chain(self.mismatched.iter().take(SHOWN).cloned()).collect()
+    }
+
+    fn report(&self, mut lines: Vec<String>, all: usize) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if all > lines.len() {
+            lines.push(format!("and {} more", all - lines.len()));
+        }
+        Err(Error::load("the weights", lines.join("; "))
+            .hint("check `arch` and the prefix of the names (`?arch=NAME&strip=PREFIX`)"))
+    }
+
+    fn close<'a>(&self, name: &str, among: impl Iterator<Item = &'a str>) -> String {
+        if name.len() > LONGEST {
+            return String::new();
+        }
+        match nearest(name, among.filter(|n| n.len() <= LONGEST).take(10_000)) {
+            Some(found) => format!(" (nearest: `{found}`)"),
+            None => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::safetensors::tensor::TensorView;
+
+    fn dict(entries: &[(&str, &[usize])]) -> StateDict {
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        StateDict::from_tensors(entries.iter().map(|(name, dims)| (name.to_string(), zeros(dims))).collect())
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once_with_near_misses() {
+        let mut d = dict(&[("conv1.wieght", &[4]), ("fc.weight", &[3, 2]), ("left.over", &[1])]);
+        let t = d.take("conv1.weight", &[4]).unwrap();
+        assert_eq!(t.dims(), [4]);
+        d.take("fc.weight", &[2, 3]).unwrap();
+        let error = d.finish().unwrap_err();
+        for part in ["`conv1.weight` [4] is missing (nearest: `conv1.wieght`)", "has shape [3, 2], [2, 3]", "`left.over`"] {
+            assert!(error.message.contains(part), "{part} not in {error}");
+        }
+    }
+
+    #[test]
+    fn weights_that_all_fit_are_no_error() {
+        let mut d = dict(&[("w", &[4])]);
+        d.take("w", &[4]).unwrap();
+        assert!(d.finish().is_ok());
+    }
+
+    #[test]
+    fn half_precisions_are_widened_and_counters_are_skipped() {
+        let half = [0u8, 0x3e, 0, 0xc0]; // 1.5 and -2
+        let views = [
+            ("w", TensorView::new(Dtype::F16, vec![2], &half).unwrap()),
+            ("bn.num_batches_tracked", TensorView::new(Dtype::I64, vec![], &[0; 8]).unwrap()),
+        ];
+        let bytes = ::safetensors::serialize(views, None).unwrap();
+        let mut d = StateDict::from_bytes(&bytes).unwrap();
+        assert_eq!(d.take("w", &[2]).unwrap().to_vec1::<f32>().unwrap(), [1.5, -2.]);
+        assert!(d.finish().is_ok());
+        for cut in 0..bytes.len() {
+            assert_eq!(StateDict::from_bytes(&bytes[..cut]).unwrap_err().kind, robust_core::Kind::Load);
+        }
+    }
+
+    #[test]
+    fn integer_weights_are_refused_by_name() {
+        let view = TensorView::new(Dtype::I8, vec![2], &[1, 2]).unwrap();
+        let bytes = ::safetensors::serialize([("q", view)], None).unwrap();
+        assert!(StateDict::from_bytes(&bytes).unwrap_err().message.contains("`q`"));
+    }
+}

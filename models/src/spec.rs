@@ -1,0 +1,331 @@
+//! What users type for a model: `[name=]SOURCE[?key=value&key=value]`.
+
+use crate::safetensors::StateDict;
+use crate::{Options, arch, builtin, files, onnx};
+use robust_core::{Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, Result, nearest};
+use robust_engine::{Network, NetworkModel, Op};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model ready to be attacked.
+pub struct LoadedModel {
+    /// The label in reports: `name=` if given, else the file's stem or the built-in's name.
+    pub name: String,
+    pub card: Card,
+    pub network: Arc<Network>,
+    pub model: Arc<dyn Model>,
+    /// Choices the loader made that a user should know of.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedModel").field("card", &self.card).field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    Onnx(PathBuf),
+    Safetensors(PathBuf),
+    Builtin(String),
+}
+
+const KEYS: &[&str] = &["arch", "mean", "std", "prefix", "strip", "input"];
+const SCHEMES: &[&str] = &["builtin", "onnx"];
+const FORMATS: &str = "a .onnx, .onnx.gz or .safetensors file, onnx:PATH, builtin:NAME";
+
+/// Loads the model a spec names.
+///
+/// # Errors
+/// Kind `Usage` for a spec that makes no sense or asks for what is not built yet, kind `Load` for files that are missing,
+/// damaged, unsupported or do not fit; messages name the file and what in it.
+pub fn load(spec: &str) -> Result<LoadedModel> {
+    let Parsed { name, source, options } = parse(spec)?;
+    let mut notes = vec![];
+    let (network, threat, default_name) = match &source {
+        Source::Builtin(which) => {
+            if options != Options::default() {
+                return Err(Error::usage(format!("builtin:{which} takes no parameters")));
+            }
+            let found = builtin::find(which)?;
+            (found.network()?, Some(found.default_threat), which.clone())
+        }
+        Source::Onnx(path) => {
+            if options.arch.is_some() || options.strip.is_some() {
+                return Err(Error::usage("`arch` and `strip` are for state dicts: an ONNX file brings its own graph"));
+            }
+            let read = onnx::import(files::read(path)?, &options).map_err(|e| e.within(path.display()))?;
+            notes = read.notes;
+            (read.network, None, stem(path))
+        }
+        Source::Safetensors(path) => {
+            let bytes = files::read(path)?;
+            let build = || arch::build(&StateDict::from_bytes(&bytes)?, &options);
+            (build().map_err(|e| e.within(path.display()))?, None, stem(path))
+        }
+    };
+    wrap(network, name.unwrap_or(default_name), threat, notes)
+}
+
+fn wrap(network: Network, name: String, threat: Option<(Norm, f64)>, notes: Vec<String>) -> Result<LoadedModel> {
+    let network = Arc::new(network);
+    let input = match *network.input_row() {
+        [c, h, w] => Input::image(c, h, w),
+        ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
+    };
+    let [k] = *network.output_row() else {
+        return Err(Error::new(Kind::Load, format!("the output has shape [n, {:?}], not [n, classes]", network.output_row())));
+    };
+    let card = Card {
+        name: name.clone(),
+        digest: String::new(), // computed by the model itself
+        input,
+        output: Output::Logits { k },
+        stochastic: false,
+        couples_rows: false,
+        access: Access::Gradient,
+        taps: features(&network).into_iter().collect(),
+        default_threat: threat,
+    };
+    let model = NetworkModel::with_card(Arc::clone(&network), card)?;
+    Ok(LoadedModel { name, card: model.card().clone(), network, model: Arc::new(model), notes })
+}
+
+/// The name of the value the last linear layer reads.
+fn features(network: &Network) -> Option<String> {
+    let last = network.nodes().iter().rfind(|n| matches!(n.op, Op::Linear { .. }))?;
+    let id = *last.inputs.first()?;
+    let name = &network.nodes()[id.0].name;
+    (network.find(name) == Some(id) && network.shapes()[id.0].batched).then(|| name.clone())
+}
+
+/// Whether a file name is one of a format we read.
+pub fn is_model_file(name: &str) -> bool {
+    let name = name.to_lowercase();
+    [".onnx", ".onnx.gz", ".safetensors"].iter().any(|end| name.ends_with(end))
+}
+
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = [".gz", ".onnx", ".safetensors"];
+    ends.iter().fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
+}
+
+#[derive(Debug, PartialEq)]
+struct Parsed {
+    name: Option<String>,
+    source: Source,
+    options: Options,
+}
+
+fn parse(spec: &str) -> Result<Parsed> {
+    let (name, rest) = split_name(spec);
+    let (source, query) = match rest.split_once('?') {
+        Some((source, query)) if !Path::new(rest).exists() => (source, Some(query)),
+        _ => (rest, None),
+    };
+    let options = options(query.unwrap_or_default())?;
+    Ok(Parsed { name: name.map(String::from), source: find_source(source)?, options })
+}
+
+/// A label is a plain word before the first `=`; a file whose own name has a `=` is still a file.
+fn split_name(spec: &str) -> (Option<&str>, &str) {
+    let source = spec.split_once('?').map_or(spec, |(s, _)| s);
+    let plain = |n: &str| !n.is_empty() && n.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c));
+    match source.split_once('=') {
+        Some((name, _)) if plain(name) && !Path::new(source).exists() => (Some(name), &spec[name.len() + 1..]),
+        _ => (None, spec),
+    }
+}
+
+fn find_source(source: &str) -> Result<Source> {
+    let path = Path::new(source);
+    if source.is_empty() {
+        return Err(Error::usage("the model is missing").hint(format!("say {FORMATS}")));
+    }
+    if !path.exists() && let Some((scheme, rest)) = source.split_once(':') {
+        return scheme_source(scheme, rest);
+    }
+    let lower = source.to_lowercase();
+    if path.is_dir() {
+        return not_yet("folders with a config.json", source);
+    }
+    if lower.ends_with(".onnx") || lower.ends_with(".onnx.gz") {
+        return Ok(Source::Onnx(path.into()));
+    }
+    if lower.ends_with(".safetensors") {
+        return Ok(Source::Safetensors(path.into()));
+    }
+    if [".pth", ".pt", ".ckpt", ".pkl", ".bin"].iter().any(|end| lower.ends_with(end)) {
+        return not_yet("PyTorch checkpoints", source);
+    }
+    if path.exists() {
+        return Err(Error::usage(format!("`{source}` is not a model format known here")).hint(format!("use {FORMATS}")));
+    }
+    Err(stranger(source))
+}
+
+fn scheme_source(scheme: &str, rest: &str) -> Result<Source> {
+    let source = format!("{scheme}:{rest}");
+    match scheme {
+        "builtin" => {
+            builtin::find(rest)?;
+            Ok(Source::Builtin(rest.into()))
+        }
+        "onnx" => Ok(Source::Onnx(rest.into())),
+        "hf" => not_yet("models from the Hugging Face hub", &source),
+        "http" | "https" => not_yet("models behind an address", &source),
+        "cmd" => not_yet("models behind a command", &source),
+        "torch" => not_yet("PyTorch checkpoints", &source),
+        _ => {
+            let close = nearest(scheme, SCHEMES.iter().copied()).map(|s| format!("did you mean `{s}:{rest}`? "));
+            Err(Error::usage(format!("`{scheme}:` is not a source of models"))
+                .hint(format!("{}use {FORMATS}", close.unwrap_or_default())))
+        }
+    }
+}
+
+fn not_yet(what: &str, source: &str) -> Result<Source> {
+    Err(Error::usage(format!("cannot load `{source}`: {what} are not supported yet"))
+        .hint(format!("use {FORMATS}; torch.onnx.export writes the first from any PyTorch model")))
+}
+
+/// Neither a file nor a known scheme: a hub name, a built-in without its scheme, or a slip.
+fn stranger(source: &str) -> Error {
+    let parts: Vec<&str> = source.split('/').collect();
+    if let [org, name] = parts[..]
+        && !org.is_empty()
+        && !org.starts_with('.')
+        && !name.is_empty()
+    {
+        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed"))
+            .hint(format!("a local file is `./{source}`; the hub's model would be `hf:{source}`, which is not supported yet"));
+    }
+    if let Some(close) = nearest(source, builtin::BUILTINS.iter().map(|b| b.name)) {
+        return Error::usage(format!("there is no model file `{source}`")).hint(format!("did you mean `builtin:{close}`?"));
+    }
+    files::missing(Path::new(source))
+}
+
+fn options(query: &str) -> Result<Options> {
+    let mut options = Options::default();
+    let mut seen = vec![];
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        let (key, value) = pair.split_once('=').filter(|(_, v)| !v.is_empty()).ok_or_else(|| {
+            Error::usage(format!("parameter `{pair}` has no value")).hint("write `?key=value&key=value`")
+        })?;
+        let once = if key == "prefix" { "strip" } else { key };
+        if seen.contains(&once) {
+            return Err(Error::usage(format!("parameter `{key}` is given twice")));
+        }
+        seen.push(once);
+        match key {
+            "arch" => options.arch = Some(value.into()),
+            "prefix" | "strip" => options.strip = Some(value.into()),
+            "mean" => options.mean = Some(numbers(key, value)?),
+            "std" => options.std = Some(numbers(key, value)?),
+            "input" => options.input = Some(image(value)?),
+            _ => {
+                let close = nearest(key, KEYS.iter().copied()).map(|k| format!("did you mean `{k}`? "));
+                return Err(Error::usage(format!("unknown model parameter `{key}`"))
+                    .hint(format!("{}known: {}", close.unwrap_or_default(), KEYS.join(", "))));
+            }
+        }
+    }
+    if let Some(bad) = options.std.iter().flatten().find(|v| **v <= 0.) {
+        return Err(Error::usage(format!("std = {bad} is not positive")));
+    }
+    Ok(options)
+}
+
+fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
+    let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
+    value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
+        Error::usage(format!("{key} = `{value}` is not a list of numbers")).hint(format!("for instance `{key}=0.5,0.5,0.5`"))
+    })
+}
+
+fn image(value: &str) -> Result<[usize; 3]> {
+    let read = |v: &str| v.parse().ok().filter(|v| (1..=1 << 16).contains(v));
+    let sizes: Option<Vec<usize>> = value.split('x').map(read).collect();
+    sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
+        Error::usage(format!("input = `{value}` is not channels, height and width")).hint("for instance `input=3x32x32`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_has_a_label_a_source_and_parameters() {
+        let parsed = parse("my net=dir/a.safetensors?arch=mnist-cnn&mean=0.1,0.2&std=1&strip=m.&input=1x28x28").unwrap();
+        assert_eq!(parsed.name.as_deref(), Some("my net"));
+        assert_eq!(parsed.source, Source::Safetensors("dir/a.safetensors".into()));
+        let options = Options {
+            arch: Some("mnist-cnn".into()),
+            mean: Some(vec![0.1, 0.2]),
+            std: Some(vec![1.]),
+            strip: Some("m.".into()),
+            input: Some([1, 28, 28]),
+        };
+        assert_eq!(parsed.options, options);
+        assert_eq!(parse("onnx:some/file").unwrap().source, Source::Onnx("some/file".into()));
+        assert_eq!(parse("runs/lr=0.1/a.onnx.gz").unwrap().name, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
+        for (spec, part) in [
+            ("org/model", "hf:org/model"),
+            ("org/model", "./org/model"),
+            ("a.onnx?men=0.5", "did you mean `mean`"),
+            ("a.onnx?mean=x", "mean=0.5,0.5,0.5"),
+            ("a.onnx?mean", "key=value"),
+            ("a.onnx?std=0", "not positive"),
+            ("a.onnx?strip=a&prefix=b", "twice"),
+            ("a.onnx?input=3x32", "3x32x32"),
+            ("a.pth", "not supported yet"),
+            ("hf:a/b", "not supported yet"),
+            ("http://host/model", "not supported yet"),
+            ("cmd:python serve.py", "not supported yet"),
+            ("onx:file", "did you mean `onnx:file`"),
+            ("builtin:mnist-st", "builtin:mnist-std"),
+            ("mnist-at", "builtin:mnist-at"),
+            ("", "builtin:NAME"),
+        ] {
+            let error = parse(spec).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage, "{spec}: {error}");
+            assert!(error.to_string().contains(part), "{spec}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_answered_with_its_neighbours() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.onnx"), b"x").unwrap();
+        let at = |name: &str| load(&folder.path().join(name).to_string_lossy()).unwrap_err();
+        let error = at("modle.onnx");
+        assert_eq!(error.kind, Kind::Load);
+        assert!(error.to_string().contains("did you mean") && error.to_string().contains("model.onnx"), "{error}");
+        assert!(at("elsewhere.safetensors").to_string().contains("holds model.onnx"));
+        let folder_itself = load(&folder.path().to_string_lossy()).unwrap_err();
+        assert_eq!(folder_itself.kind, Kind::Usage);
+    }
+
+    #[test]
+    fn built_in_models_load_under_their_names_with_their_threat() {
+        for builtin in builtin::BUILTINS {
+            let loaded = load(&format!("builtin:{}", builtin.name)).unwrap();
+            assert_eq!(loaded.name, builtin.name);
+            assert_eq!(loaded.card.input, Input::image(1, 28, 28));
+            assert_eq!(loaded.card.output, Output::Logits { k: 10 });
+            assert_eq!(loaded.card.default_threat, Some((Norm::Linf, 0.3)));
+            assert_eq!(loaded.card.taps, ["relu3"]);
+            assert_eq!(loaded.card.digest, robust_engine::digest(&loaded.network));
+        }
+        assert_eq!(load("a=builtin:mnist-at").unwrap().name, "a");
+        assert_eq!(load("builtin:mnist-at?mean=1").unwrap_err().kind, Kind::Usage);
+    }
+}

@@ -1,0 +1,61 @@
+//! Damaged and hostile files: always an error of kind `Load`, never a panic and never much memory.
+
+use crate::support::golden;
+use proptest::prelude::*;
+use robust_core::Kind;
+use robust_models::onnx::import;
+use robust_models::{Options, load};
+
+#[test]
+fn a_truncated_onnx_file_is_a_load_error_wherever_it_is_cut() {
+    let bytes = std::fs::read(golden("convolutions_11.onnx")).unwrap();
+    for cut in (0..bytes.len()).step_by(3) {
+        let error = import(bytes[..cut].to_vec(), &Options::default()).err();
+        assert_eq!(error.map(|e| e.kind), Some(Kind::Load), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_damaged_gzip_file_is_a_load_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx.gz");
+    std::fs::write(&path, [0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap();
+    let error = load(&path.to_string_lossy()).unwrap_err();
+    assert!(error.kind == Kind::Load && error.message.contains("gzip"), "{error}");
+}
+
+#[test]
+fn a_safetensors_header_that_promises_more_than_the_file_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let header = br#"{"w":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header);
+    for content in [bytes, vec![0xff; 64], vec![]] {
+        std::fs::write(&path, content).unwrap();
+        assert_eq!(load(&path.to_string_lossy()).unwrap_err().kind, Kind::Load);
+    }
+}
+
+fn flip(file: &str, changes: &[(prop::sample::Index, u8)]) {
+    let mut bytes = std::fs::read(golden(file)).unwrap();
+    for (place, value) in changes {
+        let i = place.index(bytes.len());
+        bytes[i] ^= value;
+    }
+    if let Err(e) = import(bytes, &Options::default()) {
+        assert!(matches!(e.kind, Kind::Load | Kind::Usage), "{e}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_byte_flips_never_panic(
+        file in prop::sample::select(vec!["shapes_18.onnx", "layouts_13.onnx", "matrices_13.onnx", "pools_11.onnx"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..6),
+    ) {
+        flip(file, &changes);
+    }
+}

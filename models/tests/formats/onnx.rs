@@ -1,0 +1,41 @@
+//! Files of both PyTorch exporters: those of supported ops match, the others say what is missing.
+
+use crate::support::{cross_entropy, distance, fixtures, index, npz};
+use candle_core::DType;
+use robust_core::Kind;
+use robust_models::load;
+
+#[test]
+fn exported_models_match_their_framework_or_name_the_op_that_is_missing() {
+    let Some(root) = fixtures() else { return };
+    let folder = root.join("onnx");
+    let labels = index(&root.join("huggingface/index.json"));
+    let mut matched = 0;
+    for entry in index(&folder.join("index.json")) {
+        let file = entry["file"].as_str().unwrap();
+        let loaded = match load(&folder.join(file).to_string_lossy()) {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                println!("{file}: {}", e.message);
+                assert_eq!(e.kind, Kind::Load);
+                let ops = entry["ops"].as_array().unwrap();
+                let named = |op: &serde_json::Value| e.message.contains(&format!("unsupported op `{}`", op.as_str().unwrap()));
+                assert!(ops.iter().any(named) && e.hint.is_some(), "{file}: {e}");
+                continue;
+            }
+        };
+        matched += 1;
+        let expected = folder.join(entry["expected"].as_str().unwrap());
+        let source = entry["source"].as_str().unwrap().rsplit('/').next().unwrap();
+        let labels = labels.iter().find(|e| e["name"] == source).unwrap()["labels"].as_array().unwrap();
+        let labels: Vec<u32> = labels.iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let (output, grad) = (npz(&expected, "output"), npz(&expected, "grad"));
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 2e-6)] {
+            let (ours, _, our_grad) = cross_entropy(&loaded.network, &npz(&expected, "input"), &labels, dtype);
+            let gaps = [distance(&ours, &output), distance(&our_grad, &grad)];
+            println!("{file} {dtype:?}: output {:.1e}, gradient {:.1e}", gaps[0], gaps[1]);
+            assert!(gaps.iter().all(|&g| g <= bound), "{file} {dtype:?}: {gaps:?}");
+        }
+    }
+    assert!(matched > 0, "no file could be loaded");
+}

@@ -1,0 +1,148 @@
+//! Named architectures against PyTorch: outputs and input gradients, in f32 and f64.
+
+use crate::support::{cross_entropy, distance, fixtures, forward, index, named, npz};
+use candle_core::{DType, Device, Tensor};
+use robust_core::{Draw, RowKey};
+use robust_models::safetensors::StateDict;
+use robust_models::{Options, arch, load};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn floats(value: &serde_json::Value) -> Option<Vec<f64>> {
+    value.as_array().map(|a| a.iter().map(|v| v.as_f64().unwrap()).collect())
+}
+
+#[test]
+fn named_architectures_match_pytorch() {
+    let Some(root) = fixtures() else { return };
+    let folder = root.join("parity");
+    let mut built = 0;
+    for entry in index(&folder.join("index.json")) {
+        let name = entry["arch"].as_str().unwrap();
+        let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
+        let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_str(&shapes).unwrap();
+        let dict = StateDict::from_tensors(shapes.iter().map(|(n, s)| (n.clone(), named::weight(n, s))).collect());
+        let shape: Vec<usize> = entry["input_shape"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+        let options = Options {
+            mean: floats(&entry["mean"]),
+            std: floats(&entry["std"]),
+            input: Some([shape[1], shape[2], shape[3]]),
+            ..Options::default()
+        };
+        let net = match arch::build(&dict, &options) {
+            Ok(net) => Arc::new(net),
+            Err(e) if e.message.contains("fit no known architecture") => {
+                println!("{name}: skipped, not built yet");
+                continue;
+            }
+            Err(e) => panic!("{name}: {e}"),
+        };
+        built += 1;
+        let x = named::image(entry["input"].as_str().unwrap(), &shape);
+        let labels: Vec<u32> = entry["labels"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let file = folder.join(entry["file"].as_str().unwrap());
+        let (output, grad, loss) = (npz(&file, "output"), npz(&file, "grad"), entry["loss"].as_f64().unwrap());
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
+            let (ours, our_loss, our_grad) = cross_entropy(&net, &x, &labels, dtype);
+            let gaps = [distance(&ours, &output), distance(&our_grad, &grad), (our_loss - loss).abs() / loss];
+            println!("{name} {dtype:?}: output {:.1e}, gradient {:.1e}, loss {:.1e}", gaps[0], gaps[1], gaps[2]);
+            assert!(gaps.iter().all(|&g| g <= bound), "{name} {dtype:?}: {gaps:?}");
+        }
+    }
+    assert!(built > 0, "no entry could be built");
+}
+
+#[test]
+fn onnx_files_and_their_state_dicts_are_the_same_function() {
+    let Some(root) = fixtures() else { return };
+    let mut compared = 0;
+    for file in std::fs::read_dir(root.join("models")).unwrap().flatten() {
+        let path = file.path();
+        if path.extension().is_none_or(|e| e != "onnx") || !path.with_extension("safetensors").exists() {
+            continue;
+        }
+        let onnx = load(&path.to_string_lossy()).unwrap();
+        let weights = load(&path.with_extension("safetensors").to_string_lossy()).unwrap();
+        assert_eq!(onnx.card.input, weights.card.input);
+        let rows: Vec<RowKey> = (0..4).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let draw = Draw { seed: 1, stream: robust_core::stream("twins"), turn: 0, rows: &rows };
+        let x = draw.uniform(0., 1., &onnx.card.input.shape, &Device::Cpu).unwrap();
+        let gap = distance(&onnx.model.forward(&x, &draw).unwrap(), &weights.model.forward(&x, &draw).unwrap());
+        println!("{}: {gap:.1e}", path.display());
+        assert!(gap <= 1e-5, "{}: {gap:e}", path.display());
+        compared += 1;
+    }
+    assert!(compared > 0, "no twins found");
+}
+
+#[test]
+fn a_built_in_model_is_the_file_it_was_made_from() {
+    let Some(root) = fixtures() else { return };
+    for builtin in robust_models::builtin::BUILTINS {
+        let path = root.join("models").join(format!("{}.safetensors", builtin.name.replace('-', "_")));
+        if path.exists() {
+            let file = load(&path.to_string_lossy()).unwrap();
+            assert_eq!(load(&format!("builtin:{}", builtin.name)).unwrap().card.digest, file.card.digest);
+        }
+    }
+}
+
+fn mnist() -> BTreeMap<String, Tensor> {
+    let shapes: [(&str, &[usize]); 8] = [
+        ("conv1.weight", &[2, 1, 5, 5]),
+        ("conv1.bias", &[2]),
+        ("conv2.weight", &[3, 2, 5, 5]),
+        ("conv2.bias", &[3]),
+        ("fc1.weight", &[4, 27]),
+        ("fc1.bias", &[4]),
+        ("fc2.weight", &[5, 4]),
+        ("fc2.bias", &[5]),
+    ];
+    shapes.iter().map(|(n, s)| (n.to_string(), named::weight(n, s))).collect()
+}
+
+#[test]
+fn a_shared_prefix_is_taken_off_by_itself_and_buffers_normalise() {
+    let plain = Arc::new(arch::build(&StateDict::from_tensors(mnist()), &Options::default()).unwrap());
+    assert_eq!(plain.input_row(), [1, 12, 12]);
+    let mut wrapped: BTreeMap<String, Tensor> = mnist().into_iter().map(|(n, t)| (format!("module.m.{n}"), t)).collect();
+    wrapped.insert("mean".into(), Tensor::new(&[0.5f32], &Device::Cpu).unwrap());
+    wrapped.insert("std".into(), Tensor::new(&[[[[0.25f32]]]], &Device::Cpu).unwrap());
+    let wrapped = StateDict::from_tensors(wrapped);
+    let net = Arc::new(arch::build(&wrapped, &Options::default()).unwrap());
+    let x = named::image("x", &[2, 1, 12, 12]);
+    let by_hand = ((&x - 0.5).unwrap() / 0.25).unwrap();
+    let gap = distance(&forward(&net, &x, DType::F64), &forward(&plain, &by_hand, DType::F64));
+    assert!(gap <= 1e-6, "{gap:e}");
+    let twice = Options { mean: Some(vec![0.5]), ..Options::default() };
+    assert!(arch::build(&wrapped, &twice).unwrap_err().message.contains("already normalises"));
+    let strip = Options { strip: Some("modul.".into()), ..Options::default() };
+    assert!(arch::build(&wrapped, &strip).unwrap_err().message.contains("no tensor name starts with `modul.`"));
+}
+
+#[test]
+fn weights_that_do_not_fit_an_architecture_are_all_named() {
+    let mut weights = mnist();
+    weights.remove("fc2.bias");
+    weights.insert("fc2.bais".into(), Tensor::new(&[0f32; 5], &Device::Cpu).unwrap());
+    weights.insert("fc1.bias".into(), Tensor::new(&[0f32; 9], &Device::Cpu).unwrap());
+    let error = arch::build(&StateDict::from_tensors(weights.clone()), &Options::default()).unwrap_err();
+    assert_eq!(error.kind, robust_core::Kind::Load);
+    for part in ["`fc2.bias` [5] is missing (nearest: `fc2.bais`)", "`fc1.bias` has shape [9], [4]", "`fc2.bais` is in the file"] {
+        assert!(error.message.contains(part), "{part} not in {error}");
+    }
+    weights.remove("fc2.weight");
+    let unknown = arch::build(&StateDict::from_tensors(weights), &Options::default()).unwrap_err();
+    assert!(unknown.to_string().contains("mnist-cnn, cifar-resnet"), "{unknown}");
+    let named = Options { arch: Some("cifar-resnt".into()), ..Options::default() };
+    let error = arch::build(&StateDict::from_tensors(mnist()), &named).unwrap_err();
+    assert!(error.to_string().contains("did you mean `cifar-resnet`"), "{error}");
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_by_name() {
+    let mut weights = mnist();
+    weights.insert("fc1.bias".into(), Tensor::new(&[0f32, f32::NAN, 1., 2.], &Device::Cpu).unwrap());
+    let error = arch::build(&StateDict::from_tensors(weights), &Options::default()).unwrap_err();
+    assert!(error.message.contains("`fc1.bias`") && error.message.contains("NaN"), "{error}");
+}

@@ -1,0 +1,107 @@
+//! Fixtures, networks run both ways, and the metric of all parity tests.
+
+use candle_core::{DType, Device, Tensor};
+use ndarray::IxDyn;
+use ndarray_npy::NpzReader;
+use robust_engine::{Network, Reference};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The shared fixtures, or `None` (with a printed reason) where they are not installed.
+pub fn fixtures() -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures");
+    let root = PathBuf::from(std::env::var("ROBUST_FIXTURES").unwrap_or(default.into()));
+    if root.is_dir() {
+        return Some(root);
+    }
+    println!("skipped: no fixtures at {} (set ROBUST_FIXTURES)", root.display());
+    None
+}
+
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+pub fn index(path: &Path) -> Vec<serde_json::Value> {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// An array of an npz file as an f32 tensor.
+pub fn npz(path: &Path, name: &str) -> Tensor {
+    let mut reader = NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let array: ndarray::Array<f32, IxDyn> = reader.by_name(name).unwrap();
+    let dims = array.shape().to_vec();
+    Tensor::from_iter(array.iter().copied(), &Device::Cpu).unwrap().reshape(dims).unwrap()
+}
+
+pub fn host(t: &Tensor) -> Vec<f64> {
+    t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+/// `max|a - b| / max|b|`.
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.elem_count(), b.elem_count(), "{:?} against {:?}", a.dims(), b.dims());
+    let (a, b) = (host(a), host(b));
+    let gap = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0., f64::max);
+    assert!(a.iter().all(|v| v.is_finite()));
+    gap / b.iter().map(|v| v.abs()).fold(f64::MIN_POSITIVE, f64::max)
+}
+
+pub fn forward(net: &Arc<Network>, x: &Tensor, dtype: DType) -> Tensor {
+    Reference::new(Arc::clone(net), dtype).unwrap().forward(x).unwrap()
+}
+
+/// The output, and the gradient of the cross-entropy summed over rows.
+pub fn cross_entropy(net: &Arc<Network>, x: &Tensor, labels: &[u32], dtype: DType) -> (Tensor, f64, Tensor) {
+    let reference = Reference::new(Arc::clone(net), dtype).unwrap();
+    let mut tape = reference.trace(&x.to_dtype(dtype).unwrap(), &[]).unwrap();
+    let output = tape.output().clone();
+    let k = output.dims()[1];
+    let (mut loss, mut seed) = (0., vec![]);
+    for (row, &label) in host(&output).chunks(k).zip(labels) {
+        let top = row.iter().fold(f64::MIN, |a, &b| a.max(b));
+        let sum: f64 = row.iter().map(|v| (v - top).exp()).sum();
+        loss += sum.ln() + top - row[label as usize];
+        seed.extend(row.iter().enumerate().map(|(i, v)| (v - top).exp() / sum - f64::from(u8::from(i == label as usize))));
+    }
+    let seed = Tensor::from_vec(seed, output.dims(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+    let grad = tape.pull(&[(net.output(), seed)]).unwrap();
+    (output, loss, grad)
+}
+
+/// Deterministic tensors by name, as the fixtures' `weights.py` defines them.
+pub mod named {
+    use super::*;
+
+    fn stream(name: &str, n: usize) -> Vec<f64> {
+        let start = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let unit = |i: u64| {
+            let mut z = start.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^= z >> 31;
+            (z >> 40) as f64 / f64::from(1u32 << 23) - 1.
+        };
+        (0..n as u64).map(unit).collect()
+    }
+
+    fn build(name: &str, shape: &[usize], map: impl Fn(f64) -> f64) -> Tensor {
+        let values: Vec<f32> = stream(name, shape.iter().product()).into_iter().map(|u| map(u) as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    pub fn weight(name: &str, shape: &[usize]) -> Tensor {
+        let fan_in = shape.iter().skip(1).product::<usize>() as f64;
+        build(name, shape, |u| match name {
+            n if n.ends_with("running_var") => 1. + 0.5 * u.abs(),
+            n if n.ends_with("running_mean") => 0.1 * u,
+            _ if shape.len() >= 2 => u * (3. / fan_in).sqrt(),
+            n if n.ends_with("weight") || n.ends_with("gamma") => 1. + 0.1 * u,
+            _ => 0.1 * u,
+        })
+    }
+
+    pub fn image(name: &str, shape: &[usize]) -> Tensor {
+        build(name, shape, |u| (u + 1.) / 2.)
+    }
+}
