@@ -1,4 +1,5 @@
 //! Four checks of every op and of small whole networks: finite differences, parity of number types, row bits, PyTorch.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
 
 #[path = "ops/cases.rs"]
 mod cases;
@@ -6,6 +7,8 @@ mod cases;
 mod differences;
 #[path = "ops/golden.rs"]
 mod golden;
+#[path = "ops/models.rs"]
+mod models;
 #[path = "ops/parity.rs"]
 mod parity;
 #[path = "ops/rows.rs"]
