@@ -1,8 +1,9 @@
 //! PNG and JPEG bytes -> pixels, with the sizes an attacker may claim bounded before anything is allocated.
 //!
-//! PNG values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG leaves the inverse transform and the chroma
-//! upsampling to the decoder: against Pillow (libjpeg-turbo) a level may differ by one. Embedded colour profiles, gamma
-//! and EXIF orientation are not applied, as in Pillow and torchvision.
+//! PNG values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG leaves the inverse transform and the enlarging
+//! of subsampled colour to the decoder (zune-jpeg), which is not Pillow's (libjpeg-turbo). Measured against Pillow 13 at
+//! 32x32: grey within 1 level; full-size colour (4:4:4) within 3, 0.02 on average; half-size colour (4:2:0) within 5,
+//! 0.30 on average. Embedded colour profiles, gamma and EXIF orientation are not applied, as in Pillow and torchvision.
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use robust_core::{Error, Kind, Result};

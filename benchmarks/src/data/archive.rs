@@ -1,0 +1,165 @@
+//! Tar archives of images, plain (read in place) or gzip'd (images unpacked once, one after the other, to a scratch
+//! file). Entries are found by position and never extracted by name; long names are read here, with a bound, because
+//! the archive's own word decides how long they are.
+
+use super::blob::{Blob, Bounded, megabytes, reason, scratch, settle};
+use super::folder::{MAX_IMAGE, Place, Tree, is_image};
+use flate2::read::MultiGzDecoder;
+use robust_core::{Error, Result};
+use std::io::{self, Read};
+use std::path::Path;
+use tar::{Entries, Entry, EntryType, PaxExtensions};
+
+/// Longest name and longest block of extended attributes read.
+const MAX_NAME: usize = 4096;
+const MAX_EXTENSION: u64 = 64 << 10;
+
+/// An archive's images: where they are, and the digest of the archive as it was found.
+pub(super) struct Archive {
+    pub blob: Blob,
+    pub tree: Tree,
+    pub notes: Vec<String>,
+    pub hash: blake3::Hash,
+}
+
+pub(super) fn open(path: &Path) -> Result<Archive> {
+    let packed = Blob::open(path)?;
+    let fail =
+        |e: io::Error| Error::load(path.display(), reason(e)).hint("a folder, .tar or .tar.gz of images is wanted");
+    let head = packed.head(4).map_err(fail)?;
+    let hash = packed.digest().map_err(fail)?;
+    if head.starts_with(b"PK") {
+        return Err(fail(io::Error::other("a zip archive")));
+    }
+    if !head.starts_with(&[0x1F, 0x8B]) {
+        let tree = in_place(&packed).map_err(fail)?;
+        return Ok(Archive { blob: packed, tree, notes: vec![], hash });
+    }
+    let (blob, tree) = unpack(&packed).map_err(fail)?;
+    let size = megabytes(blob.len());
+    let notes = vec![format!("unpacked {} images to {size} of temporary space", tree.images.len())];
+    Ok(Archive { blob, tree, notes, hash })
+}
+
+fn in_place(archive: &Blob) -> io::Result<Tree> {
+    let mut reader = tar::Archive::new(archive.reader());
+    let mut end = 0;
+    let tree = scan(reader.entries_with_seek()?.raw(true), &mut |entry, _| {
+        let (start, size) = (entry.raw_file_position(), entry.header().entry_size()?);
+        end = start.saturating_add(size).saturating_add(511) & !511;
+        Ok(Place::Span(start, size))
+    })?;
+    // Seeking beyond the end is no error, and a cut between two entries looks like an end.
+    match archive.slice(end, 512).map(|closing| closing.read_all()).transpose()? {
+        Some(block) if block.iter().all(|&b| b == 0) => Ok(tree),
+        _ => Err(io::Error::other("truncated: no closing block of zeros")),
+    }
+}
+
+fn unpack(archive: &Blob) -> io::Result<(Blob, Tree)> {
+    let mut reader = tar::Archive::new(Bounded::new(MultiGzDecoder::new(archive.reader()), archive.len()));
+    let mut spooled = scratch()?;
+    let mut at = 0;
+    let tree = scan(reader.entries()?.raw(true), &mut |entry, wanted| {
+        let (start, size) = (at, entry.header().entry_size()?);
+        if wanted {
+            at += io::copy(entry, &mut spooled)?;
+            if at - start != size {
+                return Err(io::Error::other("truncated inside an image"));
+            }
+        }
+        Ok(Place::Span(start, size))
+    })?;
+    // The checksum is at the very end.
+    io::copy(&mut reader.into_inner(), &mut io::sink())?;
+    Ok((settle(spooled)?, tree))
+}
+
+/// Walks the headers. `visit` is shown every entry, with whether its bytes are an image's, and says where they are.
+fn scan<'a, R: Read>(
+    entries: Entries<'a, R>,
+    visit: &mut dyn FnMut(&mut Entry<'a, R>, bool) -> io::Result<Place>,
+) -> io::Result<Tree> {
+    let mut tree = Tree::default();
+    let mut next = Next::default();
+    for entry in entries {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        if next.read(&mut entry, kind)? {
+            visit(&mut entry, false)?;
+            continue;
+        }
+        let Next { name, sparse } = std::mem::take(&mut next);
+        let raw = name.unwrap_or_else(|| entry.header().path_bytes().into_owned());
+        let path = normal(&raw)?;
+        let size = entry.header().entry_size()?;
+        // macOS puts a file of attributes beside each file: `._name`.
+        let image = is_image(&path) && path.contains('/') && !path.contains("/._");
+        // Before there was a type for folders, they ended in a slash.
+        if kind.is_dir() || (kind.is_file() && raw.ends_with(b"/")) {
+            visit(&mut entry, false)?;
+            tree.folder(path).map_err(io::Error::other)?;
+        } else if !image {
+            visit(&mut entry, false)?;
+        } else {
+            let plain = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
+            let place = visit(&mut entry, plain && size <= MAX_IMAGE)?;
+            let place = if plain { place } else { Place::Nowhere("is a link or another special entry of the archive") };
+            tree.file(path, size, place).map_err(io::Error::other)?;
+        }
+    }
+    Ok(tree)
+}
+
+/// What entries that describe the next one have said of it.
+#[derive(Default)]
+struct Next {
+    name: Option<Vec<u8>>,
+    sparse: bool,
+}
+
+impl Next {
+    /// Whether the entry is such a description; if so, it is taken in.
+    fn read<R: Read>(&mut self, entry: &mut Entry<R>, kind: EntryType) -> io::Result<bool> {
+        match kind {
+            EntryType::GNULongName => {
+                let mut name = attributes(entry)?;
+                name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len()));
+                self.name = Some(name);
+            }
+            EntryType::XHeader => {
+                let block = attributes(entry)?;
+                for extension in PaxExtensions::new(&block) {
+                    let extension = extension?;
+                    match extension.key_bytes() {
+                        b"path" => self.name = Some(extension.value_bytes().to_vec()),
+                        b"size" => return Err(io::Error::other("an entry too large for an archive of images")),
+                        key => self.sparse |= key.starts_with(b"GNU.sparse"),
+                    }
+                }
+            }
+            EntryType::GNULongLink | EntryType::XGlobalHeader => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn attributes<R: Read>(entry: &mut Entry<R>) -> io::Result<Vec<u8>> {
+    let size = entry.header().entry_size()?;
+    let mut bytes = vec![];
+    entry.take(MAX_EXTENSION).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != size {
+        return Err(io::Error::other(format!("attributes of {size} bytes: truncated or beyond {MAX_EXTENSION}")));
+    }
+    Ok(bytes)
+}
+
+/// A name as components joined by `/`. It is only ever a label, so `..` means nothing.
+fn normal(raw: &[u8]) -> io::Result<String> {
+    if raw.len() > MAX_NAME {
+        return Err(io::Error::other(format!("a name of {} bytes, at most {MAX_NAME} are read", raw.len())));
+    }
+    let text = String::from_utf8_lossy(raw);
+    Ok(text.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/"))
+}

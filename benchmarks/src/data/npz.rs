@@ -1,0 +1,58 @@
+//! NumPy's archives of arrays: a zip file of .npy files, stored or deflated.
+
+use super::array::ArraySet;
+use super::blob::{Blob, Cursor, digest_of, megabytes, reason, spool};
+use super::spec::{Query, pick_arrays};
+use super::{Opened, base_name, npy};
+use robust_core::{DataCard, Error, Result};
+use std::io::BufReader;
+use std::path::Path;
+use zip::{CompressionMethod, ZipArchive};
+
+/// `npz:FILE?x=NAME&y=NAME`.
+pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
+    let blob = Blob::open(path)?;
+    let subject = path.display().to_string();
+    let mut zip = ZipArchive::new(blob.reader()).map_err(|e| unreadable(&subject, e))?;
+    let mut names = vec![];
+    for name in zip.file_names() {
+        let name = name.map_err(|e| unreadable(&subject, e))?;
+        names.push(name.strip_suffix(".npy").unwrap_or(&name).to_string());
+    }
+    let (x, y) = pick_arrays(&subject, &names, query)?;
+    let mut notes = vec![format!("images are `{x}`, labels are `{y}`")];
+    let images = npy::array(&format!("{subject} (`{x}`)"), &member(&subject, &mut zip, &blob, x, &mut notes)?)?;
+    let labels = npy::array(&format!("{subject} (`{y}`)"), &member(&subject, &mut zip, &blob, y, &mut notes)?)?;
+    let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
+    let name = format!("npz:{}", base_name(path));
+    let card = DataCard { name, digest: digest_of(&[(x, hash), (y, hash)]), samples: 0, classes: None };
+    Ok(Opened { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+}
+
+/// The bytes of one member: a span of the archive where it is stored, else unpacked to a scratch file.
+fn member(
+    subject: &str,
+    zip: &mut ZipArchive<BufReader<Cursor>>,
+    archive: &Blob,
+    name: &str,
+    notes: &mut Vec<String>,
+) -> Result<Blob> {
+    let full = format!("{name}.npy");
+    let full = if zip.index_for_name(&full).is_some() { full } else { name.to_string() };
+    let mut file = zip.by_name(&full).map_err(|e| unreadable(subject, e))?;
+    let fail = |e: std::io::Error| Error::load(format!("{subject} (`{name}`)"), reason(e));
+    if file.compression() != CompressionMethod::Stored {
+        let packed = file.compressed_size();
+        let unpacked = spool(&mut file, packed).map_err(fail)?;
+        notes.push(format!("unpacked `{name}` to {} of temporary space", megabytes(unpacked.len())));
+        return Ok(unpacked);
+    }
+    // Rows are read past the zip reader, so its checksum is asked for once, here.
+    let len = std::io::copy(&mut file, &mut std::io::sink()).map_err(fail)?;
+    let span = file.data_start().and_then(|start| archive.slice(start, len));
+    span.ok_or_else(|| Error::load(subject, format!("`{name}` lies outside the file")))
+}
+
+fn unreadable(subject: &str, error: zip::result::ZipError) -> Error {
+    Error::load(subject, error.to_string().to_lowercase())
+}

@@ -1,0 +1,70 @@
+//! Images and labels as two tensors of a .safetensors file.
+
+use super::array::{Array, ArraySet, Dtype, Kind};
+use super::blob::{Blob, digest_of};
+use super::spec::{Query, pick_arrays};
+use super::{Opened, base_name};
+use robust_core::{DataCard, Error, Result};
+use safetensors::tensor::Metadata;
+use std::path::Path;
+
+/// Far beyond two tensors; the format's own limit of 100 MB would cost several times that once parsed.
+const MAX_HEADER: u64 = 4 << 20;
+
+/// `safetensors:FILE?x=NAME&y=NAME`.
+pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
+    let blob = Blob::open(path)?;
+    let subject = path.display().to_string();
+    let fail = |why: String| Error::load(&subject, why);
+    let mut len = [0; 8];
+    blob.read_at(0, &mut len).map_err(|_| fail("too short for a safetensors header".to_string()))?;
+    let len = u64::from_le_bytes(len);
+    if len > MAX_HEADER {
+        return Err(fail(format!(
+            "not a safetensors file of images: a header of {len} bytes, at most {MAX_HEADER} are read"
+        )));
+    }
+    let header = blob.slice(8, len).ok_or_else(|| fail("truncated in the header".to_string()))?;
+    let header = header.read_all().map_err(|e| fail(e.to_string()))?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| fail(format!("header: {e}")))?;
+    let (held, promised) = (blob.len() - 8 - len, header.data_len() as u64);
+    if held != promised {
+        return Err(fail(format!("the header promises {promised} bytes of tensors, the file has {held}")));
+    }
+    let (x, y, notes) = {
+        let names = header.offset_keys();
+        let (x, y) = pick_arrays(&subject, &names, query)?;
+        (x.to_string(), y.to_string(), vec![format!("images are `{x}`, labels are `{y}`")])
+    };
+    let tensor = |name: &str| tensor(&format!("{subject} (`{name}`)"), &blob, &header, 8 + len, name);
+    let (images, labels) = (tensor(&x)?, tensor(&y)?);
+    let hash = blob.digest().map_err(|e| fail(e.to_string()))?;
+    let name = format!("safetensors:{}", base_name(path));
+    let card = DataCard { name, digest: digest_of(&[(&x, hash), (&y, hash)]), samples: 0, classes: None };
+    Ok(Opened { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+}
+
+fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> Result<Array> {
+    use safetensors::Dtype as Stored;
+    let info = header.info(name).ok_or_else(|| Error::load(what, "not in the header"))?;
+    let dtype = match info.dtype {
+        Stored::U8 => Dtype::U8,
+        Stored::U16 => Dtype::little(Kind::Unsigned, 2),
+        Stored::U32 => Dtype::little(Kind::Unsigned, 4),
+        Stored::U64 => Dtype::little(Kind::Unsigned, 8),
+        Stored::I8 => Dtype::little(Kind::Signed, 1),
+        Stored::I16 => Dtype::little(Kind::Signed, 2),
+        Stored::I32 => Dtype::little(Kind::Signed, 4),
+        Stored::I64 => Dtype::little(Kind::Signed, 8),
+        Stored::F32 => Dtype::little(Kind::Float, 4),
+        Stored::F64 => Dtype::little(Kind::Float, 8),
+        other => {
+            return Err(
+                Error::load(what, format!("elements of type {other:?} are not read")).hint("integers, F32 and F64 are")
+            );
+        }
+    };
+    let (from, to) = info.data_offsets;
+    let span = blob.slice(data + from as u64, (to - from) as u64);
+    Array::new(what, span.ok_or_else(|| Error::load(what, "truncated"))?, info.shape.clone(), dtype)
+}

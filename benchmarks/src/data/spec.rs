@@ -1,0 +1,177 @@
+//! What the user typed: `scheme:place?key=value&key=value`, or a path that is looked at.
+
+use super::{Opened, SOURCES, builtin, folder, mnist, npy, npz, safetensors};
+use robust_core::{Error, Result, nearest};
+use std::path::{Path, PathBuf};
+
+/// Announced in the house plan; said so rather than called unknown.
+const LATER: [&str; 3] = ["cifar10", "parquet", "wds"];
+const IMAGES: [&str; 3] = ["x", "images", "data"];
+const LABELS: [&str; 3] = ["y", "labels", "targets"];
+
+/// `key=value` pairs after the `?`.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    fn parse(text: &str, known: &[&str]) -> Result<Self> {
+        let mut pairs: Vec<(String, String)> = vec![];
+        for part in text.split('&').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            if !known.contains(&key) || value.is_empty() {
+                let hint = match (nearest(key, known.iter().copied()), known) {
+                    (_, []) => "this kind of data set takes no parameters".to_string(),
+                    (Some(near), _) => format!("did you mean `?{near}=...`?"),
+                    _ => format!("parameters: {}", known.join(", ")),
+                };
+                return Err(Error::usage(format!("data set parameter `{part}` makes no sense")).hint(hint));
+            }
+            if pairs.iter().any(|(k, _)| k == key) {
+                return Err(Error::usage(format!("data set parameter `{key}` is given twice")));
+            }
+            pairs.push((key.to_string(), value.to_string()));
+        }
+        Ok(Self(pairs))
+    }
+}
+
+pub(super) fn open(spec: &str) -> Result<Opened> {
+    // A path that is there wins over any reading of its colons and question marks.
+    let scheme = match Path::new(spec).exists() {
+        true => None,
+        // One letter is a drive.
+        false => spec.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && !scheme.contains(['/', '\\'])),
+    };
+    let (scheme, rest) = match scheme {
+        Some((scheme, rest)) => (scheme, rest),
+        None => (guess(split_query(spec).0)?, spec),
+    };
+    let (place, query) = split_query(rest);
+    let known: &[&str] = match scheme {
+        "mnist" => &["split"],
+        "npz" | "safetensors" => &["x", "y"],
+        _ => &[],
+    };
+    if !SOURCES.iter().any(|source| source.scheme == scheme) {
+        return Err(unknown(scheme));
+    }
+    let query = Query::parse(query, known)?;
+    if place.is_empty() {
+        let example = SOURCES.iter().find(|source| source.scheme == scheme).map_or("", |source| source.example);
+        return Err(Error::usage(format!("`{spec}` names no place")).hint(format!("for example `{example}`")));
+    }
+    match scheme {
+        "builtin" => builtin::open(place),
+        "mnist" => mnist::open(&existing(place)?, &query),
+        "npz" => npz::open(&existing(place)?, &query),
+        "npy" => {
+            let (images, labels) = pair_of_paths(place)?;
+            npy::open(&existing(images)?, &existing(labels)?)
+        }
+        "safetensors" => safetensors::open(&existing(place)?, &query),
+        _ => folder::open(&existing(place)?),
+    }
+}
+
+fn split_query(text: &str) -> (&str, &str) {
+    if Path::new(text).exists() { (text, "") } else { text.split_once('?').unwrap_or((text, "")) }
+}
+
+/// Paths may hold commas: the split at which both files are there is the one that was meant.
+fn pair_of_paths(place: &str) -> Result<(&str, &str)> {
+    let mut splits = place.match_indices(',').map(|(at, _)| (&place[..at], &place[at + 1..]));
+    let there = |(x, y): &(&str, &str)| Path::new(x).is_file() && Path::new(y).is_file();
+    splits.clone().find(there).or_else(|| splits.next()).filter(|(x, y)| !x.is_empty() && !y.is_empty()).ok_or_else(
+        || {
+            Error::usage(format!("`npy:{place}` names one file, images and labels are wanted"))
+                .hint("for example `npy:x_test.npy,y_test.npy`")
+        },
+    )
+}
+
+fn guess(place: &str) -> Result<&'static str> {
+    let path = existing(place)?;
+    if path.is_dir() {
+        return Ok(if mnist::is_here(&path) { "mnist" } else { "folder" });
+    }
+    let name = place.to_lowercase();
+    match () {
+        _ if name.ends_with(".npz") => Ok("npz"),
+        _ if name.ends_with(".safetensors") => Ok("safetensors"),
+        _ if [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end)) => Ok("folder"),
+        _ if name.ends_with(".npy") => Err(Error::usage(format!("`{place}` holds images or labels, both are wanted"))
+            .hint(format!("`npy:{place},LABELS.npy`"))),
+        _ => Err(Error::usage(format!("cannot tell what kind of data set `{place}` is")).hint(list())),
+    }
+}
+
+fn unknown(scheme: &str) -> Error {
+    if LATER.contains(&scheme) {
+        return Error::usage(format!("`{scheme}:` data sets are not built yet"))
+            .hint("convert it to an ImageFolder (`folder:`) or to arrays (`npz:`)");
+    }
+    let near = nearest(scheme, SOURCES.iter().map(|source| source.scheme));
+    let near = near.map(|near| format!("did you mean `{near}:`? ")).unwrap_or_default();
+    Error::usage(format!("unknown kind of data set `{scheme}:`")).hint(near + &list())
+}
+
+fn list() -> String {
+    let known: Vec<String> = SOURCES.iter().map(|source| format!("{}:", source.scheme)).collect();
+    format!("known: {}", known.join(", "))
+}
+
+/// The path, or an error with the names beside it that come close.
+fn existing(place: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(place);
+    if path.exists() {
+        return Ok(path);
+    }
+    let error = Error::load(place, "no such file or folder");
+    let folder = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(error),
+    };
+    let Ok(listing) = folder.read_dir() else {
+        return Err(error.hint(format!("the folder {} is not there either", folder.display())));
+    };
+    let mut names: Vec<String> =
+        listing.take(10_000).flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Err(match nearest(&wanted, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean {}?", folder.join(near).display())),
+        None if wanted == "mnist" => error.hint("`builtin:mnist` needs no files"),
+        None => error,
+    })
+}
+
+/// Which of `names` hold the images and the labels: as asked for by `?x=` and `?y=`, else by their usual names.
+pub(super) fn pick_arrays<'a>(subject: &str, names: &'a [String], query: &Query) -> Result<(&'a str, &'a str)> {
+    let one = |key: &str, usual: &[&str], what: &str| {
+        let asked = query.get(key);
+        let fits = |name: &&String| match asked {
+            Some(asked) => name.as_str() == asked,
+            None => usual.contains(&name.to_lowercase().as_str()),
+        };
+        let hint = format!("name them with `?x=NAME&y=NAME`; the file has: {}", some(names));
+        match names.iter().filter(fits).collect::<Vec<_>>().as_slice() {
+            [name] => Ok(name.as_str()),
+            [] => {
+                let wanted = asked.map_or_else(|| usual.join(", "), str::to_string);
+                Err(Error::load(subject, format!("no array of {what} in it (looked for: {wanted})")).hint(hint))
+            }
+            [a, b, ..] => Err(Error::load(subject, format!("both `{a}` and `{b}` may be the {what}")).hint(hint)),
+        }
+    };
+    Ok((one("x", &IMAGES, "images")?, one("y", &LABELS, "labels")?))
+}
+
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(12).map(String::as_str).collect();
+    shown.join(", ") + if names.len() > 12 { ", ..." } else { "" }
+}
