@@ -1,1 +1,32 @@
-//! robust
+//! `robust` measures how much of an image model's accuracy survives an adversary, and keeps the evidence.
+//!
+//! The tour, in the order of a run: [`models::load`] lowers a file to a network and wraps it as a
+//! [`core::Model`]; [`benchmarks::data::open`] reads a data set by sample id; [`attacks::resolve`] turns
+//! `pgd-linf:eps=8/255` into a checked attack with its threat model; [`evaluate`] judges the clean samples, lets the
+//! attack ask a [`core::Oracle`] and writes down an [`core::Outcome`] per sample; [`run`] does that for a whole
+//! [`plan`], unit by unit, into a [`folder`] that can be resumed; [`verify`] re-judges what was written; [`report`] makes
+//! tables of it. Your own candle `Module` becomes a model through [`engine::ModuleModel`]: see
+//! `examples/custom_model.rs`.
+
+pub mod clock;
+pub mod evaluate;
+pub mod evidence;
+pub mod folder;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod stats;
+pub mod verify;
+
+pub use robust_attacks as attacks;
+pub use robust_benchmarks as benchmarks;
+pub use robust_core as core;
+pub use robust_engine as engine;
+pub use robust_models as models;
+
+/// A line for the user, on stderr: stdout is for data.
+#[expect(clippy::print_stderr, reason = "the one place that talks")]
+pub fn say(line: &str) {
+    eprintln!("{line}");
+}

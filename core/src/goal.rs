@@ -29,6 +29,12 @@ pub fn argmax(scores: &[f32]) -> Option<u32> {
     u32::try_from(best).ok()
 }
 
+/// Whether a margin is so small against the scores that another interpreter may judge otherwise.
+pub fn fragile(margin: f64, scores: &[f32]) -> bool {
+    let top = scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+    margin.abs() < 1e-4 * (1. + top)
+}
+
 impl Goal {
     pub fn classes(&self) -> &[u32] {
         match self {

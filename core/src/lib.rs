@@ -19,7 +19,7 @@ pub use batch::{Batch, Rows, take, to_host};
 pub use dataset::{DataCard, Dataset, Loaded, View};
 pub use draw::{Draw, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};
-pub use goal::{Goal, Pred, argmax};
+pub use goal::{Goal, Pred, argmax, fragile};
 pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Target, Trace, Votes};
 pub use objective::{Climb, Objective};
 pub use oracle::{Answer, Budget, Confirmed, Finding, Oracle, Question, Slope, Stop};

@@ -45,12 +45,18 @@ pub struct Outcome {
     pub digest: String,
     pub label: Option<u32>,
     pub clean: Option<Pred>,
+    /// The class a targeted attack had to reach; margins of `best` are then relative to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<u32>,
     pub verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     /// The best point the attack reached, as the judge saw it: the confirmed success, or the lowest margin for a
     /// sample that held.
     pub best: Option<Pred>,
+    /// The deciding margin is within rounding of zero: another interpreter may judge otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub fragile: bool,
     /// Distance of the best point under the threat's norm.
     pub distance: Option<f64>,
     /// Distance of the nearest confirmed success, for attacks that look for it.

@@ -2,7 +2,7 @@
 
 use super::record::{Confirmed, Point};
 use super::{Finding, Oracle, judge_row};
-use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, stream, to_host};
+use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, fragile, stream, to_host};
 use candle_core::Tensor;
 
 /// Averages over EOT draws and surrogates, one entry per asked row; the gradient is `dx * exp(log_scale)`.
@@ -138,8 +138,7 @@ impl Oracle<'_> {
             records.iter().filter_map(|&r| self.records[r as usize].candidate.take().map(|p| (r, p))).collect();
         for (record, verdict) in self.judge(points)? {
             if let Some((confirmed, true)) = verdict {
-                let Confirmed { x, pred, votes, .. } = confirmed;
-                self.records[record as usize].confirm(self.threat, x, pred, votes);
+                self.records[record as usize].confirm(self.threat, confirmed);
             }
         }
         Ok(())
@@ -158,13 +157,13 @@ impl Oracle<'_> {
         let flat: Vec<f32> = points.iter().flat_map(|(_, p)| p.x.iter().copied()).collect();
         let dims: Vec<usize> = std::iter::once(points.len()).chain(self.live.x.dims()[1..].iter().copied()).collect();
         let x = Tensor::from_vec(flat, dims, self.live.x.device())?;
-        let mut seen: Vec<Vec<Option<Pred>>> = vec![vec![]; points.len()];
+        let mut seen: Vec<Vec<Option<(Pred, bool)>>> = vec![vec![]; points.len()];
         for _ in 0..target.votes.m.max(1) {
             let keys = self.confirm_keys(&owners);
             let draw = Draw { seed: self.seed, stream: stream(&format!("{}/judge", self.path)), turn: 0, rows: &keys };
             let (scores, width) = to_host(&checked(target.deployed.exact(&x, &draw)?, points.len(), target)?)?;
             for ((z, &o), seen) in scores.chunks(width).zip(&owners).zip(&mut seen) {
-                seen.push(judge_row(&self.live.goal, o, z));
+                seen.push(judge_row(&self.live.goal, o, z).map(|p| (p, fragile(p.margin, z))));
             }
             points.iter().for_each(|(r, _)| self.records[*r as usize].cost.confirm += 1);
         }
@@ -180,16 +179,15 @@ impl Oracle<'_> {
         keys
     }
 
-    fn count_votes(&self, point: Point, seen: &[Option<Pred>]) -> Option<(Confirmed, bool)> {
-        let finite: Vec<Pred> = seen.iter().flatten().copied().collect();
-        let fooled = finite.iter().filter(|p| self.live.goal.reached(**p)).count() as u32;
+    fn count_votes(&self, point: Point, seen: &[Option<(Pred, bool)>]) -> Option<(Confirmed, bool)> {
+        let mut order: Vec<(Pred, bool)> = seen.iter().flatten().copied().collect();
+        let fooled = order.iter().filter(|(p, _)| self.live.goal.reached(*p)).count() as u32;
         // The vote's typical draw speaks for it: the one of median margin.
-        let mut order = finite.clone();
-        order.sort_by(|a, b| a.margin.total_cmp(&b.margin));
-        let pred = *order.get(order.len().saturating_sub(1) / 2)?;
+        order.sort_by(|a, b| a.0.margin.total_cmp(&b.0.margin));
+        let (pred, fragile) = *order.get(order.len().saturating_sub(1) / 2)?;
         let votes = (fooled, seen.len() as u32);
-        let confirmed = Confirmed { x: point.x, pred, distance: None, votes };
-        Some((confirmed, fooled >= self.target.votes.k.max(1) && !finite.is_empty()))
+        let confirmed = Confirmed { x: point.x, pred, fragile, distance: None, votes };
+        Some((confirmed, fooled >= self.target.votes.k.max(1)))
     }
 
     /// Ends the attack: pending successes are confirmed, and the strongest point of every sample that held is put
@@ -209,7 +207,7 @@ impl Oracle<'_> {
         for (record, verdict) in self.judge(points)? {
             let slot = &mut self.records[record as usize];
             match verdict {
-                Some((c, true)) => slot.confirm(self.threat, c.x, c.pred, c.votes),
+                Some((c, true)) => slot.confirm(self.threat, c),
                 Some((c, false)) => {
                     let distance = self.threat.norm().map(|n| self.threat.distance(n, &slot.clean, &c.x));
                     held[record as usize] = Some(Confirmed { distance, ..c });

@@ -14,6 +14,8 @@ pub(super) struct Point {
 pub struct Confirmed {
     pub x: Vec<f32>,
     pub pred: Pred,
+    /// The margin is within rounding of zero, see [`crate::fragile`].
+    pub fragile: bool,
     /// Under the threat's norm; `None` for unbounded threats.
     pub distance: Option<f64>,
     pub votes: (u32, u32),
@@ -77,9 +79,9 @@ impl Record {
     }
 
     /// Takes the judge's word on a point.
-    pub fn confirm(&mut self, threat: &ThreatModel, x: Vec<f32>, pred: Pred, votes: (u32, u32)) {
-        let distance = threat.norm().map(|n| threat.distance(n, &self.clean, &x));
+    pub fn confirm(&mut self, threat: &ThreatModel, point: Confirmed) {
+        let distance = threat.norm().map(|n| threat.distance(n, &self.clean, &point.x));
         self.queries.get_or_insert(self.cost.search.forward);
-        self.found = Some(Confirmed { x, pred, distance, votes });
+        self.found = Some(Confirmed { distance, ..point });
     }
 }

@@ -1,0 +1,341 @@
+//! `robust eval`: load, plan, run, summarise.
+
+use super::{Format, STOP, print};
+use robust::attacks::{self, Ready};
+use robust::benchmarks::{data, subset};
+use robust::core::{Dataset, Error, Kind, Outcome, Result, Target};
+use robust::folder::{self, Record, Session};
+use robust::models::{self, LoadedModel};
+use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
+use robust::progress::{Meter, Metered, Progress};
+use robust::report::{self, Row};
+use robust::run::{Run, Subject};
+use robust::{clock, say};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// Model: a file (.onnx, .onnx.gz, .safetensors) or builtin:NAME, with [name=] before and ?key=value after it; repeatable
+    #[arg(long, required = true, value_name = "MODEL")]
+    model: Vec<String>,
+    /// Data set: builtin:mnist, mnist:DIR, folder:PATH, npz:FILE, npy:IMAGES,LABELS, safetensors:FILE
+    #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
+    dataset: Option<String>,
+    /// Attack: name:key=value,... such as pgd-linf:eps=8/255,steps=40; repeatable
+    #[arg(long, required = true, value_name = "ATTACK")]
+    attack: Vec<String>,
+    /// A fixed pseudo-random subset of N samples; larger ones contain smaller ones
+    #[arg(long, value_name = "N", conflicts_with_all = ["first", "ids"])]
+    limit: Option<u64>,
+    /// The first N samples (biased when the data set is sorted by class)
+    #[arg(long, value_name = "N", conflicts_with = "ids")]
+    first: Option<u64>,
+    /// A file of sample ids: one per line or separated by commas, a-b for ranges, # for comments
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// Samples attacked at once, 1 to 64; never changes a result
+    #[arg(long, default_value_t = plan::UNIT, value_name = "B", env = "ROBUST_BATCH_SIZE")]
+    batch_size: usize,
+    /// Seed of all noise
+    #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
+    seed: u64,
+    /// Where to compute: auto or cpu (this build has no other device)
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ROBUST_DEVICE")]
+    device: String,
+    /// Worker threads (default: all cores); never changes a result
+    #[arg(long, value_name = "T", env = "ROBUST_THREADS")]
+    threads: Option<usize>,
+    /// Run folder (default: runs/ and a name made of models, data and settings; continued if it exists)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue the run in --out
+    #[arg(long)]
+    resume: bool,
+    /// Which adversarial points to keep
+    #[arg(long, default_value = "fooled", value_name = "WHICH", value_parser = parse_keep)]
+    evidence: Keep,
+    /// Samples that may fail to be judged before the exit code says so
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    allow_failed: u64,
+    /// Print the plan with the most passes it can cost, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// What to print on standard output
+    #[arg(long, default_value = "text", value_enum)]
+    format: Format,
+    /// No progress bar
+    #[arg(long)]
+    no_progress: bool,
+}
+
+const AFTER: &str = "\
+Examples:
+  robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
+  robust eval --model builtin:mnist-std --model builtin:mnist-at --attack fgsm --attack pgd --format csv
+  robust eval --model wrn=net.safetensors?arch=cifar-resnet --dataset folder:test --attack pgd-l2:eps=0.5 --limit 1000";
+
+fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
+    match text {
+        "all" => Ok(Keep::All),
+        "fooled" => Ok(Keep::Fooled),
+        "none" => Ok(Keep::None),
+        _ => Err("it is all, fooled or none".to_string()),
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    check_device(&args.device)?;
+    set_threads(args.threads)?;
+    if args.batch_size == 0 || args.batch_size > plan::UNIT {
+        return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
+    }
+    let loaded = load_models(&args.model)?;
+    let (source, data) = load_data(args, &loaded)?;
+    let meter = Arc::new(Meter::default());
+    let subjects = subjects(&loaded, &args.attack, &meter)?;
+    let plan = make_plan(args, &loaded, &subjects, source, data.as_ref())?;
+    if args.dry_run {
+        return print(&describe(&plan)?);
+    }
+    let root = args.out.clone().map_or_else(|| default_folder(&plan), Ok)?;
+    let (mut journal, mut outcomes, mut record) = open(args, &root, &plan)?;
+    let hidden = args.no_progress;
+    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter);
+    let clock = clock::Stopwatch::start();
+    let mut seconds = vec![0.; plan.models.iter().map(|m| m.attacks.len()).sum()];
+    let run = Run {
+        plan: &plan,
+        subjects: &subjects,
+        data: data.as_ref(),
+        batch_size: args.batch_size,
+        progress: &progress,
+        stop: &STOP,
+    };
+    let result = run.go(&mut journal, &mut outcomes, &mut seconds);
+    drop(progress);
+    if let Some(session) = record.sessions.last_mut() {
+        (session.seconds, session.attack_seconds) = (clock.seconds(), seconds);
+    }
+    let written = folder::write_record(&root, &record);
+    result.map_err(|e| resumable(e, &root))?;
+    written?;
+    conclude(args, &root, &record, &outcomes)
+}
+
+/// Adds where the unfinished run lies.
+fn resumable(error: Error, root: &Path) -> Error {
+    match error.kind {
+        Kind::Interrupted => error.hint(format!("`--out {} --resume` with the same options continues", root.display())),
+        _ => error,
+    }
+}
+
+fn check_device(device: &str) -> Result<()> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        d if d.starts_with("cuda") => {
+            Err(Error::usage(format!("device `{d}` is not in this build"))
+                .hint("use --device cpu; CUDA is not built yet"))
+        }
+        d => Err(Error::usage(format!("unknown device `{d}`")).hint("devices are auto and cpu")),
+    }
+}
+
+fn set_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    if threads == 0 || threads > 1024 {
+        return Err(Error::usage(format!("--threads {threads} is not between 1 and 1024")));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::internal(format!("thread pool: {e}")))
+}
+
+/// Loads every model; names must differ, since they name rows.
+pub fn load_models(specs: &[String]) -> Result<Vec<LoadedModel>> {
+    let mut loaded: Vec<LoadedModel> = vec![];
+    for spec in specs {
+        let model = models::load(spec)?;
+        model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
+        if loaded.iter().any(|m| m.name == model.name) {
+            return Err(Error::usage(format!("two models are called `{}`", model.name))
+                .hint(format!("name one of them: --model other={spec}")));
+        }
+        loaded.push(model);
+    }
+    Ok(loaded)
+}
+
+fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {
+    let builtin = |m: &&String| m.rsplit_once('=').map_or(m.as_str(), |(_, s)| s).starts_with("builtin:");
+    let source = match &args.dataset {
+        Some(source) => source.clone(),
+        None if args.model.iter().filter(builtin).count() == loaded.len() => "builtin:mnist".to_string(),
+        None => {
+            return Err(Error::usage("no --dataset")
+                .hint("such as --dataset folder:val; `robust list datasets` shows what can be read"));
+        }
+    };
+    let opened = data::open_with_notes(&source)?;
+    opened.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    Ok((source, opened.data))
+}
+
+fn subjects(loaded: &[LoadedModel], specs: &[String], meter: &Arc<Meter>) -> Result<Vec<Subject>> {
+    loaded
+        .iter()
+        .map(|model| {
+            let ready: Vec<Ready> = specs.iter().map(|s| attacks::resolve(s, &model.card)).collect::<Result<_>>()?;
+            if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
+            {
+                return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
+            }
+            let metered = Metered::new(model.model.clone(), meter.clone());
+            Ok(Subject { target: Target::white_box(Arc::new(metered)), attacks: ready })
+        })
+        .collect()
+}
+
+fn make_plan(
+    args: &Args,
+    loaded: &[LoadedModel],
+    subjects: &[Subject],
+    source: String,
+    data: &dyn Dataset,
+) -> Result<Plan> {
+    let card = data.card().clone();
+    let (pick, text) = match (args.limit, args.first, &args.ids) {
+        (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
+        (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
+        (_, _, Some(file)) => {
+            let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
+            (subset::Pick::Ids(subset::parse_ids(&text)?), "ids".to_string())
+        }
+        _ => (subset::Pick::All, "all".to_string()),
+    };
+    let models = args.model.iter().zip(loaded).zip(subjects).map(|((source, model), subject)| PlannedModel {
+        name: model.name.clone(),
+        source: source.clone(),
+        digest: model.card.digest.clone(),
+        attacks: subject.attacks.iter().map(PlannedAttack::new).collect(),
+    });
+    Ok(Plan {
+        schema: plan::SCHEMA.to_string(),
+        models: models.collect(),
+        ids: subset::choose(card.samples, &pick)?,
+        dataset: PlannedData { source, card },
+        pick: text,
+        seed: args.seed,
+        unit: plan::UNIT,
+        evidence: args.evidence,
+        interpreter: "reference/f32/cpu".to_string(),
+    })
+}
+
+fn describe(plan: &Plan) -> Result<String> {
+    let n = plan.ids.len() as u64;
+    let mut text = format!("{} of {} samples of {}\n", n, plan.dataset.card.samples, plan.dataset.card.name);
+    for model in &plan.models {
+        for attack in &model.attacks {
+            let (forward, backward) = attack.passes;
+            // One clean forward; one to confirm a success or to judge the strongest point.
+            text += &format!(
+                "{} {}: at most {} forwards, {} backwards\n",
+                model.name,
+                attack.label,
+                n * (forward + 2),
+                n * backward
+            );
+        }
+    }
+    Ok(text + &format!("run folder: {}\n", default_folder(plan)?.display()))
+}
+
+/// `runs/MODELS-DATA-FINGERPRINT`: the same command finds its own folder again.
+fn default_folder(plan: &Plan) -> Result<PathBuf> {
+    let clean = |s: &str| -> String {
+        s.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).take(40).collect()
+    };
+    let names: Vec<String> = plan.models.iter().take(3).map(|m| clean(&m.name)).collect();
+    let fingerprint: String = plan.fingerprint()?.chars().take(10).collect();
+    Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}", names.join("+"), clean(&plan.dataset.card.name))))
+}
+
+fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+    let session = Session {
+        started: clock::now(),
+        threads: rayon::current_num_threads(),
+        batch_size: args.batch_size,
+        machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        command: std::env::args().collect(),
+        ..Session::default()
+    };
+    let fingerprint = plan.fingerprint()?;
+    // The default folder is named by the fingerprint, so what lies there is this very run.
+    if folder::exists(root) && (args.resume || args.out.is_none()) {
+        let mut record = folder::read_record(root)?;
+        if record.fingerprint != fingerprint || record.plan.fingerprint()? != fingerprint {
+            let differences = record.plan.differences(plan)?.join("; ");
+            return Err(Error::usage(format!("the run in {} has other settings: {differences}", root.display()))
+                .hint("resume with the settings it was started with, or choose a new folder with --out"));
+        }
+        let (journal, outcomes) = folder::resume(root, plan)?;
+        let (done, all) = (outcomes.len(), plan.rows());
+        say(&format!("resuming {}: {done} of {all} outcomes are there", root.display()));
+        record.sessions.push(session);
+        return Ok((journal, outcomes, record));
+    }
+    if args.resume && root.exists() && !folder::exists(root) && root.read_dir().is_ok_and(|mut d| d.next().is_some()) {
+        return Err(
+            Error::usage(format!("{} holds no run to resume", root.display())).hint("choose another folder with --out")
+        );
+    }
+    let journal = folder::create(root)?;
+    let record = Record {
+        schema: folder::RECORD_SCHEMA.to_string(),
+        robust: env!("CARGO_PKG_VERSION").to_string(),
+        fingerprint,
+        plan: plan.clone(),
+        sessions: vec![session],
+    };
+    folder::write_record(root, &record)?;
+    Ok((journal, vec![], record))
+}
+
+/// Seconds per (model, attack) over all sessions.
+pub fn total_seconds(record: &Record) -> Vec<f64> {
+    let slots = record.plan.models.iter().map(|m| m.attacks.len()).sum();
+    let mut total = vec![0.; slots];
+    for session in &record.sessions {
+        total.iter_mut().zip(&session.attack_seconds).for_each(|(t, s)| *t += s);
+    }
+    total
+}
+
+fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
+    let rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
+    let (json, csv) = (report::to_json(&rows)?, report::to_csv(&rows)?);
+    folder::write_atomic(&root.join("summary.json"), json.as_bytes())?;
+    folder::write_atomic(&root.join("summary.csv"), csv.as_bytes())?;
+    print(&match args.format {
+        Format::Text => report::to_text(&rows),
+        Format::Json => json,
+        Format::Csv => csv,
+    })?;
+    say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), root.display()));
+    check_failed(args, &rows, outcomes)
+}
+
+fn check_failed(args: &Args, rows: &[Row], outcomes: &[Outcome]) -> Result<()> {
+    let failed = rows.iter().map(|r| r.failed).max().unwrap_or(0);
+    if failed <= args.allow_failed {
+        return Ok(());
+    }
+    let first =
+        outcomes.iter().find_map(|o| o.why.as_ref().map(|why| format!("sample {}: {why}", o.id))).unwrap_or_default();
+    Err(Error::new(Kind::Incomplete, format!("{failed} samples could not be judged ({first})"))
+        .hint(format!("mend them, or accept that they count as not robust: --allow-failed {failed}")))
+}

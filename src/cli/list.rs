@@ -1,0 +1,113 @@
+//! `robust list` and `robust explain`: both read the indexes that the code itself runs from.
+
+use super::print;
+use clap::ValueEnum;
+use robust::core::{Error, Result, documentation, nearest};
+use robust::{attacks, benchmarks::data, models};
+use serde_json::json;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  robust list\n  robust list attacks --json")]
+pub struct ListArgs {
+    /// What to list (default: everything)
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// Machine-readable
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  robust explain pgd\n  robust explain builtin:mnist-at")]
+pub struct ExplainArgs {
+    /// An attack, a built-in model or a data source
+    name: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Attacks,
+    Models,
+    Datasets,
+}
+
+/// Name, summary and the rest of one index line.
+struct Line {
+    kind: What,
+    name: String,
+    summary: String,
+    more: String,
+}
+
+fn lines() -> Vec<Line> {
+    let attacks = attacks::ALL.iter().map(|e| {
+        let norms: Vec<&str> = e.norms.iter().map(|n| n.suffix()).collect();
+        let more = format!("{}; needs {}", norms.join(" "), format!("{:?}", e.needs).to_lowercase());
+        Line { kind: What::Attacks, name: e.name.to_string(), summary: e.summary(), more }
+    });
+    let builtins = models::builtin::BUILTINS.iter().map(|b| Line {
+        kind: What::Models,
+        name: format!("builtin:{}", b.name),
+        summary: b.summary.to_string(),
+        more: format!("{} {}", b.default_threat.0, b.default_threat.1),
+    });
+    let architectures = models::arch::ARCHITECTURES.iter().map(|a| Line {
+        kind: What::Models,
+        name: format!("?arch={}", a.name),
+        summary: a.doc.to_string(),
+        more: "safetensors".to_string(),
+    });
+    let sources = data::SOURCES.iter().map(|s| Line {
+        kind: What::Datasets,
+        name: format!("{}:", s.scheme),
+        summary: s.summary.to_string(),
+        more: s.example.to_string(),
+    });
+    attacks.chain(builtins).chain(architectures).chain(sources).collect()
+}
+
+pub fn list(args: &ListArgs) -> Result<()> {
+    let lines: Vec<Line> = lines().into_iter().filter(|l| args.what.is_none_or(|w| w == l.kind)).collect();
+    let kind = |l: &Line| match l.kind {
+        What::Attacks => "attacks",
+        What::Models => "models",
+        What::Datasets => "datasets",
+    };
+    if args.json {
+        let rows: Vec<_> = lines
+            .iter()
+            .map(|l| json!({ "kind": kind(l), "name": l.name, "summary": l.summary, "more": l.more }))
+            .collect();
+        return print(&format!("{}\n", json!({ "schema": "robust.list/1", "results": rows })));
+    }
+    let width = lines.iter().map(|l| l.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut last = None;
+    for line in &lines {
+        if last != Some(line.kind) {
+            text += &format!("{}{}\n", if last.is_some() { "\n" } else { "" }, kind(line));
+            last = Some(line.kind);
+        }
+        text += &format!("  {:width$}  {} ({})\n", line.name, line.summary, line.more);
+    }
+    print(&text)
+}
+
+pub fn explain(args: &ExplainArgs) -> Result<()> {
+    if let Ok((entry, _)) = attacks::find(&args.name) {
+        return print(&format!("{}\n\nPaper: {}\n", documentation(entry.source), entry.paper));
+    }
+    let wanted = args.name.trim_end_matches(':');
+    let lines = lines();
+    let bare = |l: &Line| l.name.trim_start_matches("?arch=").trim_end_matches(':').to_string();
+    let matches = |l: &&Line| bare(l) == wanted || bare(l).trim_start_matches("builtin:") == wanted;
+    if let Some(line) = lines.iter().find(matches) {
+        return print(&format!("{}\n\n{}\n({})\n", line.name, line.summary, line.more));
+    }
+    let names: Vec<String> = attacks::names().into_iter().chain(lines.iter().map(bare)).collect();
+    let error = Error::usage(format!("nothing is called `{}`", args.name));
+    Err(match nearest(wanted, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`? `robust list` shows everything")),
+        None => error.hint("`robust list` shows everything"),
+    })
+}

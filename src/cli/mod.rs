@@ -1,0 +1,109 @@
+//! The command line: parse, do, turn errors into sentences and exit codes.
+
+mod eval;
+mod list;
+mod verify;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use robust::core::{Error, Kind, Result};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// How much of an image model's accuracy survives an adversary, with evidence.
+#[derive(Parser)]
+#[command(version, about, long_about = None, max_term_width = 110, after_help = AFTER)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Examples:
+  robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
+  robust eval --model net.onnx --dataset folder:val --attack pgd-linf:eps=8/255 --limit 500 --out runs/net
+  robust verify runs/net
+  robust list attacks
+  robust explain pgd
+
+Exit codes: 0 done, 1 evidence disagrees, 2 usage, 3 incomplete results, 4 model or data could not be loaded,
+70 bug, 75 could not write (retry with --resume), 130 interrupted.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Attack models on a data set and write a run folder that can be re-checked and resumed
+    Eval(Box<eval::Args>),
+    /// Re-judge every line and every piece of evidence of a run, in double precision
+    Verify(verify::Args),
+    /// List attacks, models and data sources
+    List(list::ListArgs),
+    /// Say what an attack, built-in model or data source is
+    Explain(list::ExplainArgs),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+/// Set by the first Ctrl-C; the second one ends the process at once.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(e) = ctrlc::set_handler(on_interrupt) {
+        robust::say(&format!("warning: Ctrl-C will not stop cleanly: {e}"));
+    }
+    std::panic::set_hook(Box::new(|info| {
+        robust::say(&format!(
+            "error: this is a bug in robust: {info}\nhint: please report it with the command line above"
+        ));
+    }));
+    let result = std::panic::catch_unwind(|| match cli.command {
+        Command::Eval(args) => eval::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::List(args) => list::list(&args),
+        Command::Explain(args) => list::explain(&args),
+    });
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => report(&error),
+        Err(_) => ExitCode::from(70),
+    }
+}
+
+#[expect(clippy::exit, reason = "a second Ctrl-C must not wait for a unit of work")]
+fn on_interrupt() {
+    if STOP.swap(true, SeqCst) {
+        std::process::exit(130);
+    }
+    robust::say("\nstopping after the unit in hand (Ctrl-C again to stop at once)");
+}
+
+fn report(error: &Error) -> ExitCode {
+    robust::say(&format!("error: {}", error.message));
+    if let Some(hint) = &error.hint {
+        robust::say(&format!("hint: {hint}"));
+    }
+    ExitCode::from(match error.kind {
+        Kind::Evidence => 1,
+        Kind::Usage => 2,
+        Kind::Incomplete => 3,
+        Kind::Load => 4,
+        Kind::Internal => 70,
+        Kind::Write => 75,
+        Kind::Interrupted => 130,
+    })
+}
+
+/// Data goes to stdout; a reader that has seen enough is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::write("standard output", e)),
+        _ => Ok(()),
+    }
+}

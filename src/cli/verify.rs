@@ -1,0 +1,134 @@
+//! `robust verify`: re-judge a run.
+
+use super::{Format, STOP, eval, print};
+use robust::benchmarks::data;
+use robust::core::{Error, Kind, Result};
+use robust::report;
+use robust::verify::{Checked, verify};
+use robust::{folder, say};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  robust verify runs/net\n  robust verify runs/net --model net=moved/net.onnx --dataset folder:elsewhere"
+)]
+pub struct Args {
+    /// Run folder
+    dir: PathBuf,
+    /// Where the run's models are now, in its order, if they have moved; their content must be the same
+    #[arg(long, value_name = "MODEL")]
+    model: Vec<String>,
+    /// Where the run's data set is now, if it has moved
+    #[arg(long, value_name = "DATA")]
+    dataset: Option<String>,
+    /// What to print on standard output
+    #[arg(long, default_value = "text", value_enum)]
+    format: Format,
+}
+
+/// Ids named per kind of trouble in the text output; JSON has them all.
+const NAMED: usize = 10;
+
+pub fn run(args: &Args) -> Result<()> {
+    let record = folder::read_record(&args.dir)?;
+    let planned: Vec<String> = record.plan.models.iter().map(|m| m.source.clone()).collect();
+    if !args.model.is_empty() && args.model.len() != planned.len() {
+        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), args.model.len())));
+    }
+    if record.plan.fingerprint()? != record.fingerprint {
+        return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
+    }
+    let models = eval::load_models(if args.model.is_empty() { &planned } else { &args.model })?;
+    let data = data::open(args.dataset.as_ref().unwrap_or(&record.plan.dataset.source))?;
+    let checked = verify(&args.dir, &record, &models, data.as_ref(), &STOP)?;
+    let summary = check_summary(args, &record)?;
+    print(&match args.format {
+        Format::Text => to_text(&checked),
+        Format::Json => to_json(&checked)?,
+        Format::Csv => to_csv(&checked),
+    })?;
+    judge(&record, &checked, summary)
+}
+
+/// The summary must be what the outcomes say, seconds included.
+fn check_summary(args: &Args, record: &folder::Record) -> Result<Option<String>> {
+    let path = args.dir.join("summary.json");
+    let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
+    let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
+    let rows = report::summarise(&record.plan, &outcomes, &eval::total_seconds(record));
+    Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
+}
+
+fn judge(record: &folder::Record, checked: &[Checked], summary: Option<String>) -> Result<()> {
+    let wrong: u64 = checked.iter().map(|c| c.wrong.len() as u64).sum();
+    let rows: u64 = checked.iter().map(|c| c.rows).sum();
+    let all = record.plan.rows() as u64;
+    if let Some((checked, (id, why))) = checked.iter().find_map(|c| Some((c, c.wrong.first()?))) {
+        let place = format!("sample {id} of {} under {}", checked.model, checked.attack);
+        return Err(Error::new(Kind::Evidence, format!("{wrong} of {rows} rows do not hold; {place}: {why}"))
+            .hint("the files were changed after the run, or by another version: run the evaluation again"));
+    }
+    if let Some(why) = summary {
+        return Err(
+            Error::new(Kind::Evidence, why).hint("run the same `robust eval` with --resume: it rewrites the summary")
+        );
+    }
+    if rows < all {
+        return Err(Error::new(
+            Kind::Incomplete,
+            format!("every row there holds, but {} of {all} are missing", all - rows),
+        )
+        .hint("finish the run with --resume"));
+    }
+    say(&format!(
+        "every row holds: {rows} rows, {} points re-judged in double precision",
+        checked.iter().map(|c| c.evidence).sum::<u64>()
+    ));
+    Ok(())
+}
+
+fn to_text(checked: &[Checked]) -> String {
+    let mut text = String::new();
+    for c in checked {
+        text += &format!(
+            "{} {}: {} rows, {} points re-judged, {} without a point, {} fragile, {} wrong\n",
+            c.model,
+            c.attack,
+            c.rows,
+            c.evidence,
+            c.unproven,
+            c.fragile.len(),
+            c.wrong.len()
+        );
+        if !c.fragile.is_empty() {
+            let ids: Vec<String> = c.fragile.iter().take(NAMED).map(u64::to_string).collect();
+            text += &format!("  fragile: {}{}\n", ids.join(", "), if c.fragile.len() > NAMED { ", ..." } else { "" });
+        }
+        for (id, why) in c.wrong.iter().take(NAMED) {
+            text += &format!("  sample {id}: {why}\n");
+        }
+    }
+    text
+}
+
+fn to_json(checked: &[Checked]) -> Result<String> {
+    let value = serde_json::json!({ "schema": "robust.verify/1", "results": checked });
+    Ok(format!("{value}\n"))
+}
+
+fn to_csv(checked: &[Checked]) -> String {
+    let mut text = "model,attack,rows,evidence,unproven,fragile,wrong\n".to_string();
+    for c in checked {
+        let quoted = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
+        let (model, attack) = (quoted(&c.model), quoted(&c.attack));
+        text += &format!(
+            "{model},{attack},{},{},{},{},{}\n",
+            c.rows,
+            c.evidence,
+            c.unproven,
+            c.fragile.len(),
+            c.wrong.len()
+        );
+    }
+    text
+}

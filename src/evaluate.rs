@@ -1,0 +1,226 @@
+//! One batch under one attack: the clean pass, the attack on what is correct, and an outcome for every sample.
+
+use candle_core::{DType, Tensor};
+use robust_attacks::Ready;
+use robust_core::{
+    Batch, Cost, Draw, Error, Finding, Goal, Kind, Oracle, Outcome, Output, Pred, Question, Result, RowKey, SCHEMA,
+    Stop, Target, Verdict, fragile, stream, take, to_host,
+};
+
+/// What the judge says of one clean sample.
+#[derive(Debug, Clone)]
+pub struct Clean {
+    pub id: u64,
+    pub label: u32,
+    /// blake3 of the row's little-endian f32 bytes, hex.
+    pub digest: String,
+    /// `None` when the scores are NaN or infinite.
+    pub pred: Option<Pred>,
+    pub fragile: bool,
+    pub scores: Vec<f32>,
+    /// Why the sample cannot be judged.
+    pub fault: Option<String>,
+}
+
+impl Clean {
+    fn correct(&self) -> bool {
+        self.fault.is_none() && self.pred.is_some_and(|p| p.margin > 0.)
+    }
+}
+
+/// An outcome and the point behind it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub outcome: Outcome,
+    pub point: Option<Vec<f32>>,
+}
+
+/// blake3 of a row's little-endian f32 bytes, hex.
+pub fn row_digest(row: &[f32]) -> String {
+    let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+    blake3::hash(&bytes).to_hex().to_string()
+}
+
+/// One exact forward for each row of a labelled batch.
+///
+/// # Errors
+/// Kind `Load` when the rows do not fit the model or a label is not one of its classes.
+pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clean>> {
+    let card = target.deployed.card();
+    check_fit(target, batch)?;
+    let Output::Logits { k } = card.output else {
+        return Err(Error::new(Kind::Load, format!("model `{}` gives embeddings, not class scores", card.name)));
+    };
+    let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
+    let goal = Goal::Untargeted(labels.clone());
+    goal.check(k)?;
+    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
+    let scores = target.deployed.exact(&batch.x, &draw)?;
+    if scores.dims() != [batch.len(), k] {
+        return Err(Error::load(
+            format!("model `{}`", card.name),
+            format!("it answered {:?}, not [n, {k}]", scores.dims()),
+        ));
+    }
+    let ((scores, _), (pixels, width)) = (to_host(&scores)?, to_host(&batch.x)?);
+    let rows = scores.chunks(k).zip(pixels.chunks(width.max(1)));
+    Ok(rows
+        .enumerate()
+        .map(|(i, (scores, x))| {
+            let pred = goal.judge(i, scores);
+            let fault = match (out_of_domain(x, card.input.domain), pred) {
+                (Some(why), _) => Some(why),
+                (None, None) => Some("the model gave NaN or infinite scores for the clean sample".to_string()),
+                (None, Some(_)) => None,
+            };
+            let (id, label, digest) = (batch.ids[i], labels[i], row_digest(x));
+            Clean {
+                id,
+                label,
+                digest,
+                pred,
+                fragile: pred.is_some_and(|p| fragile(p.margin, scores)),
+                scores: scores.to_vec(),
+                fault,
+            }
+        })
+        .collect())
+}
+
+fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
+    let card = target.deployed.card();
+    let (want, got) = (&card.input.shape, &batch.x.dims()[1..]);
+    if want != got || batch.x.dtype() != DType::F32 {
+        return Err(Error::new(
+            Kind::Load,
+            format!("model `{}` wants rows of {want:?}, the data set has {got:?}", card.name),
+        )
+        .hint("choose the data set the model was trained for"));
+    }
+    Ok(())
+}
+
+fn out_of_domain(x: &[f32], domain: Option<(f32, f32)>) -> Option<String> {
+    let (low, high) = domain.unwrap_or((f32::MIN, f32::MAX));
+    let bad = x.iter().find(|v| !(**v >= low && **v <= high))?;
+    Some(format!("the clean sample holds {bad}, outside [{low}, {high}]"))
+}
+
+/// Attacks the correct rows of a batch in slices of at most `slice` rows; one result per row, in the batch's order.
+pub fn attack_batch(
+    target: &Target,
+    attack: &Ready,
+    batch: &Batch,
+    clean: &[Clean],
+    seed: u64,
+    slice: usize,
+) -> Result<Vec<Judged>> {
+    let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| clean[i as usize].correct()).collect();
+    let mut findings: Vec<Option<(Finding, Option<u32>)>> = vec![None; clean.len()];
+    for rows in correct.chunks(slice.max(1)) {
+        for (&row, finding) in rows.iter().zip(attack_rows(target, attack, batch, clean, seed, rows)?) {
+            findings[row as usize] = Some(finding);
+        }
+    }
+    let name = &target.deployed.card().name;
+    Ok(clean.iter().zip(findings).map(|(c, f)| conclude(name, &attack.label, c, f)).collect())
+}
+
+fn attack_rows(
+    target: &Target,
+    attack: &Ready,
+    batch: &Batch,
+    clean: &[Clean],
+    seed: u64,
+    rows: &[u32],
+) -> Result<Vec<(Finding, Option<u32>)>> {
+    let pick = |i: &u32| &clean[*i as usize];
+    let labels: Vec<u32> = rows.iter().map(|i| pick(i).label).collect();
+    let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
+    let ids = rows.iter().map(|i| pick(i).id).collect();
+    let part = Batch::new(ids, take(&batch.x, rows)?, None)?;
+    let goal = attack.attack.aim(&labels, &scores)?;
+    let targets: Vec<Option<u32>> = goal.classes().iter().map(|c| goal.is_targeted().then_some(*c)).collect();
+    let mut oracle = Oracle::new(Question {
+        target,
+        threat: &attack.threat,
+        batch: &part,
+        goal,
+        clean: &scores,
+        seed,
+        path: &attack.path,
+        stop: Stop::AtFirst,
+        budget: attack.budget,
+    })?;
+    attack.attack.run(&mut oracle)?;
+    Ok(oracle.finish()?.into_iter().zip(targets).collect())
+}
+
+fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, Option<u32>)>) -> Judged {
+    let mut outcome = Outcome {
+        schema: SCHEMA.to_string(),
+        model: model.to_string(),
+        attack: attack.to_string(),
+        id: clean.id,
+        digest: clean.digest.clone(),
+        label: Some(clean.label),
+        clean: clean.pred,
+        target: None,
+        verdict: Verdict::CleanMiss,
+        why: None,
+        best: None,
+        fragile: clean.fragile,
+        distance: None,
+        nearest: None,
+        votes: None,
+        queries: None,
+        cost: Cost { clean: 1, ..Cost::default() },
+        evidence: None,
+    };
+    if let Some(fault) = &clean.fault {
+        (outcome.verdict, outcome.why) = (Verdict::Failed, Some(fault.clone()));
+    }
+    let Some((finding, target)) = finding else { return Judged { outcome, point: None } };
+    outcome.target = target;
+    outcome.cost = Cost { clean: 1, ..finding.cost };
+    outcome.queries = finding.queries;
+    outcome.verdict = match (&finding.found, finding.broken) {
+        (Some(_), _) => Verdict::Fooled,
+        (None, false) => Verdict::Held,
+        (None, true) => Verdict::Failed,
+    };
+    if outcome.verdict == Verdict::Failed {
+        outcome.why = Some("the model gave NaN or infinite scores for a legal adversarial point".to_string());
+    }
+    let Some(best) = finding.found.or(finding.held) else { return Judged { outcome, point: None } };
+    outcome.best = Some(best.pred);
+    outcome.fragile = clean.fragile || best.fragile;
+    outcome.distance = best.distance;
+    outcome.votes = Some(best.votes).filter(|v| v.1 > 1);
+    outcome.evidence = Some(row_digest(&best.x));
+    Judged { outcome, point: Some(best.x) }
+}
+
+/// The outcome of a sample that could not be read.
+pub fn unreadable(model: &str, attack: &str, id: u64, why: &str) -> Judged {
+    let clean = Clean {
+        id,
+        label: 0,
+        digest: String::new(),
+        pred: None,
+        fragile: false,
+        scores: vec![],
+        fault: Some(why.to_string()),
+    };
+    let mut judged = conclude(model, attack, &clean, None);
+    judged.outcome.label = None;
+    judged.outcome.cost = Cost::default();
+    judged
+}
+
+/// All rows of several tensors as one `[n, ...]` tensor on the CPU.
+pub fn stack(rows: &[Vec<f32>], row: &[usize]) -> Result<Tensor> {
+    let dims: Vec<usize> = std::iter::once(rows.len()).chain(row.iter().copied()).collect();
+    Ok(Tensor::from_vec(rows.concat(), dims, &candle_core::Device::Cpu)?)
+}

@@ -1,0 +1,78 @@
+//! The points that prove the numbers: one safetensors file per unit of work, written and synced before the unit's
+//! journal lines, addressed by (model, attack, sample id).
+
+use crate::folder::{self, write_atomic};
+use robust_core::{Error, Kind, Result};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Writes the points of one unit; nothing when there are none.
+pub fn write(
+    root: &Path,
+    unit: &str,
+    model: &str,
+    attack: &str,
+    shape: &[usize],
+    points: &[(u64, Vec<f32>)],
+) -> Result<()> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    let path = root.join("evidence").join(format!("{unit}.safetensors"));
+    let ids: Vec<u8> = points.iter().flat_map(|(id, _)| id.to_le_bytes()).collect();
+    let x: Vec<u8> = points.iter().flat_map(|(_, x)| x.iter().flat_map(|v| v.to_le_bytes())).collect();
+    let dims = std::iter::once(points.len()).chain(shape.iter().copied()).collect();
+    let broken = |e: safetensors::SafeTensorError| Error::internal(format!("evidence of {unit}: {e}"));
+    let ids = TensorView::new(Dtype::U64, vec![points.len()], &ids).map_err(broken)?;
+    let x = TensorView::new(Dtype::F32, dims, &x).map_err(broken)?;
+    let header = [("schema", "robust.evidence/1"), ("model", model), ("attack", attack)];
+    // One string: the header is a map, and a map of several entries has no order to be byte-identical in.
+    let text = serde_json::to_string(&header).map_err(|e| Error::internal(format!("evidence of {unit}: {e}")))?;
+    let metadata = HashMap::from([("robust".to_string(), text)]);
+    let bytes = safetensors::serialize([("ids", ids), ("x", x)], Some(metadata)).map_err(broken)?;
+    write_atomic(&path, &bytes)
+}
+
+/// Removes a unit's evidence that has no journal lines: it will be written again.
+pub fn remove(root: &Path, unit: &str) -> Result<()> {
+    match std::fs::remove_file(root.join("evidence").join(format!("{unit}.safetensors"))) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(root.display(), e)),
+        _ => Ok(()),
+    }
+}
+
+/// The points of one unit by sample id.
+pub type Points = HashMap<u64, Vec<f32>>;
+
+/// Reads a unit's evidence back; empty when the unit left none.
+///
+/// # Errors
+/// Kind `Evidence` when the file is damaged, or belongs to another model or attack.
+pub fn read(root: &Path, unit: &str, model: &str, attack: &str) -> Result<Points> {
+    let path: PathBuf = root.join("evidence").join(format!("{unit}.safetensors"));
+    let bytes = match std::fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Points::new()),
+        other => other.map_err(|e| Error::load(path.display(), e))?,
+    };
+    let broken =
+        |why: String| Error::new(Kind::Evidence, format!("evidence file {} is damaged: {why}", folder::short(&path)));
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
+    let header = metadata.metadata().as_ref().and_then(|m| m.get("robust")).cloned().unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_json::from_str(&header).map_err(|e| broken(format!("its header: {e}")))?;
+    let says = |key: &str| pairs.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v);
+    if says("model") != model || says("attack") != attack {
+        return Err(broken(format!("it belongs to {} under {}", says("model"), says("attack"))));
+    }
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+    let tensor = |name: &str| file.tensor(name).map_err(|e| broken(e.to_string()));
+    let (ids, x) = (tensor("ids")?, tensor("x")?);
+    let rows = ids.data().len() / 8;
+    if ids.dtype() != Dtype::U64 || x.dtype() != Dtype::F32 || rows == 0 || x.shape().first() != Some(&rows) {
+        return Err(broken(format!("{:?} ids for {:?} points", ids.shape(), x.shape())));
+    }
+    let word = |b: &[u8]| b.iter().rev().fold(0u64, |a, &b| a << 8 | u64::from(b));
+    let values: Vec<f32> = x.data().chunks_exact(4).map(|b| f32::from_bits(word(b) as u32)).collect();
+    let width = values.len() / rows;
+    Ok(ids.data().chunks_exact(8).map(word).zip(values.chunks(width.max(1)).map(<[f32]>::to_vec)).collect())
+}

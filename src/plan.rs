@@ -1,0 +1,162 @@
+//! A run, resolved: everything that can change a number, and nothing that cannot. Paths are kept for `verify` but are
+//! not part of the fingerprint.
+
+use robust_attacks::Ready;
+use robust_core::{DataCard, Error, Result, ThreatModel};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub const SCHEMA: &str = "robust.plan/1";
+
+/// Samples per unit of work: what is written at once and lost at most.
+pub const UNIT: usize = 64;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub schema: String,
+    pub models: Vec<PlannedModel>,
+    pub dataset: PlannedData,
+    /// Sample ids, ascending.
+    pub ids: Vec<u64>,
+    /// How they were chosen: `all`, `limit 100`, `first 500`, `ids`.
+    pub pick: String,
+    pub seed: u64,
+    pub unit: usize,
+    pub evidence: Keep,
+    /// Byte identity of outcomes is promised per interpreter, precision and device class.
+    pub interpreter: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedModel {
+    pub name: String,
+    pub source: String,
+    pub digest: String,
+    pub attacks: Vec<PlannedAttack>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedAttack {
+    pub label: String,
+    pub attack: String,
+    pub threat: ThreatModel,
+    pub queries: Option<u64>,
+    pub params: Map<String, Value>,
+    /// The most a sample can cost: forwards, backwards.
+    pub passes: (u64, u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedData {
+    pub source: String,
+    pub card: DataCard,
+}
+
+/// Which adversarial points are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Of every attacked sample: also what was tried on those that held.
+    All,
+    /// Of fooled samples: what proves the number.
+    #[default]
+    Fooled,
+    None,
+}
+
+/// The work of one journal entry: `ids[start..start + count]` under one attack on one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit {
+    pub model: usize,
+    pub attack: usize,
+    pub start: usize,
+    pub count: usize,
+}
+
+impl Unit {
+    /// The evidence file's stem.
+    pub fn name(&self) -> String {
+        format!("m{:02}-a{:02}-{:08}", self.model, self.attack, self.start)
+    }
+}
+
+impl PlannedAttack {
+    pub fn new(ready: &Ready) -> Self {
+        Self {
+            label: ready.label.clone(),
+            attack: ready.entry.name.to_string(),
+            threat: ready.threat.clone(),
+            queries: ready.budget.queries,
+            params: ready.params.clone(),
+            passes: ready.attack.passes(),
+        }
+    }
+}
+
+impl Plan {
+    /// Units in the order of the journal: by model, attack, sample.
+    pub fn units(&self) -> Vec<Unit> {
+        let mut units = vec![];
+        for (model, planned) in self.models.iter().enumerate() {
+            for attack in 0..planned.attacks.len() {
+                for start in (0..self.ids.len()).step_by(self.unit.max(1)) {
+                    units.push(Unit { model, attack, start, count: self.unit.max(1).min(self.ids.len() - start) });
+                }
+            }
+        }
+        units
+    }
+
+    /// Outcomes of a complete run.
+    pub fn rows(&self) -> usize {
+        self.ids.len() * self.models.iter().map(|m| m.attacks.len()).sum::<usize>()
+    }
+
+    /// What decides the numbers, without paths: two runs with equal fingerprints have equal outcomes.
+    pub fn fingerprint(&self) -> Result<String> {
+        Ok(blake3::hash(self.decisive()?.to_string().as_bytes()).to_hex().to_string())
+    }
+
+    fn decisive(&self) -> Result<Value> {
+        let mut value = serde_json::to_value(self).map_err(|e| Error::internal(format!("plan: {e}")))?;
+        let strip = |v: Option<&mut Value>| {
+            if let Some(Value::Object(map)) = v {
+                map.remove("source");
+            }
+        };
+        strip(value.get_mut("dataset"));
+        if let Some(Value::Array(models)) = value.get_mut("models") {
+            models.iter_mut().for_each(|m| strip(Some(m)));
+        }
+        Ok(value)
+    }
+
+    /// The parts in which two plans differ, as `part: theirs -> ours`, for the message that refuses a resume.
+    pub fn differences(&self, ours: &Plan) -> Result<Vec<String>> {
+        let mut found = vec![];
+        compare("", &self.decisive()?, &ours.decisive()?, &mut found);
+        Ok(found)
+    }
+}
+
+fn compare(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
+    let join = |key: &str| if at.is_empty() { key.to_string() } else { format!("{at}.{key}") };
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            for key in x.keys().chain(y.keys().filter(|k| !x.contains_key(*k))) {
+                compare(&join(key), x.get(key).unwrap_or(&Value::Null), y.get(key).unwrap_or(&Value::Null), found);
+            }
+        }
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() && x.first().is_some_and(Value::is_object) => {
+            x.iter().zip(y).enumerate().for_each(|(i, (x, y))| compare(&join(&i.to_string()), x, y, found));
+        }
+        (a, b) if a != b => {
+            let short = |v: &Value| match v.to_string() {
+                s if s.chars().count() > 60 => format!("{}...", s.chars().take(60).collect::<String>()),
+                s => s,
+            };
+            found.push(format!("{at}: {} -> {}", short(a), short(b)));
+        }
+        _ => {}
+    }
+}

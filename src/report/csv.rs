@@ -1,0 +1,73 @@
+//! One line per row, columns in the order of [`super::Row`], intervals as two columns.
+
+use super::Row;
+use robust_core::{Error, Result};
+
+const COLUMNS: [&str; 25] = [
+    "model",
+    "dataset",
+    "attack",
+    "threat",
+    "norm",
+    "eps",
+    "n",
+    "clean_accuracy",
+    "clean_low",
+    "clean_high",
+    "robust_accuracy",
+    "robust_low",
+    "robust_high",
+    "clean_correct",
+    "held",
+    "fooled",
+    "failed",
+    "fragile",
+    "forwards",
+    "backwards",
+    "seconds",
+    "seed",
+    "full",
+    "model_digest",
+    "data_digest",
+];
+
+/// A header and one line per row.
+pub fn to_csv(rows: &[Row]) -> Result<String> {
+    let broken = |e: csv::Error| Error::internal(format!("csv: {e}"));
+    let mut writer = csv::Writer::from_writer(vec![]);
+    writer.write_record(COLUMNS).map_err(broken)?;
+    for r in rows {
+        let numbers = |v: f64| v.to_string();
+        writer
+            .write_record([
+                r.model.clone(),
+                r.dataset.clone(),
+                r.attack.clone(),
+                r.threat.clone(),
+                r.norm.clone(),
+                numbers(r.eps),
+                r.n.to_string(),
+                numbers(r.clean_accuracy),
+                numbers(r.clean_interval.0),
+                numbers(r.clean_interval.1),
+                numbers(r.robust_accuracy),
+                numbers(r.robust_interval.0),
+                numbers(r.robust_interval.1),
+                r.clean_correct.to_string(),
+                r.held.to_string(),
+                r.fooled.to_string(),
+                r.failed.to_string(),
+                r.fragile.to_string(),
+                r.forwards.to_string(),
+                r.backwards.to_string(),
+                format!("{:.3}", r.seconds),
+                r.seed.to_string(),
+                r.full.to_string(),
+                r.model_digest.clone(),
+                r.data_digest.clone(),
+            ])
+            .map_err(broken)?;
+    }
+    let bytes = writer.into_inner().map_err(|e| Error::internal(format!("csv: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| Error::internal(format!("csv: {e}")))
+}

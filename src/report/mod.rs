@@ -1,0 +1,145 @@
+//! Tables are pure functions of a plan, its outcomes and the seconds they took: integers first, rates once at the end.
+
+mod csv;
+mod json;
+mod text;
+
+pub use csv::to_csv;
+pub use json::{SCHEMA, to_json};
+pub use text::to_text;
+
+use crate::plan::Plan;
+use crate::stats::{rate, wilson};
+use robust_core::{Outcome, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The name of the row that joins a model's attacks under one threat model.
+pub const WORST: &str = "worst-case";
+
+/// One row of the table: a model under an attack, or under all attacks of one threat model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub model: String,
+    pub dataset: String,
+    pub attack: String,
+    pub threat: String,
+    pub norm: String,
+    pub eps: f64,
+    /// Samples asked for; the denominator of every rate.
+    pub n: u64,
+    pub clean_accuracy: f64,
+    pub robust_accuracy: f64,
+    /// Wilson 95 % intervals.
+    pub clean_interval: (f64, f64),
+    pub robust_interval: (f64, f64),
+    pub clean_correct: u64,
+    pub held: u64,
+    pub fooled: u64,
+    pub failed: u64,
+    pub fragile: u64,
+    pub forwards: u64,
+    pub backwards: u64,
+    pub seconds: f64,
+    pub seed: u64,
+    /// Whether every sample of the data set was asked: others are not comparable with published numbers.
+    pub full: bool,
+    pub model_digest: String,
+    pub data_digest: String,
+}
+
+/// Integers of one row, per sample the worst verdict.
+#[derive(Default)]
+struct Tally {
+    verdicts: BTreeMap<u64, (Verdict, bool)>,
+    clean: BTreeMap<u64, bool>,
+    forwards: u64,
+    backwards: u64,
+    seconds: f64,
+}
+
+impl Tally {
+    fn add(&mut self, outcome: &Outcome) {
+        let worse = |v: Verdict| match v {
+            Verdict::CleanMiss => 3,
+            Verdict::Fooled => 2,
+            Verdict::Failed => 1,
+            Verdict::Held => 0,
+        };
+        let slot = self.verdicts.entry(outcome.id).or_insert((outcome.verdict, false));
+        if worse(outcome.verdict) > worse(slot.0) {
+            slot.0 = outcome.verdict;
+        }
+        slot.1 |= outcome.fragile;
+        let correct = outcome.clean.is_some_and(|p| p.margin > 0.);
+        self.clean.insert(outcome.id, correct);
+        let cost = outcome.cost;
+        self.forwards += cost.search.forward + cost.clean + cost.confirm;
+        self.backwards += cost.search.backward;
+    }
+
+    fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts.values().filter(|(v, _)| *v == verdict).count() as u64
+    }
+}
+
+/// One row per model and attack, then one `worst-case` row per model and threat model. `seconds` are per (model,
+/// attack) in the plan's order.
+pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row> {
+    let mut rows = vec![];
+    let (mut at, mut slot) = (0, 0);
+    for model in &plan.models {
+        let mut unions: Vec<(String, usize, Tally)> = vec![];
+        for (index, attack) in model.attacks.iter().enumerate() {
+            let mut tally = Tally { seconds: seconds.get(slot).copied().unwrap_or(0.), ..Tally::default() };
+            let threat = attack.threat.to_string();
+            let place = unions.iter().position(|(t, ..)| *t == threat).unwrap_or_else(|| {
+                unions.push((threat, index, Tally::default()));
+                unions.len() - 1
+            });
+            let union = &mut unions[place].2;
+            union.seconds += tally.seconds;
+            for outcome in outcomes.iter().skip(at).take(plan.ids.len()) {
+                tally.add(outcome);
+                union.add(outcome);
+            }
+            rows.push(row(plan, model, index, &attack.label, &tally));
+            at += plan.ids.len();
+            slot += 1;
+        }
+        rows.extend(unions.iter().map(|(_, index, tally)| row(plan, model, *index, WORST, tally)));
+    }
+    rows
+}
+
+fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str, tally: &Tally) -> Row {
+    let threat = &model.attacks[attack].threat;
+    let n = plan.ids.len() as u64;
+    let clean_correct = tally.clean.values().filter(|c| **c).count() as u64;
+    let held = tally.count(Verdict::Held);
+    Row {
+        model: model.name.clone(),
+        dataset: plan.dataset.card.name.clone(),
+        attack: name.to_string(),
+        threat: threat.to_string(),
+        norm: threat.norm().map_or_else(String::new, |n| n.to_string()),
+        eps: threat.eps(),
+        n,
+        clean_accuracy: rate(clean_correct, n),
+        robust_accuracy: rate(held, n),
+        clean_interval: wilson(clean_correct, n),
+        robust_interval: wilson(held, n),
+        clean_correct,
+        held,
+        fooled: tally.count(Verdict::Fooled),
+        failed: tally.count(Verdict::Failed),
+        fragile: tally.verdicts.values().filter(|(_, f)| *f).count() as u64,
+        forwards: tally.forwards,
+        backwards: tally.backwards,
+        seconds: tally.seconds,
+        seed: plan.seed,
+        full: n == plan.dataset.card.samples,
+        model_digest: model.digest.clone(),
+        data_digest: plan.dataset.card.digest.clone(),
+    }
+}

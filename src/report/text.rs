@@ -1,0 +1,75 @@
+//! The table people read, and the sentences that keep it honest.
+
+use super::{Row, WORST};
+use comfy_table::{CellAlignment, Table, presets};
+
+/// A table of percentages with 95 % intervals, and a note for whatever limits them.
+pub fn to_text(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "model",
+        "attack",
+        "threat",
+        "n",
+        "clean %",
+        "robust %",
+        "95 % interval",
+        "fwd/sample",
+        "bwd/sample",
+        "seconds",
+    ]);
+    for r in rows {
+        let per = |total: u64| format!("{:.1}", total as f64 / r.n.max(1) as f64);
+        table.add_row([
+            r.model.clone(),
+            r.attack.clone(),
+            r.threat.clone(),
+            r.n.to_string(),
+            percent(r.clean_accuracy),
+            percent(r.robust_accuracy),
+            format!("{} - {}", percent(r.robust_interval.0), percent(r.robust_interval.1)),
+            per(r.forwards),
+            per(r.backwards),
+            format!("{:.1}", r.seconds),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    for note in notes(rows) {
+        text += &format!("\n{note}");
+    }
+    text.push('\n');
+    text
+}
+
+fn percent(rate: f64) -> String {
+    format!("{:.1}", 100. * rate)
+}
+
+fn notes(rows: &[Row]) -> Vec<String> {
+    let mut notes = vec![];
+    let Some(first) = rows.first() else { return notes };
+    if !first.full {
+        notes.push(format!("{} of the data set's samples were asked: not comparable with full runs.", first.n));
+    }
+    for r in rows.iter().filter(|r| r.attack != WORST) {
+        if r.failed > 0 {
+            notes.push(format!(
+                "{} samples of {} under {} could not be judged; they count as not robust.",
+                r.failed, r.model, r.attack
+            ));
+        }
+        if r.fragile > 0 {
+            notes.push(format!(
+                "{} samples of {} under {} sit within rounding of the boundary.",
+                r.fragile, r.model, r.attack
+            ));
+        }
+    }
+    notes.push("Robust accuracy is an upper bound: a stronger attack can only lower it.".to_string());
+    notes
+}

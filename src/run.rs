@@ -1,0 +1,126 @@
+//! A whole run: every unit of a plan, journalled as it ends.
+
+use crate::evaluate::{Clean, Judged, attack_batch, judge_clean, unreadable};
+use crate::plan::{Keep, Plan, Unit};
+use crate::progress::Progress;
+use crate::{clock, evidence, folder};
+use candle_core::Device;
+use robust_attacks::Ready;
+use robust_core::{Batch, Dataset, Error, Kind, Outcome, Result, Target, View};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// A model with the attacks planned for it.
+pub struct Subject {
+    pub target: Target,
+    pub attacks: Vec<Ready>,
+}
+
+/// Everything a run needs besides its folder.
+pub struct Run<'a> {
+    pub plan: &'a Plan,
+    pub subjects: &'a [Subject],
+    pub data: &'a dyn Dataset,
+    /// Rows attacked at once; never changes a result.
+    pub batch_size: usize,
+    pub progress: &'a Progress,
+    /// Set from outside to stop after the unit in hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// One unit's samples as they were loaded and judged clean.
+struct Loaded {
+    batch: Option<Batch>,
+    clean: Vec<Clean>,
+    failed: Vec<(u64, String)>,
+}
+
+impl Run<'_> {
+    /// Does the units that `outcomes` does not hold yet; `seconds` gets the time spent per (model, attack).
+    ///
+    /// # Errors
+    /// Kind `Interrupted` when `stop` was set: the journal then ends with a whole unit.
+    pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, seconds: &mut [f64]) -> Result<()> {
+        let mut clean: HashMap<(usize, usize), Vec<Clean>> = HashMap::new();
+        let (mut before, mut current, mut first) = (0, (usize::MAX, usize::MAX), 0);
+        for unit in self.plan.units() {
+            let planned = &self.plan.models[unit.model];
+            let label = &planned.attacks[unit.attack].label;
+            if current != (unit.model, unit.attack) {
+                if current.0 != unit.model {
+                    clean.clear();
+                }
+                (current, first) = ((unit.model, unit.attack), before);
+                self.progress.begin(&planned.name, label);
+            }
+            before += unit.count;
+            if before <= outcomes.len() {
+                continue;
+            }
+            if self.stop.load(Relaxed) {
+                return Err(
+                    Error::new(Kind::Interrupted, "interrupted").hint("the same command with --resume continues")
+                );
+            }
+            let clock = clock::Stopwatch::start();
+            let judged = self.unit(unit, &mut clean)?;
+            self.keep(journal, unit, &judged)?;
+            let lines: Vec<Outcome> = judged.into_iter().map(|j| j.outcome).collect();
+            journal.append(&lines)?;
+            outcomes.extend(lines);
+            let slot = self.plan.models[..unit.model].iter().map(|m| m.attacks.len()).sum::<usize>() + unit.attack;
+            if let Some(total) = seconds.get_mut(slot) {
+                *total += clock.seconds();
+            }
+            self.progress.update(&outcomes[first..], unit.count);
+        }
+        Ok(())
+    }
+
+    fn unit(&self, unit: Unit, cache: &mut HashMap<(usize, usize), Vec<Clean>>) -> Result<Vec<Judged>> {
+        let subject = &self.subjects[unit.model];
+        let attack = &subject.attacks[unit.attack];
+        let name = &subject.target.deployed.card().name;
+        let known = cache.get(&(unit.model, unit.start)).cloned();
+        let Loaded { batch, clean, failed } = self.load(unit, known)?;
+        let ids = &self.plan.ids[unit.start..unit.start + unit.count];
+        let mut judged: HashMap<u64, Judged> = match &batch {
+            Some(batch) => attack_batch(&subject.target, attack, batch, &clean, self.plan.seed, self.batch_size)?,
+            None => vec![],
+        }
+        .into_iter()
+        .map(|j| (j.outcome.id, j))
+        .collect();
+        judged.extend(failed.iter().map(|(id, why)| (*id, unreadable(name, &attack.label, *id, why))));
+        cache.insert((unit.model, unit.start), clean);
+        let missing = |id: &u64| Error::load("data set", format!("it gave no row for sample {id}"));
+        ids.iter().map(|id| judged.remove(id).ok_or_else(|| missing(id))).collect()
+    }
+
+    fn load(&self, unit: Unit, known: Option<Vec<Clean>>) -> Result<Loaded> {
+        let target = &self.subjects[unit.model].target;
+        let view = View { input: target.deployed.card().input.clone() };
+        let ids = &self.plan.ids[unit.start..unit.start + unit.count];
+        let loaded = self.data.load(ids, &view, &Device::Cpu)?;
+        let clean = match (&loaded.batch, known) {
+            (Some(_), Some(known)) => known,
+            (Some(batch), None) => judge_clean(target, batch, self.plan.seed)?,
+            (None, _) => vec![],
+        };
+        Ok(Loaded { batch: loaded.batch, clean, failed: loaded.failed })
+    }
+
+    fn keep(&self, journal: &folder::Journal, unit: Unit, judged: &[Judged]) -> Result<()> {
+        let wanted = |j: &&Judged| match self.plan.evidence {
+            Keep::All => true,
+            Keep::Fooled => j.outcome.verdict == robust_core::Verdict::Fooled,
+            Keep::None => false,
+        };
+        let points: Vec<(u64, Vec<f32>)> =
+            judged.iter().filter(wanted).filter_map(|j| Some((j.outcome.id, j.point.clone()?))).collect();
+        let planned = &self.plan.models[unit.model];
+        let attack = &planned.attacks[unit.attack];
+        let shape = &attack.threat.input.shape;
+        evidence::write(journal.root(), &unit.name(), &planned.name, &attack.label, shape, &points)
+    }
+}

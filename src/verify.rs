@@ -1,0 +1,266 @@
+//! Re-judges every line of a run independently: other batches, double precision, nothing taken on trust.
+
+use crate::evaluate::{row_digest, stack};
+use crate::evidence::{self, Points};
+use crate::folder::{self, Record};
+use crate::plan::{Keep, PlannedAttack, Unit};
+use candle_core::{DType, Device, Tensor};
+use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, View, fragile, to_host};
+use robust_engine::Reference;
+use robust_models::LoadedModel;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What was found for one model and attack.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Checked {
+    pub model: String,
+    pub attack: String,
+    pub rows: u64,
+    /// Points re-judged.
+    pub evidence: u64,
+    /// Verdicts without a kept point: the clean prediction was re-judged, the attack's result was not.
+    pub unproven: u64,
+    /// Verdicts that differ within rounding of the boundary.
+    pub fragile: Vec<u64>,
+    /// Samples whose line does not hold, with the reason.
+    pub wrong: Vec<(u64, String)>,
+}
+
+/// Rows judged at once; other than a run's usual batch on purpose.
+const SLICE: usize = 24;
+
+/// Verdicts may rest on margins that agree to this share of the scores' size between interpreters.
+const TOLERANCE: f64 = 1e-4;
+
+/// Re-judges the run in `root` with networks in f64 and the data set itself.
+///
+/// # Errors
+/// Kind `Load` when a model or the data set is not the one of the run, or a file is damaged beyond reading.
+pub fn verify(
+    root: &Path,
+    record: &Record,
+    models: &[LoadedModel],
+    data: &dyn Dataset,
+    stop: &AtomicBool,
+) -> Result<Vec<Checked>> {
+    let plan = &record.plan;
+    for (planned, model) in plan.models.iter().zip(models) {
+        same("model", &planned.name, &planned.digest, &model.card.digest)?;
+    }
+    same("data set", &plan.dataset.card.name, &plan.dataset.card.digest, &data.card().digest)?;
+    let lines = folder::read_outcomes(root, plan)?;
+    let mut checked: Vec<Checked> = vec![];
+    let mut at = 0;
+    for unit in plan.units() {
+        if stop.load(Relaxed) {
+            return Err(Error::new(Kind::Interrupted, "interrupted"));
+        }
+        let Some(outcomes) = lines.outcomes.get(at..(at + unit.count).min(lines.outcomes.len())) else { break };
+        at += outcomes.len();
+        let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
+        if checked.last().is_none_or(|c| (&c.model, &c.attack) != (&model.name, &attack.label)) {
+            checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
+        }
+        let Some(into) = checked.last_mut() else { break };
+        let judge = Judge {
+            reference: Reference::new(models[unit.model].network.clone(), DType::F64)?,
+            data,
+            attack,
+            keep: plan.evidence,
+        };
+        judge.unit(root, unit, &model.name, outcomes, into)?;
+    }
+    Ok(checked)
+}
+
+fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
+    if theirs == ours {
+        return Ok(());
+    }
+    let short = |d: &str| d.chars().take(12).collect::<String>();
+    Err(Error::load(
+        format!("{what} `{name}`"),
+        format!("its content {} is not the run's {}", short(ours), short(theirs)),
+    )
+    .hint("verify needs the very files of the run; name them with --model and --dataset if they have moved"))
+}
+
+struct Judge<'a> {
+    reference: Reference,
+    data: &'a dyn Dataset,
+    attack: &'a PlannedAttack,
+    keep: Keep,
+}
+
+impl Judge<'_> {
+    fn unit(&self, root: &Path, unit: Unit, model: &str, outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
+        let points = match evidence::read(root, &unit.name(), model, &self.attack.label) {
+            Err(e) if e.kind == Kind::Evidence => {
+                into.wrong.extend(outcomes.iter().map(|o| (o.id, e.message.clone())));
+                return Ok(());
+            }
+            other => other?,
+        };
+        for part in outcomes.chunks(SLICE) {
+            self.part(part, &points, into)?;
+        }
+        Ok(())
+    }
+
+    fn part(&self, outcomes: &[Outcome], points: &Points, into: &mut Checked) -> Result<()> {
+        let ids: Vec<u64> = outcomes.iter().map(|o| o.id).collect();
+        let view = View { input: self.attack.threat.input.clone() };
+        let loaded = self.data.load(&ids, &view, &Device::Cpu)?;
+        let unreadable: HashMap<u64, String> = loaded.failed.into_iter().collect();
+        let mut rows: HashMap<u64, (u32, Vec<f32>)> = HashMap::new();
+        if let Some(batch) = loaded.batch {
+            let (flat, width) = to_host(&batch.x)?;
+            let labels = batch.labels.unwrap_or_default();
+            let triples = batch.ids.iter().zip(labels).zip(flat.chunks(width.max(1)));
+            rows.extend(triples.map(|((id, label), x)| (*id, (label, x.to_vec()))));
+        }
+        let clean: Vec<Vec<f32>> = ids.iter().filter_map(|id| rows.get(id).map(|r| r.1.clone())).collect();
+        let mut clean_scores = self.scores(&clean)?.into_iter();
+        let kept: Vec<Vec<f32>> = ids.iter().filter_map(|id| points.get(id).cloned()).collect();
+        let mut kept_scores = self.scores(&kept)?.into_iter();
+        for outcome in outcomes {
+            into.rows += 1;
+            let row = rows.get(&outcome.id).and_then(|r| Some((r.0, r.1.as_slice(), clean_scores.next()?)));
+            let point = points.get(&outcome.id).and_then(|x| Some((x.as_slice(), kept_scores.next()?)));
+            into.evidence += u64::from(point.is_some());
+            let verdict = match row {
+                None => self.unread(outcome, unreadable.get(&outcome.id)),
+                Some((label, x, scores)) => self.line(outcome, label, x, &scores, point),
+            };
+            match verdict {
+                Ok(Note::Holds) => {}
+                Ok(Note::Unproven) => into.unproven += 1,
+                Ok(Note::Fragile) => into.fragile.push(outcome.id),
+                Err(why) => into.wrong.push((outcome.id, why)),
+            }
+        }
+        Ok(())
+    }
+
+    fn scores(&self, rows: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let width: usize = self.attack.threat.input.len();
+        // A point of the wrong size is judged by `line`; here it only must not break its neighbours.
+        let sized: Vec<Vec<f32>> =
+            rows.iter().map(|r| if r.len() == width { r.clone() } else { vec![0.; width] }).collect();
+        let x: Tensor = stack(&sized, &self.attack.threat.input.shape)?;
+        Ok(self.reference.forward(&x)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+    }
+
+    fn unread(&self, outcome: &Outcome, why: Option<&String>) -> Result<Note, String> {
+        match (outcome.verdict, why) {
+            (Verdict::Failed, Some(_)) => Ok(Note::Holds),
+            (_, Some(why)) => Err(format!("the sample cannot be read: {why}")),
+            (_, None) => Err("the data set does not hold this sample".to_string()),
+        }
+    }
+
+    /// Checks one line against the clean row and the kept point.
+    fn line(
+        &self,
+        outcome: &Outcome,
+        label: u32,
+        x: &[f32],
+        scores: &[f32],
+        point: Option<(&[f32], Vec<f32>)>,
+    ) -> Result<Note, String> {
+        if outcome.schema != SCHEMA || outcome.digest != row_digest(x) {
+            return Err("the clean sample is not the one that was attacked".to_string());
+        }
+        if outcome.label != Some(label) {
+            return Err(format!("the data set labels it {label}, the line says {:?}", outcome.label));
+        }
+        let untargeted = Goal::Untargeted(vec![label]);
+        let clean = self.agree(&untargeted, outcome.clean, scores, "clean")?;
+        match outcome.verdict {
+            Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
+                let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
+                if missed != (outcome.verdict == Verdict::CleanMiss) {
+                    return Err(format!("verdict {:?} contradicts the clean margin of its own line", outcome.verdict));
+                }
+            }
+            Verdict::Failed => return Ok(clean),
+        }
+        if outcome.verdict == Verdict::CleanMiss {
+            return Ok(clean);
+        }
+        let expected = match self.keep {
+            Keep::All => true,
+            Keep::Fooled => outcome.verdict == Verdict::Fooled,
+            Keep::None => false,
+        };
+        match (point, expected) {
+            (Some((adversarial, scores)), _) => {
+                let point = self.point(outcome, label, x, adversarial, &scores)?;
+                Ok(if clean == Note::Fragile { clean } else { point })
+            }
+            (None, true) => Err("its evidence is missing".to_string()),
+            (None, false) => Ok(Note::Unproven),
+        }
+    }
+
+    fn point(&self, outcome: &Outcome, label: u32, clean: &[f32], x: &[f32], scores: &[f32]) -> Result<Note, String> {
+        if outcome.evidence.as_deref() != Some(row_digest(x).as_str()) {
+            return Err("its evidence is not the point whose digest the line holds".to_string());
+        }
+        let threat = &self.attack.threat;
+        if !threat.admits(clean, x) {
+            let far = threat.norm().map(|n| threat.distance(n, clean, x));
+            return Err(format!("its evidence lies outside the threat model (distance {far:?}, {threat})"));
+        }
+        if outcome.distance != threat.norm().map(|n| threat.distance(n, clean, x)) {
+            return Err(format!("its evidence is not {:?} away as the line says", outcome.distance));
+        }
+        let best = outcome.best.ok_or("the line holds no prediction for its point")?;
+        let goal = match outcome.target {
+            Some(target) => Goal::Targeted(vec![target]),
+            None => Goal::Untargeted(vec![label]),
+        };
+        let says = outcome.verdict == Verdict::Fooled;
+        if goal.reached(best) != says {
+            return Err(format!(
+                "verdict {:?} contradicts the margin {} of its own line",
+                outcome.verdict, best.margin
+            ));
+        }
+        self.agree(&goal, Some(best), scores, "adversarial")
+    }
+
+    /// Whether scores in double precision say what the line says.
+    fn agree(&self, goal: &Goal, says: Option<Pred>, scores: &[f32], which: &str) -> Result<Note, String> {
+        let top = scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+        match (says, goal.judge(0, scores)) {
+            (None, None) => Ok(Note::Holds),
+            (Some(says), Some(seen)) => {
+                if (says.margin - seen.margin).abs() > TOLERANCE * (1. + top) {
+                    return Err(format!("the {which} margin is {}, the line says {}", seen.margin, says.margin));
+                }
+                let same = goal.reached(says) == goal.reached(seen);
+                match (same, fragile(seen.margin, scores)) {
+                    (true, _) => Ok(Note::Holds),
+                    (false, true) => Ok(Note::Fragile),
+                    (false, false) => Err(format!("the {which} sample is judged otherwise: margin {}", seen.margin)),
+                }
+            }
+            (says, seen) => Err(format!("the {which} scores are judged {seen:?}, the line says {says:?}")),
+        }
+    }
+}
+
+/// What became of one line that is not wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    Holds,
+    Unproven,
+    Fragile,
+}
