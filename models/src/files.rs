@@ -1,7 +1,7 @@
 //! Reading model files whole, with a bound, and helpful errors for the ones that are not there.
 
 use flate2::read::GzDecoder;
-use robust_core::{Error, Result, nearest};
+use robust_core::{Error, Kind, Result, nearest};
 use std::io::Read;
 use std::path::Path;
 
@@ -28,13 +28,21 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = vec![];
     let mut reader = GzDecoder::new(packed).take(MAX_BYTES + 1);
-    reader.read_to_end(&mut bytes).map_err(|e| {
-        Error::load("the file", format!("its gzip data is damaged ({e})")).hint("copy the file again")
-    })?;
+    reader
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::load("the file", format!("its gzip data is damaged ({e})")).hint("copy the file again"))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::load("the file", format!("it unpacks to more than {MAX_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+/// A tensor operation that a damaged file led astray is the file's fault, not a bug of ours.
+pub fn blame(error: Error) -> Error {
+    match error.kind {
+        Kind::Load | Kind::Usage => error,
+        _ => Error { kind: Kind::Load, ..error },
+    }
 }
 
 /// The error for a file that is not there, with the names in its folder that come close.

@@ -10,7 +10,7 @@ mod spec;
 
 pub use spec::{LoadedModel, load};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
 use robust_engine::{Binary, Builder, NodeId, Op};
 
@@ -45,7 +45,10 @@ pub(crate) fn normalise(
             let tensor = |what: &str, values: &Option<Vec<f64>>, default: f64| {
                 let values = values.clone().unwrap_or(vec![default]);
                 if values.len() != channels && values.len() != 1 {
-                    return Err(Error::usage(format!("{what} has {} values, the model {channels} channels", values.len())));
+                    return Err(Error::usage(format!(
+                        "{what} has {} values, the model {channels} channels",
+                        values.len()
+                    )));
                 }
                 let n = values.len();
                 Ok(Tensor::from_vec(values, n, &Device::Cpu)?)
@@ -57,13 +60,17 @@ pub(crate) fn normalise(
                 .hint("leave `mean` and `std` out"));
         }
     };
+    let spread = std.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    if let Some(bad) = spread.into_iter().find(|s| !(s.is_finite() && *s > 0.)) {
+        return Err(Error::load("the normalisation", format!("a standard deviation is {bad}, not positive")));
+    }
     let mut out = x;
-    for (name, value, op) in [("mean", mean, Binary::Sub), ("std", std, Binary::Div)] {
+    for (name, made, value, op) in [("mean", "centred", mean, Binary::Sub), ("std", "scaled", std, Binary::Div)] {
         let mut dims = vec![1; row.len() + 1];
         dims[1] = value.elem_count();
         let param = net.param(format!("normalise.{name}"), value.reshape(dims)?);
         let value = net.node(format!("normalise.{name}"), Op::Param(param), &[])?;
-        out = net.node(format!("normalise.{}", if op == Binary::Sub { "centred" } else { "scaled" }), Op::Binary(op), &[out, value])?;
+        out = net.node(format!("normalise.{made}"), Op::Binary(op), &[out, value])?;
     }
     Ok(out)
 }

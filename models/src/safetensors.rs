@@ -1,8 +1,8 @@
 //! Weights by name from safetensors files, with the books kept: every tensor must be asked for exactly as it is.
 
+use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result, nearest};
-use ::safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Problems spelled out in one message, and names longer than any real one: near misses cost time.
@@ -33,8 +33,11 @@ impl StateDict {
                 Dtype::F16 => DType::F16,
                 Dtype::BF16 => DType::BF16,
                 other => {
-                    return Err(Error::load(format!("tensor `{name}`"), format!("element type {other:?} is not supported"))
-                        .hint("save the weights as float32"));
+                    return Err(Error::load(
+                        format!("tensor `{name}`"),
+                        format!("element type {other:?} is not supported"),
+                    )
+                    .hint("save the weights as float32"));
                 }
             };
             if view.shape().contains(&0) {
@@ -102,9 +105,11 @@ impl StateDict {
         let spare: Vec<&str> = self.names().filter(|n| !self.taken.contains(*n)).collect();
         let mut lines = self.wrong();
         let missing = || self.missing.iter().map(|(name, _)| name.as_str());
-        lines.extend(spare.iter().take(SHOWN).map(|name| {
-            format!("`{name}` is in the file but not in the architecture{}", self.close(name, missing()))
-        }));
+        lines.extend(
+            spare.iter().take(SHOWN).map(|name| {
+                format!("`{name}` is in the file but not in the architecture{}", self.close(name, missing()))
+            }),
+        );
         self.report(lines, self.missing.len() + self.mismatched.len() + spare.len())
     }
 
@@ -116,7 +121,8 @@ impl StateDict {
     fn wrong(&self) -> Vec<String> {
         let spare = || self.names().filter(|n| !self.taken.contains(*n));
         let missing = self.missing.iter().take(SHOWN);
-        let missing = missing.map(|(name, shape)| format!("`{name}` {shape:?} is missing{}", self.close(name, spare())));
+        let missing =
+            missing.map(|(name, shape)| format!("`{name}` {shape:?} is missing{}", self.close(name, spare())));
         missing.chain(self.mismatched.iter().take(SHOWN).cloned()).collect()
     }
 
@@ -159,7 +165,9 @@ mod tests {
         assert_eq!(t.dims(), [4]);
         d.take("fc.weight", &[2, 3]).unwrap();
         let error = d.finish().unwrap_err();
-        for part in ["`conv1.weight` [4] is missing (nearest: `conv1.wieght`)", "has shape [3, 2], [2, 3]", "`left.over`"] {
+        for part in
+            ["`conv1.weight` [4] is missing (nearest: `conv1.wieght`)", "has shape [3, 2], [2, 3]", "`left.over`"]
+        {
             assert!(error.message.contains(part), "{part} not in {error}");
         }
     }

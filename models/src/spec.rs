@@ -62,7 +62,7 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
         Source::Safetensors(path) => {
             let bytes = files::read(path)?;
             let build = || arch::build(&StateDict::from_bytes(&bytes)?, &options);
-            (build().map_err(|e| e.within(path.display()))?, None, stem(path))
+            (build().map_err(|e| files::blame(e).within(path.display()))?, None, stem(path))
         }
     };
     wrap(network, name.unwrap_or(default_name), threat, notes)
@@ -75,7 +75,10 @@ fn wrap(network: Network, name: String, threat: Option<(Norm, f64)>, notes: Vec<
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
     };
     let [k] = *network.output_row() else {
-        return Err(Error::new(Kind::Load, format!("the output has shape [n, {:?}], not [n, classes]", network.output_row())));
+        return Err(Error::new(
+            Kind::Load,
+            format!("the output has shape [n, {:?}], not [n, classes]", network.output_row()),
+        ));
     };
     let card = Card {
         name: name.clone(),
@@ -144,7 +147,9 @@ fn find_source(source: &str) -> Result<Source> {
     if source.is_empty() {
         return Err(Error::usage("the model is missing").hint(format!("say {FORMATS}")));
     }
-    if !path.exists() && let Some((scheme, rest)) = source.split_once(':') {
+    if !path.exists()
+        && let Some((scheme, rest)) = source.split_once(':')
+    {
         return scheme_source(scheme, rest);
     }
     let lower = source.to_lowercase();
@@ -199,11 +204,13 @@ fn stranger(source: &str) -> Error {
         && !org.starts_with('.')
         && !name.is_empty()
     {
-        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed"))
-            .hint(format!("a local file is `./{source}`; the hub's model would be `hf:{source}`, which is not supported yet"));
+        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed")).hint(format!(
+            "a local file is `./{source}`; the hub's model would be `hf:{source}`, which is not supported yet"
+        ));
     }
     if let Some(close) = nearest(source, builtin::BUILTINS.iter().map(|b| b.name)) {
-        return Error::usage(format!("there is no model file `{source}`")).hint(format!("did you mean `builtin:{close}`?"));
+        return Error::usage(format!("there is no model file `{source}`"))
+            .hint(format!("did you mean `builtin:{close}`?"));
     }
     files::missing(Path::new(source))
 }
@@ -228,8 +235,11 @@ fn options(query: &str) -> Result<Options> {
             "input" => options.input = Some(image(value)?),
             _ => {
                 let close = nearest(key, KEYS.iter().copied()).map(|k| format!("did you mean `{k}`? "));
-                return Err(Error::usage(format!("unknown model parameter `{key}`"))
-                    .hint(format!("{}known: {}", close.unwrap_or_default(), KEYS.join(", "))));
+                return Err(Error::usage(format!("unknown model parameter `{key}`")).hint(format!(
+                    "{}known: {}",
+                    close.unwrap_or_default(),
+                    KEYS.join(", ")
+                )));
             }
         }
     }
@@ -242,7 +252,8 @@ fn options(query: &str) -> Result<Options> {
 fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
     let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
     value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
-        Error::usage(format!("{key} = `{value}` is not a list of numbers")).hint(format!("for instance `{key}=0.5,0.5,0.5`"))
+        Error::usage(format!("{key} = `{value}` is not a list of numbers"))
+            .hint(format!("for instance `{key}=0.5,0.5,0.5`"))
     })
 }
 
@@ -250,7 +261,8 @@ fn image(value: &str) -> Result<[usize; 3]> {
     let read = |v: &str| v.parse().ok().filter(|v| (1..=1 << 16).contains(v));
     let sizes: Option<Vec<usize>> = value.split('x').map(read).collect();
     sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
-        Error::usage(format!("input = `{value}` is not channels, height and width")).hint("for instance `input=3x32x32`")
+        Error::usage(format!("input = `{value}` is not channels, height and width"))
+            .hint("for instance `input=3x32x32`")
     })
 }
 
@@ -260,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_spec_has_a_label_a_source_and_parameters() {
-        let parsed = parse("my net=dir/a.safetensors?arch=mnist-cnn&mean=0.1,0.2&std=1&strip=m.&input=1x28x28").unwrap();
+        let parsed =
+            parse("my net=dir/a.safetensors?arch=mnist-cnn&mean=0.1,0.2&std=1&strip=m.&input=1x28x28").unwrap();
         assert_eq!(parsed.name.as_deref(), Some("my net"));
         assert_eq!(parsed.source, Source::Safetensors("dir/a.safetensors".into()));
         let options = Options {

@@ -15,9 +15,16 @@ pub const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn detect(dict: &StateDict) -> bool {
-    ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight", "layer1.0.bn2.weight", "linear.weight"]
-        .iter()
-        .all(|n| dict.contains(n))
+    [
+        "conv1.weight",
+        "bn1.weight",
+        "layer1.0.conv1.weight",
+        "layer1.0.bn1.weight",
+        "layer1.0.bn2.weight",
+        "linear.weight",
+    ]
+    .iter()
+    .all(|n| dict.contains(n))
         && !dict.contains("layer1.0.conv3.weight")
 }
 
@@ -48,7 +55,9 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 
 /// Width and number of blocks of each stage.
 fn plan(dict: &StateDict) -> Result<Vec<(usize, usize)>> {
-    let present = |prefix: &str| dict.contains(&format!("{prefix}.conv1.weight")) || dict.contains(&format!("{prefix}.conv2.weight"));
+    let present = |prefix: &str| {
+        dict.contains(&format!("{prefix}.conv1.weight")) || dict.contains(&format!("{prefix}.conv2.weight"))
+    };
     let mut stages = vec![];
     while present(&format!("layer{}.0", stages.len() + 1)) {
         let stage = format!("layer{}", stages.len() + 1);

@@ -27,7 +27,10 @@ pub fn build(weights: &StateDict, options: &Options) -> Result<Network> {
     let mut candidates = match &options.strip {
         Some(prefix) if !weights.names().any(|n| n.starts_with(prefix.as_str())) => {
             let first = weights.names().next().unwrap_or("none");
-            return Err(Error::load("the weights", format!("no tensor name starts with `{prefix}` (the first is `{first}`)")));
+            return Err(Error::load(
+                "the weights",
+                format!("no tensor name starts with `{prefix}` (the first is `{first}`)"),
+            ));
         }
         Some(prefix) => vec![weights.strip(prefix)],
         None => unwrapped(weights),
@@ -113,7 +116,10 @@ impl Stack<'_> {
     fn input(&mut self, options: &Options, shape: [usize; 3]) -> Result<NodeId> {
         let shape = match options.input {
             Some(wanted) if wanted[0] != shape[0] => {
-                return Err(Error::usage(format!("input has {} channels, the weights are for {}", wanted[0], shape[0])));
+                return Err(Error::usage(format!(
+                    "input has {} channels, the weights are for {}",
+                    wanted[0], shape[0]
+                )));
             }
             Some(wanted) => wanted,
             None => shape,
@@ -148,14 +154,7 @@ impl Stack<'_> {
         let channels = self.channels(x);
         let weight = self.param(format!("{name}.weight"), &[out, channels, kernel, kernel])?;
         let bias = self.optional(format!("{name}.bias"), &[out])?;
-        let op = Op::Conv2d {
-            weight,
-            bias,
-            stride: [stride; 2],
-            dilation: [1, 1],
-            pads: [kernel / 2; 4],
-            groups: 1,
-        };
+        let op = Op::Conv2d { weight, bias, stride: [stride; 2], dilation: [1, 1], pads: [kernel / 2; 4], groups: 1 };
         self.net.node(name, op, &[x])
     }
 

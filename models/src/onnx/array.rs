@@ -22,10 +22,7 @@ impl Num {
         (self.per_row == 0).then_some(self.fixed)
     }
     pub fn add(self, other: Self) -> Option<Self> {
-        Some(Self {
-            fixed: self.fixed.checked_add(other.fixed)?,
-            per_row: self.per_row.checked_add(other.per_row)?,
-        })
+        Some(Self { fixed: self.fixed.checked_add(other.fixed)?, per_row: self.per_row.checked_add(other.per_row)? })
     }
     pub fn sub(self, other: Self) -> Option<Self> {
         self.add(other.mul(Self::known(-1))?)
@@ -146,7 +143,7 @@ impl Array {
             fail(format!("element type {} is not supported", proto.data_type)).hint("export in float32")
         })?;
         let present = if proto.raw_data.is_empty() { typed_len(proto) } else { proto.raw_data.len() / size };
-        if present != n || (!proto.raw_data.is_empty() && proto.raw_data.len() % size != 0) {
+        if present != n || (!proto.raw_data.is_empty() && !proto.raw_data.len().is_multiple_of(size)) {
             return Err(fail(format!("its dimensions {dims:?} need {n} entries, the file has {present}")));
         }
         let data = match kind {
@@ -303,8 +300,10 @@ mod tests {
     #[test]
     fn half_precision_is_widened_from_bytes_and_from_the_typed_field() {
         let bf16 = |v: f32| (v.to_bits() >> 16) as i32;
-        let typed = TensorProto { dims: vec![2], data_type: 16, int32_data: vec![bf16(1.5), bf16(-2.)], ..Default::default() };
-        let raw = TensorProto { dims: vec![2], data_type: 10, raw_data: vec![0, 0x3e, 0, 0xc0].into(), ..Default::default() };
+        let typed =
+            TensorProto { dims: vec![2], data_type: 16, int32_data: vec![bf16(1.5), bf16(-2.)], ..Default::default() };
+        let raw =
+            TensorProto { dims: vec![2], data_type: 10, raw_data: vec![0, 0x3e, 0, 0xc0].into(), ..Default::default() };
         for proto in [typed, raw] {
             assert_eq!(Array::decode(&proto, "w").unwrap().values().unwrap(), [1.5, -2.]);
         }

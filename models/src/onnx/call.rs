@@ -46,9 +46,7 @@ impl Call<'_> {
     fn attr(&self, name: &str, kind: i32, expected: &str) -> Result<Option<&AttributeProto>> {
         match self.node.attribute.iter().find(|a| a.name == name) {
             // Writers before IR version 2 left the type out.
-            Some(a) if a.kind != kind && a.kind != 0 => {
-                Err(self.fail(format!("attribute `{name}` is not {expected}")))
-            }
+            Some(a) if a.kind != kind && a.kind != 0 => Err(self.fail(format!("attribute `{name}` is not {expected}"))),
             found => Ok(found),
         }
     }
@@ -92,7 +90,9 @@ impl Call<'_> {
         }
     }
     pub fn known_ints(&self, i: usize) -> Result<Vec<i64>> {
-        self.known(i)?.known_ints().ok_or_else(|| self.fail(format!("input {i} must be integers free of the batch size")))
+        self.known(i)?
+            .known_ints()
+            .ok_or_else(|| self.fail(format!("input {i} must be integers free of the batch size")))
     }
     pub fn known_nums(&self, i: usize) -> Result<Vec<Num>> {
         let nums = self.known(i)?.nums().map(<[Num]>::to_vec);
@@ -137,7 +137,8 @@ pub struct Graph {
     pub builder: Builder,
     /// The batch size the file was exported with, if it is not symbolic.
     pub fixed_batch: Option<usize>,
-    params: HashMap<String, ParamId>,
+    /// By the name in the file and what was done to it, apart: a file may hold a name that ends like one of ours.
+    params: HashMap<(String, String), ParamId>,
     budget: usize,
 }
 
@@ -149,7 +150,8 @@ impl Graph {
 
     pub fn spend(&mut self, call: &Call, dims: &[usize]) -> Result<()> {
         let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= self.budget);
-        let n = n.ok_or_else(|| call.fail(format!("a constant of shape {dims:?} is far beyond the size of the file")))?;
+        let n =
+            n.ok_or_else(|| call.fail(format!("a constant of shape {dims:?} is far beyond the size of the file")))?;
         self.budget -= n;
         Ok(())
     }
@@ -166,12 +168,13 @@ impl Graph {
 
     pub fn weight(&mut self, call: &Call, array: &Array) -> Result<ParamId> {
         let tensor = array.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", array.name)))?;
-        Ok(self.named(array.name.clone(), tensor.clone()))
+        Ok(self.derived(&array.name, "", tensor.clone()))
     }
-    /// A weight computed from others; the same name is stored once.
-    pub fn named(&mut self, name: String, tensor: Tensor) -> ParamId {
+    /// A weight computed from `name` as `how` says; the same pair is stored once.
+    pub fn derived(&mut self, name: &str, how: &str, tensor: Tensor) -> ParamId {
         let builder = &mut self.builder;
-        *self.params.entry(name.clone()).or_insert_with(|| builder.param(name, tensor))
+        let key = (name.to_string(), how.to_string());
+        *self.params.entry(key).or_insert_with(|| builder.param(format!("{name}{how}"), tensor))
     }
 
     /// Any value as a node; constants become parameters.

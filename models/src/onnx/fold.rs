@@ -215,10 +215,8 @@ fn cast(call: &Call) -> Result<Array> {
     let depends = || call.fail("the batch size would become a floating point number, which is not supported");
     match (&from.data, is_float(to)) {
         (Data::Int(v), false) if to == 9 => {
-            let truth: Option<Vec<Num>> = v
-                .iter()
-                .map(|n| n.equal(Num::known(0)).map(|zero| Num::known(i64::from(!zero))))
-                .collect();
+            let truth: Option<Vec<Num>> =
+                v.iter().map(|n| n.equal(Num::known(0)).map(|zero| Num::known(i64::from(!zero)))).collect();
             Ok(Array::ints(name, from.dims.clone(), truth.ok_or_else(depends)?))
         }
         (Data::Int(v), false) => Ok(Array::ints(name, from.dims.clone(), v.clone())),
@@ -246,7 +244,8 @@ fn reshaped(call: &Call) -> Result<Vec<usize>> {
     if let Some(open) = target.iter().position(|&t| t == -1) {
         let rest = target.iter().enumerate().filter(|(i, _)| *i != open).try_fold(1i64, |n, (_, &t)| n.checked_mul(t));
         let rest = rest.filter(|&r| r > 0 && from.len() as i64 % r == 0);
-        target[open] = from.len() as i64 / rest.ok_or_else(|| call.fail(format!("{:?} cannot become {target:?}", from.dims)))?;
+        target[open] =
+            from.len() as i64 / rest.ok_or_else(|| call.fail(format!("{:?} cannot become {target:?}", from.dims)))?;
     }
     to_dims(call, &target)
 }
@@ -296,7 +295,8 @@ fn expand(graph: &mut Graph, call: &Call) -> Result<Array> {
         *first = Num::known(1);
     }
     let target: Option<Vec<i64>> = target.iter().map(|n| n.value()).collect();
-    let target = target.ok_or_else(|| call.fail("it repeats a constant along an axis that depends on the batch size"))?;
+    let target =
+        target.ok_or_else(|| call.fail("it repeats a constant along an axis that depends on the batch size"))?;
     let target = to_dims(call, &target)?;
     let dims = broadcast(&from.dims, &target)
         .ok_or_else(|| call.fail(format!("{:?} cannot be expanded to {target:?}", from.dims)))?;
@@ -344,8 +344,7 @@ fn gather(graph: &mut Graph, call: &Call) -> Result<Array> {
     let axis = call.axis(call.int("axis", 0)?, from.dims.len())?;
     let chosen: Vec<usize> =
         call.known_ints(1)?.into_iter().map(|i| call.axis(i, from.dims[axis])).collect::<Result<_>>()?;
-    let dims: Vec<usize> =
-        from.dims[..axis].iter().chain(&index.dims).chain(&from.dims[axis + 1..]).copied().collect();
+    let dims: Vec<usize> = from.dims[..axis].iter().chain(&index.dims).chain(&from.dims[axis + 1..]).copied().collect();
     graph.spend(call, &dims)?;
     let outer: usize = from.dims[..axis].iter().product();
     let inner: usize = from.dims[axis + 1..].iter().product();

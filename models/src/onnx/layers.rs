@@ -55,7 +55,10 @@ pub fn conv(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return Err(call.fail(format!("its weight has shape {:?}; only 2-d convolutions are supported", weight.dims)));
     };
     let kernel = [kh, kw];
-    if kernel.contains(&0) || kernel.iter().any(|&k| k as i64 > MAX_EXTENT) || sizes(call, "kernel_shape", 0, 1)? != kernel && call.has("kernel_shape") {
+    if kernel.contains(&0)
+        || kernel.iter().any(|&k| k as i64 > MAX_EXTENT)
+        || sizes(call, "kernel_shape", 0, 1)? != kernel && call.has("kernel_shape")
+    {
         return Err(call.fail(format!("attribute `kernel_shape` and the weight {:?} disagree", weight.dims)));
     }
     let (stride, dilation) = (sizes(call, "strides", 1, 1)?, sizes(call, "dilations", 1, 1)?);
@@ -79,13 +82,21 @@ pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     if !call.has("kernel_shape") {
         return Err(call.fail("attribute `kernel_shape` is missing"));
     }
-    let kernel = sizes(call, "kernel_shape", 1, 1)?;
-    let stride = sizes(call, "strides", 1, 1)?;
+    let mut kernel: Pair = sizes(call, "kernel_shape", 1, 1)?;
+    let stride: Pair = sizes(call, "strides", 1, 1)?;
     if sizes(call, "dilations", 1, 1)? != [1, 1] {
         return Err(call.fail("dilated pools are not supported"));
     }
     let pads = pads(call, hw, kernel, stride, [1, 1])?;
-    let window = Window { kernel, stride, pads, ceil: call.int("ceil_mode", 0)? != 0 };
+    let ceil = call.int("ceil_mode", 0)? != 0;
+    for i in 0..2 {
+        // Rounded up, a window larger than the image still makes one output, which sees the whole image.
+        let extent = hw[i] + pads[i] + pads[i + 2];
+        if ceil && kernel[i] > extent && stride[i] > kernel[i] - extent {
+            kernel[i] = extent;
+        }
+    }
+    let window = Window { kernel, stride, pads, ceil };
     let op = match call.op() {
         "MaxPool" => Op::MaxPool(window),
         _ => Op::AvgPool { window, count_pads: call.int("count_include_pad", 0)? != 0 },
@@ -123,7 +134,9 @@ pub fn reduce(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 }
 
 pub fn batch_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    if call.int("training_mode", 0)? != 0 {
+    // Before opset 14 the number of outputs told the mode.
+    let statistics = call.opset < 14 && call.node.output.iter().skip(1).any(|o| !o.is_empty());
+    if statistics || call.int("training_mode", 0)? != 0 {
         return Err(call.fail("it is in training mode").hint("export the model in eval mode"));
     }
     let (id, _) = graph.rows(call, 0)?;
@@ -145,7 +158,7 @@ fn linear_weight(graph: &mut Graph, call: &Call, i: usize, transposed: bool, sca
     let suffix = if transposed { "" } else { "^T" };
     let times = if scale == 1. { String::new() } else { format!("*{scale}") };
     let tensor = if scale == 1. { tensor } else { (tensor * scale)? };
-    Ok(graph.named(format!("{}{suffix}{times}", array.name), tensor))
+    Ok(graph.derived(&array.name, &format!("{suffix}{times}"), tensor))
 }
 
 fn is_matrix(value: &Value) -> bool {
@@ -186,16 +199,17 @@ fn gemm_bias(graph: &mut Graph, call: &Call, c: &Array, outputs: usize, beta: f6
     }
     let tensor = c.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", c.name)))?;
     let tensor: Tensor = tensor.flatten_all()?.broadcast_as(outputs)?.contiguous()?;
-    Ok(graph.named(format!("{}*{beta}[{outputs}]", c.name), (tensor * beta)?))
+    Ok(graph.derived(&c.name, &format!("*{beta}[{outputs}]"), (tensor * beta)?))
 }
 
 pub fn matmul(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let right = call.need(1)?;
-    if let (Value::Node(id), true) = (call.need(0)?, is_matrix(right)) {
-        if graph.builder.shape(*id).rank() >= 2 {
-            let weight = linear_weight(graph, call, 1, false, 1.)?;
-            return one(graph.node(call, Op::Linear { weight, bias: None }, &[*id])?);
-        }
+    if let Value::Node(id) = call.need(0)?
+        && is_matrix(right)
+        && graph.builder.shape(*id).rank() >= 2
+    {
+        let weight = linear_weight(graph, call, 1, false, 1.)?;
+        return one(graph.node(call, Op::Linear { weight, bias: None }, &[*id])?);
     }
     let (a, b) = (graph.any(call, 0)?, graph.any(call, 1)?);
     if [a, b].iter().any(|&i| graph.builder.shape(i).rank() < 2) {

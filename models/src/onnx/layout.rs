@@ -245,7 +245,10 @@ pub fn split(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
             (0..parts).map(|i| size.min(dim.saturating_sub(i * size))).collect()
         }
     };
-    if sizes.len() != parts || sizes.contains(&0) || sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(dim) {
+    if sizes.len() != parts
+        || sizes.contains(&0)
+        || sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(dim)
+    {
         return Err(call.fail(format!("{parts} parts of sizes {sizes:?} do not make up axis {axis} of size {dim}")));
     }
     let mut start = 0;

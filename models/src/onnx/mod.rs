@@ -9,13 +9,15 @@ mod layout;
 mod order;
 mod pointwise;
 mod proto;
+#[cfg(test)]
+mod tests;
 
 use array::{Array, is_float};
 use call::{Call, Graph, Value};
 use prost::Message;
 use prost::bytes::Bytes;
 use proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use robust_core::{Error, Kind, Result};
+use robust_core::{Error, Result};
 use robust_engine::{Builder, Network, Op};
 use std::collections::{HashMap, HashSet};
 
@@ -88,11 +90,7 @@ pub struct Imported {
 
 /// Reads a whole (uncompressed) ONNX file. Errors are of kind `Load` and name the node or tensor at fault.
 pub fn import(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
-    build(bytes, options).map_err(|e| match e.kind {
-        Kind::Load | Kind::Usage => e,
-        // A tensor operation that a damaged file led astray is the file's fault, not a bug of ours.
-        _ => Error { kind: Kind::Load, ..e },
-    })
+    build(bytes, options).map_err(crate::files::blame)
 }
 
 /// What messages call a node: exporters name nodes, hand-written files often do not.
@@ -107,8 +105,10 @@ fn build(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
         Error::load("the file", format!("it is damaged or not ONNX ({e})")).hint("copy or export it again")
     })?;
     let opset = opset(&model)?;
-    let graph = model.graph.ok_or_else(|| Error::load("the file", "it holds no graph, so it is damaged or not ONNX"))?;
-    let weights: HashMap<&str, usize> = graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let graph =
+        model.graph.ok_or_else(|| Error::load("the file", "it holds no graph, so it is damaged or not ONNX"))?;
+    let weights: HashMap<&str, usize> =
+        graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     let mut notes = vec![];
     let input = input(&graph, &weights)?;
     let output = output(&graph, &mut notes)?;
@@ -131,7 +131,9 @@ fn build(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
         let inputs = node.input.iter().map(|n| values.get(n.as_str()).cloned()).collect();
         let call = Call { node, opset, inputs };
         if let Some(missing) = node.input.iter().find(|n| !n.is_empty() && !values.contains_key(n.as_str())) {
-            return Err(call.fail(format!("its input `{missing}` is an output we do not compute, such as a pool's indices")));
+            return Err(
+                call.fail(format!("its input `{missing}` is an output we do not compute, such as a pool's indices"))
+            );
         }
         for (name, value) in node.output.iter().zip(lower(&mut graph_state, &call)?) {
             values.insert(name, value);
@@ -148,12 +150,15 @@ fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     match OPS.iter().find(|(name, _)| known && *name == call.op()) {
         Some((_, lower)) => lower(graph, call),
         None if known && fold::ONLY_FOLDED.contains(&call.op()) => {
-            Err(call.fail("unsupported on values that depend on the image: it is computed on constants and shapes only"))
+            Err(call
+                .fail("unsupported on values that depend on the image: it is computed on constants and shapes only"))
         }
         None => {
             let names: Vec<&str> = OPS.iter().map(|(name, _)| *name).chain(fold::ONLY_FOLDED.iter().copied()).collect();
             let domain = if known { String::new() } else { format!(" of domain `{}`", call.node.domain) };
-            Err(call.fail(format!("unsupported op `{}`{domain}", call.op())).hint(format!("supported: {}", names.join(", "))))
+            Err(call
+                .fail(format!("unsupported op `{}`{domain}", call.op()))
+                .hint(format!("supported: {}", names.join(", "))))
         }
     }
 }
@@ -165,8 +170,11 @@ fn opset(model: &ModelProto) -> Result<i64> {
         Some(v) if OPSETS.contains(&v) => Ok(v),
         _ => {
             let shown = version.map_or("none".into(), |v| v.to_string());
-            Err(Error::load("the file", format!("its ONNX opset is {shown}; {} to {} are supported", OPSETS.start(), OPSETS.end()))
-                .hint("export with opset_version=18"))
+            Err(Error::load(
+                "the file",
+                format!("its ONNX opset is {shown}; {} to {} are supported", OPSETS.start(), OPSETS.end()),
+            )
+            .hint("export with opset_version=18"))
         }
     }
 }
@@ -178,7 +186,10 @@ fn input<'a>(graph: &'a GraphProto, weights: &HashMap<&str, usize>) -> Result<&'
         [one] => Ok(one),
         _ => {
             let names: Vec<&str> = inputs.iter().take(8).map(|i| i.name.as_str()).collect();
-            Err(Error::load("graph", format!("it has {} inputs {names:?}; models of one image input are supported", inputs.len())))
+            Err(Error::load(
+                "graph",
+                format!("it has {} inputs {names:?}; models of one image input are supported", inputs.len()),
+            ))
         }
     }
 }
@@ -201,12 +212,17 @@ fn output<'a>(graph: &'a GraphProto, notes: &mut Vec<String>) -> Result<&'a str>
 /// The input's dimensions without the batch, and the batch size if the file fixes one.
 fn input_row(input: &ValueInfoProto, options: &Options) -> Result<(Vec<usize>, Option<usize>)> {
     let fail = |why: String| Error::load(format!("input `{}`", input.name), why);
-    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).ok_or_else(|| fail("it has no tensor type".into()))?;
+    let tensor = input
+        .r#type
+        .as_ref()
+        .and_then(|t| t.tensor_type.as_ref())
+        .ok_or_else(|| fail("it has no tensor type".into()))?;
     if !is_float(tensor.elem_type as i64) {
         return Err(fail(format!("its element type {} is not floating point", tensor.elem_type))
             .hint("export a model that takes float images in [0,1]"));
     }
-    let dims: Vec<Option<i64>> = tensor.shape.iter().flat_map(|s| &s.dim).map(|d| d.dim_value.filter(|&v| v != 0)).collect();
+    let dims: Vec<Option<i64>> =
+        tensor.shape.iter().flat_map(|s| &s.dim).map(|d| d.dim_value.filter(|&v| v != 0)).collect();
     let Some((batch, row)) = dims.split_first().filter(|(_, row)| (1..=5).contains(&row.len())) else {
         return Err(fail(format!("it has {} axes; a batch of images has 4", dims.len())));
     };
@@ -217,12 +233,16 @@ fn input_row(input: &ValueInfoProto, options: &Options) -> Result<(Vec<usize>, O
     let Some(wanted) = options.input else {
         let known: Option<Vec<usize>> = row.iter().map(|d| d.map(|d| d as usize)).collect();
         let known = known.ok_or_else(|| {
-            fail("it leaves its size open".into()).hint("say which with `?input=CxHxW`, for instance `?input=3x224x224`")
+            fail("it leaves its size open".into())
+                .hint("say which with `?input=CxHxW`, for instance `?input=3x224x224`")
         })?;
         return Ok((known, batch));
     };
     if row.len() != 3 || row.iter().zip(wanted).any(|(d, w)| d.is_some_and(|d| d as usize != w)) {
-        return Err(Error::usage(format!("input={} does not fit the file's {row:?}", wanted.map(|d| d.to_string()).join("x"))));
+        return Err(Error::usage(format!(
+            "input={} does not fit the file's {row:?}",
+            wanted.map(|d| d.to_string()).join("x")
+        )));
     }
     Ok((wanted.to_vec(), batch))
 }
@@ -256,7 +276,10 @@ fn census(bytes: &[u8]) -> Result<()> {
         while let Some((field, body, tail)) = next_field(rest) {
             seen += 1;
             if seen > MAX_MESSAGES {
-                return Err(Error::load("the file", format!("it has more than {MAX_MESSAGES} parts, which no model has")));
+                return Err(Error::load(
+                    "the file",
+                    format!("it has more than {MAX_MESSAGES} parts, which no model has"),
+                ));
             }
             if matches!((depth, field), (0, 7) | (1, 1)) {
                 open.push((body, depth + 1)); // the graph, and its nodes

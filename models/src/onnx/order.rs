@@ -40,7 +40,10 @@ pub fn order(graph: &GraphProto, output: &str, given: &HashSet<&str>) -> Result<
             None => return Err(Error::load(place(), format!("nothing produces its input `{value}`"))),
             Some(&j) if done[j] => {}
             Some(&j) if open[j] => {
-                return Err(Error::load(place(), format!("it depends on itself through `{value}`: the graph is cyclic")));
+                return Err(Error::load(
+                    place(),
+                    format!("it depends on itself through `{value}`: the graph is cyclic"),
+                ));
             }
             Some(&j) => {
                 open[j] = true;

@@ -38,7 +38,7 @@ fn of_two_outputs_the_one_called_logits_is_used_and_said() {
 #[test]
 fn a_gzipped_file_is_the_same_model() {
     use std::io::Write;
-    let plain = golden("norms_13.onnx");
+    let plain = golden("norms_15.onnx");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("norms.onnx.gz");
     let mut gz = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::default());

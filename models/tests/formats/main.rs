@@ -1,5 +1,7 @@
 //! Every file format against the numbers of the framework that wrote it, and against hostile files.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
 mod golden;
 mod hostile;
 mod onnx;

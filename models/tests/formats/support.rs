@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use ndarray::IxDyn;
 use ndarray_npy::NpzReader;
-use robust_engine::{Network, Reference};
+use robust_engine::{Network, NodeId, Reference};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,11 +62,25 @@ pub fn cross_entropy(net: &Arc<Network>, x: &Tensor, labels: &[u32], dtype: DTyp
         let top = row.iter().fold(f64::MIN, |a, &b| a.max(b));
         let sum: f64 = row.iter().map(|v| (v - top).exp()).sum();
         loss += sum.ln() + top - row[label as usize];
-        seed.extend(row.iter().enumerate().map(|(i, v)| (v - top).exp() / sum - f64::from(u8::from(i == label as usize))));
+        seed.extend(
+            row.iter().enumerate().map(|(i, v)| (v - top).exp() / sum - f64::from(u8::from(i == label as usize))),
+        );
     }
     let seed = Tensor::from_vec(seed, output.dims(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
     let grad = tape.pull(&[(net.output(), seed)]).unwrap();
     (output, loss, grad)
+}
+
+/// ReLU units that are on in f32 and off in f64 or the other way round: each changes the gradient by a finite amount.
+pub fn flipped(net: &Arc<Network>, x: &Tensor) -> usize {
+    let relu = |n: &robust_engine::Node| matches!(n.op, robust_engine::Op::Act(robust_engine::Activation::Relu));
+    let units: Vec<NodeId> = (0..net.nodes().len()).filter(|&i| relu(&net.nodes()[i])).map(NodeId).collect();
+    let on = |dtype: DType| -> Vec<bool> {
+        let reference = Reference::new(Arc::clone(net), dtype).unwrap();
+        let tape = reference.trace(x, &units).unwrap();
+        units.iter().flat_map(|&u| host(tape.value(u).unwrap())).map(|v| v > 0.).collect()
+    };
+    on(DType::F32).into_iter().zip(on(DType::F64)).filter(|(a, b)| a != b).count()
 }
 
 /// Deterministic tensors by name, as the fixtures' `weights.py` defines them.
@@ -74,7 +88,8 @@ pub mod named {
     use super::*;
 
     fn stream(name: &str, n: usize) -> Vec<f64> {
-        let start = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let start =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let unit = |i: u64| {
             let mut z = start.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,0 +1,257 @@
+//! Hostile and odd graphs, written message by message.
+
+use super::proto::*;
+use super::*;
+use robust_core::Kind;
+
+fn info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
+    let dim = dims.iter().map(|&dim_value| Dimension { dim_value }).collect();
+    let tensor = TensorType { elem_type: 1, shape: Some(TensorShape { dim }) };
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    let input = inputs.iter().map(|s| s.to_string()).collect();
+    NodeProto {
+        op_type: op.into(),
+        name: format!("n_{output}"),
+        input,
+        output: vec![output.into()],
+        ..Default::default()
+    }
+}
+
+fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
+    node.attribute.push(attribute);
+    node
+}
+
+fn attr(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.into(), ints: ints.to_vec(), kind: 7, ..Default::default() }
+}
+
+fn int_attr(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), i, kind: 2, ..Default::default() }
+}
+
+fn text_attr(name: &str, s: &'static str) -> AttributeProto {
+    AttributeProto { name: name.into(), s: s.into(), kind: 3, ..Default::default() }
+}
+
+fn floats(name: &str, dims: &[i64]) -> TensorProto {
+    let n: i64 = dims.iter().product();
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        float_data: vec![0.5; n as usize],
+        ..Default::default()
+    }
+}
+
+fn ints(name: &str, values: &[i64]) -> TensorProto {
+    let dims = vec![values.len() as i64];
+    TensorProto { name: name.into(), dims, data_type: 7, int64_data: values.to_vec(), ..Default::default() }
+}
+
+/// A model of an image `[n, 2, 4, 4]` whose output is `y`.
+fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+    ModelProto {
+        opset_import: vec![OperatorSetId { domain: String::new(), version: 18 }],
+        graph: Some(GraphProto {
+            node,
+            initializer,
+            input: vec![info("x", &[None, Some(2), Some(4), Some(4)])],
+            output: vec![info("y", &[])],
+        }),
+    }
+}
+
+fn load(model: &ModelProto) -> Result<Network> {
+    import(model.encode_to_vec(), &Options::default()).map(|i| i.network)
+}
+
+/// The error, checked to be of kind `Load` and to say each of `parts`.
+#[track_caller]
+fn refused(model: &ModelProto, parts: &[&str]) {
+    let error = load(model).unwrap_err();
+    assert_eq!(error.kind, Kind::Load, "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "`{part}` not in: {error}");
+    }
+}
+
+#[test]
+fn cycles_are_refused_and_any_order_is_sorted() {
+    let cyclic = vec![node("Relu", &["b"], "a"), node("Relu", &["a"], "b"), node("Add", &["b", "x"], "y")];
+    refused(&model(cyclic, vec![]), &["cyclic", "n_a"]);
+    refused(&model(vec![node("Add", &["y", "x"], "y")], vec![]), &["cyclic"]);
+    let backwards = vec![node("Flatten", &["a"], "y"), node("Relu", &["x"], "a")];
+    assert_eq!(load(&model(backwards, vec![])).unwrap().output_row(), [32]);
+}
+
+#[test]
+fn a_graph_as_deep_as_it_is_long_needs_no_stack() {
+    let mut nodes: Vec<NodeProto> =
+        (0..20_000).map(|i| node("Relu", &[&format!("v{i}")], &format!("v{}", i + 1))).collect();
+    nodes[0].input[0] = "x".into();
+    nodes.push(node("Flatten", &["v20000"], "y"));
+    nodes.reverse();
+    assert_eq!(load(&model(nodes, vec![])).unwrap().nodes().len(), 20_002);
+}
+
+#[test]
+fn missing_and_doubly_defined_values_are_refused_by_name() {
+    refused(&model(vec![node("Flatten", &["z"], "y")], vec![]), &["nothing produces", "`z`", "n_y"]);
+    refused(&model(vec![node("Relu", &["x"], "y"), node("Abs", &["x"], "y")], vec![]), &["`y` is defined twice"]);
+    refused(&model(vec![node("Relu", &["x"], "a")], vec![]), &["no node produces the output `y`"]);
+    refused(&model(vec![node("Relu", &[], "y")], vec![]), &["input 0 is missing"]);
+    refused(&model(vec![node("Relu", &["w"], "y")], vec![floats("w", &[2])]), &["does not depend on the"]);
+}
+
+#[test]
+fn an_unknown_op_is_named_with_what_is_supported() {
+    refused(
+        &model(vec![node("Frobnicate", &["x"], "y")], vec![]),
+        &["n_y", "unsupported op `Frobnicate`", "Conv", "Relu"],
+    );
+    let foreign = NodeProto { domain: "com.vendor".into(), ..node("Relu", &["x"], "y") };
+    refused(&model(vec![foreign], vec![]), &["unsupported op `Relu` of domain `com.vendor`"]);
+    refused(&model(vec![node("Where", &["x", "x", "x"], "y")], vec![]), &["constants and shapes only"]);
+}
+
+#[test]
+fn ops_that_touch_the_batch_axis_are_refused() {
+    let reshape = |target: &[i64]| model(vec![node("Reshape", &["x", "s"], "y")], vec![ints("s", target)]);
+    for target in [&[-1i64, 2][..], &[-1], &[2, 32], &[0, 3, -1], &[0, -1, -1], &[0, 0, 0, 0, 0], &[]] {
+        refused(&reshape(target), &["n_y"]);
+    }
+    refused(&reshape(&[-1, 16]), &["merges or splits the batch axis"]);
+    assert_eq!(load(&reshape(&[0, -1])).unwrap().output_row(), [32]);
+    assert_eq!(load(&reshape(&[-1, 32])).unwrap().output_row(), [32]);
+    let flat = with(node("Flatten", &["x"], "y"), int_attr("axis", 2));
+    refused(&model(vec![flat], vec![]), &["merges the batch axis"]);
+    let moved = with(node("Transpose", &["x"], "y"), attr("perm", &[1, 0, 2, 3]));
+    refused(&model(vec![moved], vec![]), &["moves the batch axis"]);
+    let softmax = with(node("Softmax", &["x"], "y"), int_attr("axis", 0));
+    refused(&model(vec![softmax], vec![]), &["neighbours"]);
+    refused(&model(vec![node("ReduceMean", &["x"], "y")], vec![]), &["the batch included"]);
+    let first = model(vec![node("Slice", &["x", "s", "e"], "y")], vec![ints("s", &[0]), ints("e", &[1])]);
+    refused(&first, &["neighbours"]);
+    let padded = model(vec![node("Pad", &["x", "p"], "y")], vec![ints("p", &[1, 0, 0, 0, 0, 0, 0, 0])]);
+    refused(&padded, &["pads the batch axis"]);
+    refused(&model(vec![node("Unsqueeze", &["x", "a"], "y")], vec![ints("a", &[0])]), &["batch axis"]);
+}
+
+#[test]
+fn a_batch_size_that_arithmetic_merges_with_others_is_refused() {
+    let nodes = vec![
+        node("Shape", &["x"], "all"),
+        with(node("Gather", &["all", "zero"], "n"), int_attr("axis", 0)),
+        node("Mul", &["n", "two"], "n2"),
+        with(node("Concat", &["n2", "rest"], "s"), int_attr("axis", 0)),
+        node("Reshape", &["x", "s"], "y"),
+    ];
+    let weights = vec![ints("zero", &[0]), ints("two", &[2]), ints("rest", &[16])];
+    refused(&model(nodes, weights), &["n_y", "merges or splits the batch axis"]);
+}
+
+#[test]
+fn attributes_of_the_wrong_type_or_size_are_refused() {
+    let conv =
+        |a: AttributeProto| model(vec![with(node("Conv", &["x", "w"], "y"), a)], vec![floats("w", &[3, 2, 3, 3])]);
+    refused(&conv(text_attr("strides", "two")), &["attribute `strides` is not a list of integers"]);
+    for bad in [&[0i64, 1][..], &[-1, 1], &[1], &[1 << 40, 1]] {
+        refused(&conv(attr("strides", bad)), &["strides"]);
+    }
+    refused(&conv(attr("pads", &[-1, 0, 0, 0])), &["pads"]);
+    refused(&conv(attr("pads", &[1 << 20, 1 << 20, 1 << 20, 1 << 20])), &["n", "y"]);
+    refused(&conv(attr("kernel_shape", &[5, 5])), &["kernel_shape"]);
+    refused(&conv(int_attr("group", -1)), &["group = -1"]);
+    refused(&conv(int_attr("group", 0)), &["y"]);
+    refused(&conv(text_attr("auto_pad", "SOMETIMES")), &["SOMETIMES"]);
+    let clip = model(vec![node("Clip", &["x", "a", "b"], "y")], vec![floats("a", &[]), floats("b", &[2])]);
+    refused(&clip, &["single number"]);
+}
+
+#[test]
+fn dimensions_are_checked_before_anything_is_allocated() {
+    let huge = |dims: &[i64]| TensorProto { name: "w".into(), dims: dims.to_vec(), data_type: 1, ..Default::default() };
+    for dims in [&[i64::MAX, i64::MAX][..], &[1 << 33, 1 << 33], &[-1, 4], &[1 << 30], &[1; 40]] {
+        refused(&model(vec![node("Add", &["x", "w"], "y")], vec![huge(dims)]), &["`w`"]);
+    }
+    let outside = TensorProto { data_location: 1, ..floats("w", &[1]) };
+    refused(&model(vec![node("Add", &["x", "w"], "y")], vec![outside]), &["another file"]);
+    let mut model = model(vec![node("Flatten", &["x"], "y")], vec![]);
+    for dims in [[Some(1 << 20), Some(1 << 20), Some(1 << 20)], [Some(-3), Some(4), Some(4)], [None, Some(4), Some(4)]]
+    {
+        model.graph.as_mut().unwrap().input[0] = info("x", &[&[None][..], &dims].concat());
+        refused(&model, &["input"]);
+    }
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let fill = vec![node("ConstantOfShape", &["s"], "c"), node("Add", &["x", "c"], "y")];
+    refused(&model(fill, vec![ints("s", &[1 << 14, 1 << 14])]), &["far beyond the size of the file"]);
+    let spread = vec![node("Expand", &["w", "s"], "c"), node("Add", &["x", "c"], "y")];
+    refused(&model(spread, vec![ints("s", &[1 << 20, 1 << 20]), floats("w", &[1])]), &["far beyond"]);
+    let count = vec![node("Range", &["a", "b", "a"], "c"), node("Add", &["x", "c"], "y")];
+    refused(&model(count, vec![ints("a", &[1]), ints("b", &[1 << 50])]), &["c"]);
+    let empties =
+        vec![node("ConstantOfShape", &["s"], "c"), node("Reshape", &["c", "t"], "d"), node("Concat", &["d", "d"], "y")];
+    refused(&model(empties, vec![ints("s", &[0]), ints("t", &[0, 1 << 40, 1 << 40])]), &["n_"]);
+    // A graph of nothing but empty nodes: two bytes each here, hundreds once decoded.
+    let nodes = [0x0a, 0x00].repeat(3 << 20);
+    let mut bytes = vec![0x3a];
+    prost::encoding::encode_varint(nodes.len() as u64, &mut bytes);
+    bytes.extend(nodes);
+    let error = import(bytes, &Options::default()).err().unwrap();
+    assert!(error.message.contains("parts, which no model has"), "{error}");
+}
+
+#[test]
+fn files_of_other_opsets_and_shapes_say_what_is_supported() {
+    let ok = model(vec![node("Flatten", &["x"], "y")], vec![]);
+    for version in [8, 25] {
+        let other = ModelProto { opset_import: vec![OperatorSetId { domain: String::new(), version }], ..ok.clone() };
+        refused(&other, &[&version.to_string(), "11 to 21", "opset_version=18"]);
+    }
+    refused(&ModelProto { graph: None, ..ok.clone() }, &["no graph"]);
+    let mut two = ok.clone();
+    two.graph.as_mut().unwrap().input.push(info("mask", &[None, Some(2)]));
+    refused(&two, &["2 inputs", "mask"]);
+    refused(&model(vec![node("Relu", &["x"], "y")], vec![]), &["output `y`", "classes"]);
+    let mut bytes = ok.clone();
+    bytes.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = 2;
+    refused(&bytes, &["not floating point"]);
+}
+
+#[test]
+fn an_open_image_size_is_taken_from_the_options() {
+    let mut open = model(vec![node("Flatten", &["x"], "y")], vec![]);
+    open.graph.as_mut().unwrap().input[0] = info("x", &[None, Some(2), None, None]);
+    refused(&open, &["?input="]);
+    let given = |input| import(open.encode_to_vec(), &Options { input: Some(input), ..Options::default() });
+    assert_eq!(given([2, 3, 5]).unwrap().network.output_row(), [30]);
+    assert_eq!(given([3, 3, 5]).err().unwrap().kind, Kind::Usage);
+}
+
+#[test]
+fn trailing_axes_of_one_are_squeezed_from_the_output() {
+    let net = load(&model(vec![node("GlobalAveragePool", &["x"], "y")], vec![])).unwrap();
+    assert_eq!(net.output_row(), [2]);
+}
+
+#[test]
+fn weights_used_twice_are_stored_once() {
+    let nodes = vec![node("Flatten", &["x"], "a"), node("MatMul", &["a", "w"], "b"), node("MatMul", &["b", "w"], "y")];
+    assert_eq!(load(&model(nodes, vec![floats("w", &[32, 32])])).unwrap().params().len(), 1);
+}
+
+#[test]
+fn training_mode_is_refused() {
+    let drop = vec![node("Dropout", &["x", "r", "t"], "a"), node("Flatten", &["a"], "y")];
+    let yes = TensorProto { name: "t".into(), data_type: 9, int32_data: vec![1], ..Default::default() };
+    refused(&model(drop, vec![floats("r", &[]), yes]), &["training mode", "eval mode"]);
+}
