@@ -195,8 +195,15 @@ fn photographs_of_many_sizes_are_samples_of_their_classes_and_misfits_say_their_
 }
 
 /// Names in the order torchvision gives them, with labels.
-const ORDERED: [(&str, u32); 7] =
-    [("B/z.png", 0), ("a/y.PNG", 1), ("a/sub/0.png", 1), ("a/sub-1/0.jpeg", 1), ("a-b/0.png", 2), ("b/0.png", 3)];
+const ORDERED: [(&str, u32); 7] = [
+    ("B/z.png", 0),
+    ("a/y.PNG", 1),
+    ("a/sub/0.png", 1),
+    ("a/sub-1/0.jpeg", 1),
+    ("a/sub/x/0.png", 1),
+    ("a-b/0.png", 2),
+    ("b/0.png", 3),
+];
 
 #[test]
 fn folders_and_archives_of_one_tree_are_the_same_samples_in_torchvisions_order() {
