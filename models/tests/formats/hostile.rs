@@ -1,10 +1,11 @@
 //! Damaged and hostile files: always an error of kind `Load`, never a panic and never much memory.
 
-use crate::support::golden;
+use crate::support::{golden, host, named};
 use proptest::prelude::*;
 use robust_core::Kind;
 use robust_models::onnx::import;
-use robust_models::{Options, load};
+use robust_models::safetensors::StateDict;
+use robust_models::{Options, arch, load};
 
 #[test]
 fn a_truncated_onnx_file_is_a_load_error_wherever_it_is_cut() {
@@ -48,6 +49,28 @@ fn flip(file: &str, changes: &[(prop::sample::Index, u8)]) {
     }
 }
 
+fn small_safetensors() -> Vec<u8> {
+    let shapes: [(&str, Vec<usize>); 8] = [
+        ("conv1.weight", vec![1, 1, 5, 5]),
+        ("conv1.bias", vec![1]),
+        ("conv2.weight", vec![1, 1, 5, 5]),
+        ("conv2.bias", vec![1]),
+        ("fc1.weight", vec![2, 4]),
+        ("fc1.bias", vec![2]),
+        ("fc2.weight", vec![3, 2]),
+        ("fc2.bias", vec![3]),
+    ];
+    let tensors = shapes.map(|(name, shape)| (name.to_string(), named::weight(name, &shape)));
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(n, t)| (n.clone(), t.dims().to_vec(), host(t).iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()))
+        .collect();
+    let views = data.iter().map(|(n, dims, bytes)| {
+        (n, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, dims.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -57,5 +80,18 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..6),
     ) {
         flip(file, &changes);
+    }
+
+    #[test]
+    fn random_byte_flips_in_weights_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..4),
+    ) {
+        let mut bytes = small_safetensors();
+        let header = bytes.len() / 2; // most changes to the weights themselves are still weights
+        for (place, value) in &changes {
+            bytes[place.index(header)] ^= value;
+        }
+        let built = StateDict::from_bytes(&bytes).and_then(|dict| arch::build(&dict, &Options::default()));
+        prop_assert!(built.is_ok() || !changes.is_empty());
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::support::{cross_entropy, distance, fixtures, flipped, forward, index, named, npz};
 use candle_core::{DType, Device, Tensor};
+use flate2::read::GzDecoder;
 use robust_core::{Draw, RowKey};
 use robust_models::safetensors::StateDict;
 use robust_models::{Options, arch, load};
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 fn floats(value: &serde_json::Value) -> Option<Vec<f64>> {
@@ -90,6 +93,40 @@ fn a_built_in_model_is_the_file_it_was_made_from() {
             assert_eq!(load(&format!("builtin:{}", builtin.name)).unwrap().card.digest, file.card.digest);
         }
     }
+}
+
+/// The first `n` MNIST test images and their labels.
+fn digits(folder: &Path, n: usize) -> Option<(Tensor, Vec<u8>)> {
+    let unpack = |name: &str| -> Option<Vec<u8>> {
+        let mut bytes = vec![];
+        GzDecoder::new(std::fs::File::open(folder.join(name)).ok()?).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let pixels = unpack("t10k-images-idx3-ubyte.gz")?[16..].iter().take(n * 784).map(|&b| b as f32 / 255.).collect();
+    let labels = unpack("t10k-labels-idx1-ubyte.gz")?[8..8 + n].to_vec();
+    Some((Tensor::from_vec::<_, f32>(pixels, (n, 1, 28, 28), &Device::Cpu).unwrap(), labels))
+}
+
+#[test]
+fn built_in_models_classify_each_digit_as_the_reference_says() {
+    let Some(root) = fixtures() else { return };
+    let Ok(text) = std::fs::read_to_string(root.join("models/mnist_at-open-Linf.json")) else {
+        return println!("skipped: no reference results");
+    };
+    let reference: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let expected: Vec<bool> = reference["clean_correct"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_bool().unwrap_or_else(|| v.as_u64() == Some(1)))
+        .collect();
+    let Some((x, labels)) = digits(&root.join("../data/mnist"), expected.len()) else {
+        return println!("skipped: no MNIST beside the fixtures");
+    };
+    let loaded = load("builtin:mnist-at").unwrap();
+    let logits = forward(&loaded.network, &x, DType::F32).to_vec2::<f32>().unwrap();
+    let right = |(row, &label): (&Vec<f32>, &u8)| (0..10).all(|k| k == label as usize || row[k] < row[label as usize]);
+    assert_eq!(logits.iter().zip(&labels).map(right).collect::<Vec<bool>>(), expected);
 }
 
 fn mnist() -> BTreeMap<String, Tensor> {
