@@ -81,6 +81,7 @@ pub enum Binary {
 pub enum Reduction {
     Mean,
     Sum,
+    /// Tied maxima share the gradient evenly, as in PyTorch's `amax`; a max pool gives it to the first.
     Max,
 }
 
@@ -144,6 +145,7 @@ pub enum Op {
     Transpose {
         axes: Vec<usize>,
     },
+    /// A constant piece with a leading axis of 1 is repeated for every row (a class token).
     Concat {
         axis: usize,
     },

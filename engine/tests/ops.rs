@@ -1,5 +1,5 @@
 //! Four checks of every op and of small whole networks: finite differences, parity of number types, row bits, PyTorch.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "ops/cases.rs"]
 mod cases;

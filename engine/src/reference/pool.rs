@@ -38,6 +38,39 @@ fn last_two(dims: &[usize]) -> [usize; 2] {
     }
 }
 
+/// Windows whose entry `k` lies inside a line of `size` entries.
+fn inside(k: usize, size: usize, stride: usize, before: usize, count: usize) -> std::ops::Range<usize> {
+    let low = before.saturating_sub(k).div_ceil(stride);
+    let high = (size + before).saturating_sub(k).div_ceil(stride).min(count);
+    low..high.max(low)
+}
+
+/// The maxima of one row of windows over one plane, and their positions in it.
+fn max_row<F: Float>(win: &Window, x: &[F], size: [usize; 2], i: usize, y: &mut [F], at: &mut [u32]) {
+    let [_, left, _, right] = win.pads;
+    let stride = win.stride[1];
+    let (h0, h1, _) = span(i, size[0], win.kernel[0], win.stride[0], (win.pads[0], win.pads[2]));
+    for (j, (y, at)) in y.iter_mut().zip(at.iter_mut()).enumerate() {
+        let (w0, ..) = span(j, size[1], win.kernel[1], stride, (left, right));
+        (*y, *at) = (F::of(f64::NEG_INFINITY), (h0 * size[1] + w0) as u32);
+    }
+    for (h, k) in (h0..h1).flat_map(|h| (0..win.kernel[1]).map(move |k| (h, k))) {
+        let range = inside(k, size[1], stride, left, y.len());
+        if range.is_empty() {
+            continue;
+        }
+        let first = h * size[1] + range.start * stride + k - left;
+        let row = x[first..].iter().step_by(stride);
+        let targets = y[range.clone()].iter_mut().zip(&mut at[range]);
+        for (n, ((y, at), &v)) in targets.zip(row).enumerate() {
+            // The first maximum stays; a NaN wins and stays.
+            let wins = v > *y || (v.nan() && !y.nan());
+            *at = if wins { (first + n * stride) as u32 } else { *at };
+            *y = if wins { v } else { *y };
+        }
+    }
+}
+
 /// The maxima and, if asked, the position of each in its plane.
 pub(super) fn max<F: Float>(
     x: &Array<F>,
@@ -49,30 +82,15 @@ pub(super) fn max<F: Float>(
     let (pixels, area) = (size[0] * size[1], out[0] * out[1]);
     let mut y = vec![F::ZERO; dims.iter().product()];
     let mut index = vec![0u32; if record { y.len() } else { 0 }];
-    let plane = |y: &mut [F], index: Option<&mut [u32]>, x: &[F]| {
-        let mut index = index;
-        windows(win, size, out, |o, p| {
-            let mut at = p.h.0 * size[1] + p.w.0;
-            let mut best = x[at];
-            for h in p.h.0..p.h.1 {
-                for (w, &v) in x[h * size[1]..][p.w.0..p.w.1].iter().enumerate() {
-                    // The first maximum stays; a NaN wins and stays.
-                    if v > best || (v.nan() && !best.nan()) {
-                        (best, at) = (v, h * size[1] + p.w.0 + w);
-                    }
-                }
-            }
-            y[o] = best;
-            if let Some(index) = &mut index {
-                index[o] = at as u32;
-            }
-        });
+    let plane = |y: &mut [F], at: &mut [u32], x: &[F]| {
+        let rows = y.chunks_mut(out[1]).zip(at.chunks_mut(out[1]));
+        rows.enumerate().for_each(|(i, (y, at))| max_row(win, x, size, i, y, at));
     };
     let planes = y.par_chunks_mut(area).zip(x.data().par_chunks(pixels));
     if record {
-        planes.zip(index.par_chunks_mut(area)).for_each(|((y, x), i)| plane(y, Some(i), x));
+        planes.zip(index.par_chunks_mut(area)).for_each(|((y, x), at)| plane(y, at, x));
     } else {
-        planes.for_each(|(y, x)| plane(y, None, x));
+        planes.for_each_init(|| vec![0u32; area], |at, (y, x)| plane(y, at, x));
     }
     (Array::new(dims, y), record.then_some(index))
 }

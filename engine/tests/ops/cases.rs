@@ -106,7 +106,8 @@ fn conv(seed: u64) -> Case {
 
 /// Convolutions that need several tiles, the pointwise path and the direct path.
 fn wide_convs() -> Vec<Case> {
-    let forms = [
+    type Form = ([usize; 3], [usize; 4], Pair, Pads, usize);
+    let forms: [Form; 8] = [
         ([3, 41, 37], [5, 3, 3, 3], [1, 1], [1, 0, 2, 1], 1),
         ([8, 40, 40], [4, 8, 7, 7], [1, 2], [3, 3, 3, 3], 1),
         ([9, 5, 6], [7, 9, 1, 1], [1, 1], [0; 4], 1),
@@ -116,7 +117,8 @@ fn wide_convs() -> Vec<Case> {
         ([6, 9, 8], [12, 1, 3, 3], [2, 2], [1; 4], 6),
         ([1, 9, 8], [40, 1, 5, 5], [1, 1], [2; 4], 1),
     ];
-    let build = |(i, (row, w, stride, pads, groups)): (usize, ([usize; 3], [usize; 4], Pair, Pads, usize))| {
+    let build = |(i, form): (usize, Form)| {
+        let (row, w, stride, pads, groups) = form;
         let mut g = Gen::new(100 + i as u64);
         let (weight, bias) = (g.tensor(&w), g.tensor(&[w[0]]));
         case(format!("conv {row:?} by {w:?}"), |b| {
@@ -136,7 +138,7 @@ fn pool(seed: u64) -> Case {
     let pads = [pad(kernel[0]), pad(kernel[1]), pad(kernel[0]), pad(kernel[1])];
     let window = Window { kernel, stride, pads, ceil: g.flip() };
     let row = [g.size(1, 3), g.size(4, 9), g.size(4, 9)];
-    let op = if seed % 2 == 0 { Op::MaxPool(window) } else { Op::AvgPool { window, count_pads: g.flip() } };
+    let op = if seed.is_multiple_of(2) { Op::MaxPool(window) } else { Op::AvgPool { window, count_pads: g.flip() } };
     on_input("pool", &row, op)
 }
 

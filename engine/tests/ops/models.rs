@@ -152,7 +152,7 @@ fn modules_whose_gradients_are_cut_or_wrong_are_refused() {
 #[test]
 fn a_module_without_gradients_is_a_black_box() {
     let sample = Tensor::ones((1, 3, 4, 4), DType::F32, &Device::Cpu).unwrap();
-    let module = net(16, |h| candle_nn::ops::softmax_last_dim(h));
+    let module = net(16, candle_nn::ops::softmax_last_dim);
     let model =
         ModuleModel::without_gradients(module, "box", Input::image(3, 4, 4), Output::Logits { k: 4 }, &sample).unwrap();
     assert_eq!(model.card().access, Access::Scores);
