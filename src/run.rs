@@ -99,7 +99,7 @@ impl Run<'_> {
 
     fn load(&self, unit: Unit, known: Option<Vec<Clean>>) -> Result<Loaded> {
         let target = &self.subjects[unit.model].target;
-        let view = View { input: target.deployed.card().input.clone() };
+        let view = View::from(target.deployed.card().input.clone());
         let ids = &self.plan.ids[unit.start..unit.start + unit.count];
         let loaded = self.data.load(ids, &view, &Device::Cpu)?;
         let clean = match (&loaded.batch, known) {

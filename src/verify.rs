@@ -112,7 +112,7 @@ impl Judge<'_> {
 
     fn part(&self, outcomes: &[Outcome], points: &Points, into: &mut Checked) -> Result<()> {
         let ids: Vec<u64> = outcomes.iter().map(|o| o.id).collect();
-        let view = View { input: self.attack.threat.input.clone() };
+        let view = View::from(self.attack.threat.input.clone());
         let loaded = self.data.load(&ids, &view, &Device::Cpu)?;
         let unreadable: HashMap<u64, String> = loaded.failed.into_iter().collect();
         let mut rows: HashMap<u64, (u32, Vec<f32>)> = HashMap::new();
