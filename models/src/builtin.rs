@@ -54,6 +54,7 @@ pub fn find(name: &str) -> Result<&'static Builtin> {
 impl Builtin {
     pub fn network(&self) -> Result<Network> {
         let weights = StateDict::from_bytes(&files::unpack(self.weights)?)?;
-        arch::build(&weights, &Options { arch: Some(self.arch.into()), ..Options::default() })
+        let options = Options { arch: Some(self.arch.into()), ..Options::default() };
+        Ok(arch::build(&weights, &options)?.network)
     }
 }

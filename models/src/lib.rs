@@ -19,6 +19,12 @@ use robust_engine::{Binary, Builder, NodeId, Op};
 pub struct Options {
     /// Name of one of [`arch::ARCHITECTURES`]; recognised from the tensor names when absent.
     pub arch: Option<String>,
+    /// Where in a `.pth` checkpoint the state dict is, as a dotted path; searched for when absent.
+    pub key: Option<String>,
+    /// Which of the functions that share the same tensor names, for architectures that have several.
+    pub variant: Option<String>,
+    /// `relu`, `silu`, ...: for architectures whose tensors do not tell.
+    pub activation: Option<String>,
     /// Subtracted from the pixels, one per channel or one for all.
     pub mean: Option<Vec<f64>>,
     /// The pixels are divided by it, positive.
@@ -60,6 +66,9 @@ pub(crate) fn normalise(
                 .hint("leave `mean` and `std` out"));
         }
     };
+    if is_all(&mean, 0.)? && is_all(&std, 1.)? {
+        return Ok(x);
+    }
     let spread = std.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     if let Some(bad) = spread.into_iter().find(|s| !(s.is_finite() && *s > 0.)) {
         return Err(Error::load("the normalisation", format!("a standard deviation is {bad}, not positive")));
@@ -73,4 +82,8 @@ pub(crate) fn normalise(
         out = net.node(format!("normalise.{made}"), Op::Binary(op), &[out, value])?;
     }
     Ok(out)
+}
+
+fn is_all(values: &Tensor, wanted: f64) -> Result<bool> {
+    Ok(values.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().all(|v| *v == wanted))
 }

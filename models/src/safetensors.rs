@@ -3,11 +3,15 @@
 use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result, nearest};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Problems spelled out in one message, and names longer than any real one: near misses cost time.
 const SHOWN: usize = 20;
 const LONGEST: usize = 200;
+
+/// A tensor of any file: name, element type, shape, little-endian bytes in row-major order.
+pub(crate) type View<'a> = (&'a str, Dtype, Vec<usize>, Cow<'a, [u8]>);
 
 /// A model's weights by name, and what has been asked of them.
 #[derive(Debug, Clone, Default)]
@@ -16,18 +20,30 @@ pub struct StateDict {
     taken: BTreeSet<String>,
     missing: Vec<(String, Vec<usize>)>,
     mismatched: Vec<String>,
+    /// Set aside on purpose: no part of the function.
+    ignored: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl StateDict {
     /// Reads a safetensors file: f32 and f64 as they are, f16 and bf16 as f32. The counters of batch norms are skipped;
     /// any other integer tensor is an error of kind `Load`, like damaged or truncated files.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| {
-            Error::load("the file", format!("it is damaged or not safetensors ({e})")).hint("copy or export it again")
-        })?;
+        let file = parse(bytes)?;
+        Self::from_views(
+            file.iter().map(|(name, v)| Ok((name, v.dtype(), v.shape().to_vec(), Cow::Borrowed(v.data())))),
+        )
+    }
+
+    /// The same rules for tensors from any file: name, element type, shape and little-endian bytes.
+    pub(crate) fn from_views<'a>(views: impl Iterator<Item = Result<View<'a>>>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
-            let dtype = match view.dtype() {
+        for view in views {
+            let (name, dtype, shape, data) = view?;
+            if name.ends_with("num_batches_tracked") {
+                continue;
+            }
+            let dtype = match dtype {
                 Dtype::F32 => DType::F32,
                 Dtype::F64 => DType::F64,
                 Dtype::F16 => DType::F16,
@@ -40,10 +56,10 @@ impl StateDict {
                     .hint("save the weights as float32"));
                 }
             };
-            if view.shape().contains(&0) {
-                return Err(Error::load(format!("tensor `{name}`"), format!("its shape {:?} is empty", view.shape())));
+            if shape.contains(&0) {
+                return Err(Error::load(format!("tensor `{name}`"), format!("its shape {shape:?} is empty")));
             }
-            let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+            let tensor = Tensor::from_raw_buffer(&data, dtype, &shape, &Device::Cpu)?;
             let wide = if dtype == DType::F64 { tensor } else { tensor.to_dtype(DType::F32)? };
             tensors.insert(name.to_string(), wide);
         }
@@ -66,10 +82,52 @@ impl StateDict {
         self.tensors.contains_key(name)
     }
 
-    /// The same weights with `prefix` taken off the names that have it; other names stay.
-    pub fn strip(&self, prefix: &str) -> Self {
+    /// Whether any name starts so.
+    pub fn any(&self, prefix: &str) -> bool {
+        self.tensors.range(prefix.to_string()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// How many of `name(0)`, `name(1)`, ... start a tensor's name, up to the first that does not.
+    pub fn count(&self, name: impl Fn(usize) -> String) -> usize {
+        (0..).take_while(|&i| self.any(&format!("{}.", name(i)))).count()
+    }
+
+    /// The same weights with `prefix` taken off the names that have it; other names stay. `None` if two tensors would
+    /// then share a name.
+    pub fn strip(&self, prefix: &str) -> Option<Self> {
         let rename = |(name, t): (&String, &Tensor)| (name.strip_prefix(prefix).unwrap_or(name).to_string(), t.clone());
-        Self::from_tensors(self.tensors.iter().map(rename).collect())
+        let tensors: BTreeMap<String, Tensor> = self.tensors.iter().map(rename).collect();
+        (tensors.len() == self.tensors.len()).then(|| Self {
+            tensors,
+            ignored: self.ignored.clone(),
+            notes: self.notes.clone(),
+            ..Self::default()
+        })
+    }
+
+    /// Sets the tensors whose names start so aside, with a note that says why.
+    pub fn ignore(&mut self, prefix: &str, why: &str) {
+        let names: Vec<String> = self.names().filter(|n| n.starts_with(prefix)).map(String::from).collect();
+        if names.is_empty() {
+            return;
+        }
+        self.note(format!("{} tensors `{prefix}*` are left out: {why}", names.len()));
+        names.iter().for_each(|n| drop(self.tensors.remove(n)));
+        self.ignored.extend(names);
+    }
+
+    /// Names of the tensors set aside.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// Remembers a choice that a user should know of.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The dimensions of a tensor that decides the architecture's sizes; an error if it is missing or has another rank.
@@ -146,6 +204,13 @@ impl StateDict {
             None => String::new(),
         }
     }
+}
+
+/// The header of a safetensors file, checked against its length.
+pub(crate) fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>> {
+    SafeTensors::deserialize(bytes).map_err(|e| {
+        Error::load("the file", format!("it is damaged or not safetensors ({e})")).hint("copy or export it again")
+    })
 }
 
 #[cfg(test)]

@@ -62,7 +62,9 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
         Source::Safetensors(path) => {
             let bytes = files::read(path)?;
             let build = || arch::build(&StateDict::from_bytes(&bytes)?, &options);
-            (build().map_err(|e| files::blame(e).within(path.display()))?, None, stem(path))
+            let built = build().map_err(|e| files::blame(e).within(path.display()))?;
+            notes = built.notes;
+            (built.network, None, stem(path))
         }
     };
     wrap(network, name.unwrap_or(default_name), threat, notes)
@@ -282,6 +284,7 @@ mod tests {
             std: Some(vec![1.]),
             strip: Some("m.".into()),
             input: Some([1, 28, 28]),
+            ..Options::default()
         };
         assert_eq!(parsed.options, options);
         assert_eq!(parse("onnx:some/file").unwrap().source, Source::Onnx("some/file".into()));

@@ -1,14 +1,16 @@
 //! `mnist-cnn`: two 5x5 convolutions with max pools, two linear layers; widths and image size follow from the tensors.
 
+use super::stack::{Conv, Usual};
 use super::{Architecture, Stack};
 use crate::Options;
 use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
-use robust_engine::{Builder, NodeId, Op, Window};
+use robust_engine::{Builder, NodeId};
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "mnist-cnn",
     doc: "conv 5x5 (conv1), ReLU, max pool 2, conv 5x5 (conv2), ReLU, max pool 2, linear (fc1), ReLU, linear (fc2)",
+    params: &[],
     detect,
     build,
 };
@@ -30,15 +32,13 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     let mut stack = Stack { dict, net };
     // Two pools of 2 took a factor of 4 off each side.
-    let mut x = stack.input(options, [channels, 4 * side, 4 * side])?;
+    let mut x = stack.input(options, [channels, 4 * side, 4 * side], Usual::Raw)?;
     for (i, width) in [(1, first), (2, second)] {
-        x = stack.conv(x, &format!("conv{i}"), width, 5, 1)?;
+        x = stack.conv(x, &format!("conv{i}"), Conv::same(width, 5, 1))?;
         x = stack.relu(x, &format!("relu{i}"))?;
-        let window = Window { kernel: [2, 2], stride: [2, 2], pads: [0; 4], ceil: false };
-        x = stack.net.node(format!("pool{i}"), Op::MaxPool(window), &[x])?;
+        x = stack.max_pool(x, &format!("pool{i}"), 2, 2, 0)?;
     }
-    let row = vec![stack.net.shape(x).len()];
-    x = stack.net.node("flatten", Op::Reshape { row }, &[x])?;
+    x = stack.flatten(x)?;
     x = stack.linear(x, "fc1", hidden)?;
     x = stack.relu(x, "relu3")?;
     stack.linear(x, "fc2", classes)

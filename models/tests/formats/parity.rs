@@ -34,7 +34,7 @@ fn named_architectures_match_pytorch() {
             ..Options::default()
         };
         let net = match arch::build(&dict, &options) {
-            Ok(net) => Arc::new(net),
+            Ok(built) => Arc::new(built.network),
             Err(e) if e.message.contains("fit no known architecture") => {
                 println!("{name}: skipped, not built yet");
                 continue;
@@ -145,14 +145,14 @@ fn mnist() -> BTreeMap<String, Tensor> {
 
 #[test]
 fn a_shared_prefix_is_taken_off_by_itself_and_buffers_normalise() {
-    let plain = Arc::new(arch::build(&StateDict::from_tensors(mnist()), &Options::default()).unwrap());
+    let plain = Arc::new(arch::build(&StateDict::from_tensors(mnist()), &Options::default()).unwrap().network);
     assert_eq!(plain.input_row(), [1, 12, 12]);
     let mut wrapped: BTreeMap<String, Tensor> =
         mnist().into_iter().map(|(n, t)| (format!("module.m.{n}"), t)).collect();
     wrapped.insert("mean".into(), Tensor::new(&[0.5f32], &Device::Cpu).unwrap());
     wrapped.insert("std".into(), Tensor::new(&[[[[0.25f32]]]], &Device::Cpu).unwrap());
     let wrapped = StateDict::from_tensors(wrapped);
-    let net = Arc::new(arch::build(&wrapped, &Options::default()).unwrap());
+    let net = Arc::new(arch::build(&wrapped, &Options::default()).unwrap().network);
     let x = named::image("x", &[2, 1, 12, 12]);
     let by_hand = ((&x - 0.5).unwrap() / 0.25).unwrap();
     let gap = distance(&forward(&net, &x, DType::F64), &forward(&plain, &by_hand, DType::F64));

@@ -1,0 +1,70 @@
+//! `dm-wide-resnet`: DeepMind's wide residual networks (Gowal et al. 2020; RobustBench's DMWideResNet), which pad like
+//! TensorFlow. Depth and width follow from the tensors; the activation does not and is SiLU unless the user says.
+
+use super::stack::{Conv, Usual, activation};
+use super::{Architecture, Stack};
+use crate::Options;
+use crate::safetensors::StateDict;
+use robust_core::Result;
+use robust_engine::{Activation, Builder, NodeId};
+
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "dm-wide-resnet",
+    doc: "3x3 stem (init_conv), groups layer.0, layer.1, layer.2 of pre-activation blocks (block.N: batchnorm_0, conv_0, \
+          batchnorm_1, conv_1, shortcut; stride 2 from layer.1 on), batchnorm, SiLU (`activation=`), global mean, linear \
+          (logits)",
+    params: &["activation"],
+    detect,
+    build,
+};
+
+/// What these networks were trained on; newer files bring their own.
+pub(super) const CIFAR10: Usual =
+    Usual::Known { whose: "CIFAR-10's", mean: [0.4914, 0.4822, 0.4465], std: [0.2471, 0.2435, 0.2616] };
+
+fn detect(dict: &StateDict) -> bool {
+    ["init_conv.weight", "layer.0.block.0.conv_0.weight", "batchnorm.weight", "logits.weight"]
+        .iter()
+        .all(|n| dict.contains(n))
+}
+
+fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
+    let act = chosen(dict, options)?;
+    let [stem, channels, ..] = dict.sizes::<4>("init_conv.weight")?;
+    let mut stack = Stack { dict, net };
+    let mut x = stack.input(options, [channels, 32, 32], CIFAR10)?;
+    x = stack.conv(x, "init_conv", Conv::same(stem, 3, 1))?;
+    for i in 0..stack.dict.count(|i| format!("layer.{i}")) {
+        for j in 0..stack.dict.count(|j| format!("layer.{i}.block.{j}")) {
+            let stride = if i > 0 && j == 0 { 2 } else { 1 };
+            x = block(&mut stack, x, &format!("layer.{i}.block.{j}"), stride, act)?;
+        }
+    }
+    x = stack.batch_norm(x, "batchnorm")?;
+    x = stack.act(x, "relu", act)?;
+    stack.pooled_head(x, "logits")
+}
+
+/// The activation, with a note when it is a guess.
+pub(super) fn chosen(dict: &mut StateDict, options: &Options) -> Result<Activation> {
+    if options.activation.is_none() {
+        dict.note("activations are SiLU, as in most networks of this family; `?activation=relu` if yours are not");
+    }
+    activation(options, Activation::Silu)
+}
+
+/// Where the width changes, the shortcut reads the activated input; elsewhere the input itself passes by.
+fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, act: Activation) -> Result<NodeId> {
+    let [out, ..] = stack.dict.sizes::<4>(&format!("{name}.conv_0.weight"))?;
+    let mut first = stack.batch_norm(x, &format!("{name}.batchnorm_0"))?;
+    first = stack.act(first, &format!("{name}.relu_0"), act)?;
+    let mut y = stack.conv(first, &format!("{name}.conv_0"), Conv::tf_same(out, 3, stride))?;
+    y = stack.batch_norm(y, &format!("{name}.batchnorm_1"))?;
+    y = stack.act(y, &format!("{name}.relu_1"), act)?;
+    y = stack.conv(y, &format!("{name}.conv_1"), Conv::same(out, 3, 1))?;
+    let skip = match stack.channels(x) == out {
+        true => x,
+        false => stack.conv(first, &format!("{name}.shortcut"), Conv::same(out, 1, stride))?,
+    };
+    stack.add(skip, y, &format!("{name}.add"))
+}

@@ -1,0 +1,212 @@
+//! Lays layers onto a builder with the weights of a state dict, in PyTorch's names.
+
+use crate::safetensors::StateDict;
+use crate::{Options, normalise};
+use candle_core::{Device, Tensor};
+use robust_core::{Error, Result};
+use robust_engine::{Activation, Binary, Builder, NodeId, Op, Pads, ParamId, Reduction, Window};
+
+pub(super) struct Stack<'a> {
+    pub dict: &'a mut StateDict,
+    pub net: &'a mut Builder,
+}
+
+/// What a family's networks expect of their pixels when neither the file nor the user says.
+#[derive(Clone, Copy)]
+pub(super) enum Usual {
+    Raw,
+    Known { whose: &'static str, mean: [f64; 3], std: [f64; 3] },
+}
+
+pub(super) const IMAGENET: Usual =
+    Usual::Known { whose: "ImageNet's", mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/// One square convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Conv {
+    pub out: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pads: Pads,
+    pub groups: usize,
+}
+
+impl Conv {
+    /// Keeps the size at stride 1.
+    pub fn same(out: usize, kernel: usize, stride: usize) -> Self {
+        Self { out, kernel, stride, pads: [kernel / 2; 4], groups: 1 }
+    }
+
+    pub fn grouped(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// TensorFlow's `SAME`: at stride 2 the zeros go below and to the right.
+    pub fn tf_same(out: usize, kernel: usize, stride: usize) -> Self {
+        let all = kernel.saturating_sub(stride);
+        let before = all / 2;
+        Self { pads: [before, before, all - before, all - before], ..Self::same(out, kernel, stride) }
+    }
+}
+
+/// Buffers of a normalising layer or wrapper; the wrapped model's names have a prefix that these lack.
+const NORMALISERS: [(&str, &str); 3] = [("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std")];
+
+/// The names of the buffers that normalise the input: at the top, or one level down (`normalize.mean`, `0.mean`).
+fn normaliser(dict: &StateDict) -> Option<(String, String)> {
+    let partner = |name: &str| {
+        let (head, last) =
+            name.rsplit_once('.').map_or(("", name), |(_, last)| (&name[..name.len() - last.len()], last));
+        let (_, std) = NORMALISERS.iter().find(|(mean, _)| *mean == last)?;
+        (head.matches('.').count() <= 1).then(|| format!("{head}{std}")).filter(|s| dict.contains(s))
+    };
+    dict.names().find_map(|name| partner(name).map(|std| (name.to_string(), std)))
+}
+
+/// Whether a tensor is such a buffer, whatever its prefix.
+pub(super) fn normalises(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    NORMALISERS.iter().any(|(m, s)| last == *m || last == *s)
+}
+
+impl Stack<'_> {
+    /// The input and its normalisation; `shape` is what to assume when the user says nothing.
+    pub fn input(&mut self, options: &Options, shape: [usize; 3], usual: Usual) -> Result<NodeId> {
+        let shape = match options.input {
+            Some(wanted) if wanted[0] != shape[0] => {
+                return Err(Error::usage(format!(
+                    "input has {} channels, the weights are for {}",
+                    wanted[0], shape[0]
+                )));
+            }
+            Some(wanted) => wanted,
+            None => shape,
+        };
+        let x = self.net.input("image", &shape)?;
+        let buffers = match normaliser(self.dict) {
+            Some((mean, std)) => {
+                self.dict.note(format!("the file's own `{mean}` and `{std}` normalise the input"));
+                Some((self.per_channel(&mean, shape[0])?, self.per_channel(&std, shape[0])?))
+            }
+            None if options.mean.is_some() || options.std.is_some() => None,
+            None => self.usual(shape[0], usual)?,
+        };
+        normalise(self.net, x, options, buffers)
+    }
+
+    fn usual(&mut self, channels: usize, usual: Usual) -> Result<Option<(Tensor, Tensor)>> {
+        match usual {
+            Usual::Known { whose, mean, std } if channels == 3 => {
+                self.dict.note(format!(
+                    "{whose} mean and standard deviation are applied, as networks of this family expect; `?mean=none` if \
+                     yours takes pixels as they are"
+                ));
+                Ok(Some((Tensor::new(&mean, &Device::Cpu)?, Tensor::new(&std, &Device::Cpu)?)))
+            }
+            _ => {
+                self.dict.note(
+                    "pixels enter in [0,1] as they are; if the network was trained on normalised images, say \
+                     `?mean=..&std=..`",
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// A buffer `[c]`, `[c, 1, 1]` or `[1, c, 1, 1]`, or a single value for all channels.
+    fn per_channel(&mut self, name: &str, channels: usize) -> Result<Tensor> {
+        let forms = [vec![], vec![1], vec![channels], vec![channels, 1, 1], vec![1, channels, 1, 1]];
+        let form = forms.iter().find(|f| self.dict.dims(name) == Some(f)).unwrap_or(&forms[2]);
+        self.dict.take(name, form)
+    }
+
+    pub fn channels(&self, x: NodeId) -> usize {
+        self.net.shape(x).row.first().copied().unwrap_or(0)
+    }
+
+    fn param(&mut self, name: String, shape: &[usize]) -> Result<ParamId> {
+        let value = self.dict.take(&name, shape)?;
+        Ok(self.net.param(name, value))
+    }
+
+    fn optional(&mut self, name: String, shape: &[usize]) -> Result<Option<ParamId>> {
+        if self.dict.contains(&name) { self.param(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// A convolution, with a bias if the file has one.
+    pub fn conv(&mut self, x: NodeId, name: &str, conv: Conv) -> Result<NodeId> {
+        let Conv { out, kernel, stride, pads, groups } = conv;
+        let channels = self.channels(x) / groups.max(1);
+        let weight = self.param(format!("{name}.weight"), &[out, channels, kernel, kernel])?;
+        let bias = self.optional(format!("{name}.bias"), &[out])?;
+        let op = Op::Conv2d { weight, bias, stride: [stride; 2], dilation: [1, 1], pads, groups };
+        self.net.node(name, op, &[x])
+    }
+
+    pub fn batch_norm(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        let c = [self.channels(x)];
+        let op = Op::BatchNorm {
+            mean: self.param(format!("{name}.running_mean"), &c)?,
+            var: self.param(format!("{name}.running_var"), &c)?,
+            gamma: Some(self.param(format!("{name}.weight"), &c)?),
+            beta: Some(self.param(format!("{name}.bias"), &c)?),
+            eps: 1e-5,
+        };
+        self.net.node(name, op, &[x])
+    }
+
+    /// A linear layer, with a bias if the file has one.
+    pub fn linear(&mut self, x: NodeId, name: &str, out: usize) -> Result<NodeId> {
+        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        let weight = self.param(format!("{name}.weight"), &[out, inputs])?;
+        let bias = self.optional(format!("{name}.bias"), &[out])?;
+        self.net.node(name, Op::Linear { weight, bias }, &[x])
+    }
+
+    pub fn act(&mut self, x: NodeId, name: &str, act: Activation) -> Result<NodeId> {
+        self.net.node(name, Op::Act(act), &[x])
+    }
+
+    pub fn relu(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        self.act(x, name, Activation::Relu)
+    }
+
+    pub fn add(&mut self, x: NodeId, y: NodeId, name: &str) -> Result<NodeId> {
+        self.net.node(name, Op::Binary(Binary::Add), &[x, y])
+    }
+
+    pub fn max_pool(&mut self, x: NodeId, name: &str, kernel: usize, stride: usize, pad: usize) -> Result<NodeId> {
+        let window = Window { kernel: [kernel; 2], stride: [stride; 2], pads: [pad; 4], ceil: false };
+        self.net.node(name, Op::MaxPool(window), &[x])
+    }
+
+    pub fn flatten(&mut self, x: NodeId) -> Result<NodeId> {
+        let row = vec![self.net.shape(x).len()];
+        self.net.node("flatten", Op::Reshape { row }, &[x])
+    }
+
+    /// The mean over all positions, then the last linear layer, whose tensors say how many classes there are.
+    pub fn pooled_head(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        let [classes, _] = self.dict.sizes(&format!("{name}.weight"))?;
+        let x = self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])?;
+        self.linear(x, name, classes)
+    }
+}
+
+/// The activation a user names, or the family's own.
+pub(super) fn activation(options: &Options, usual: Activation) -> Result<Activation> {
+    let Some(name) = &options.activation else { return Ok(usual) };
+    const KNOWN: [(&str, Activation); 7] = [
+        ("relu", Activation::Relu),
+        ("silu", Activation::Silu),
+        ("swish", Activation::Silu),
+        ("gelu", Activation::Gelu),
+        ("elu", Activation::Elu(1.)),
+        ("softplus", Activation::Softplus),
+        ("leaky_relu", Activation::LeakyRelu(0.01)),
+    ];
+    KNOWN.iter().find(|(n, _)| n == name).map(|(_, a)| *a).ok_or_else(|| {
+        let known = KNOWN.map(|(n, _)| n).join(", ");
+        Error::usage(format!("`{name}` is no activation known here")).hint(format!("known: {known}"))
+    })
+}
