@@ -16,7 +16,8 @@ pub struct Plan {
     pub schema: String,
     pub models: Vec<PlannedModel>,
     pub dataset: PlannedData,
-    /// Sample ids, ascending.
+    /// Sample ids, ascending; written as ranges, `0-99,120`.
+    #[serde(with = "ranges")]
     pub ids: Vec<u64>,
     /// How they were chosen: `all`, `limit 100`, `first 500`, `ids`.
     pub pick: String,
@@ -158,5 +159,93 @@ fn compare(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
             found.push(format!("{at}: {} -> {}", short(a), short(b)));
         }
         _ => {}
+    }
+}
+
+/// Ids as text: `0-99,120`.
+mod ranges {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(ids: &[u64], to: S) -> Result<S::Ok, S::Error> {
+        let runs = ids.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+        let text: Vec<String> = runs
+            .filter_map(|run| match (run.first()?, run.last()?) {
+                (a, b) if a == b => Some(a.to_string()),
+                (a, b) => Some(format!("{a}-{b}")),
+            })
+            .collect();
+        to.serialize_str(&text.join(","))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+        robust_benchmarks::subset::parse_ids(&String::deserialize(from)?).map_err(|e| D::Error::custom(e.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use robust_core::Input;
+
+    pub fn plan() -> Plan {
+        let input = Input::image(1, 2, 2);
+        let region = robust_core::Region::Ball { norm: robust_core::Norm::Linf, eps: 0.1 };
+        let threat = ThreatModel { region, input, access: robust_core::Access::Gradient };
+        let attack = |label: &str| PlannedAttack {
+            label: label.into(),
+            attack: "pgd".into(),
+            threat: threat.clone(),
+            queries: None,
+            params: Map::new(),
+            passes: (41, 40),
+        };
+        let model = PlannedModel {
+            name: "m".into(),
+            source: "here/m.onnx".into(),
+            digest: "d".into(),
+            attacks: vec![attack("a"), attack("b")],
+        };
+        let card = DataCard { name: "data".into(), digest: "e".into(), samples: 200, classes: None };
+        Plan {
+            schema: SCHEMA.into(),
+            models: vec![model],
+            dataset: PlannedData { source: "folder:data".into(), card },
+            ids: (0..130).chain([150, 199]).collect(),
+            pick: "ids".into(),
+            seed: 0,
+            unit: UNIT,
+            evidence: Keep::Fooled,
+            interpreter: "reference".into(),
+        }
+    }
+
+    #[test]
+    fn units_cover_every_row_once_in_order() {
+        let plan = plan();
+        let rows: Vec<_> = plan
+            .units()
+            .iter()
+            .flat_map(|u| (u.start..u.start + u.count).map(|i| (u.model, u.attack, plan.ids[i])))
+            .collect();
+        assert_eq!(rows.len(), plan.rows());
+        assert!(rows.windows(2).all(|w| w[0] < w[1]));
+    }
+
+    #[test]
+    fn a_plan_survives_its_file() {
+        let text = serde_json::to_string(&plan()).unwrap();
+        assert!(text.contains("\"0-129,150,199\""), "{text}");
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan());
+    }
+
+    #[test]
+    fn paths_do_not_change_the_fingerprint_and_everything_else_does() {
+        let (base, mut moved, mut other) = (plan(), plan(), plan());
+        (moved.models[0].source, moved.dataset.source) = ("there".into(), "elsewhere".into());
+        assert_eq!(base.fingerprint().unwrap(), moved.fingerprint().unwrap());
+        other.models[0].attacks[1].params.insert("steps".into(), 3.into());
+        assert_ne!(base.fingerprint().unwrap(), other.fingerprint().unwrap());
+        assert_eq!(base.differences(&other).unwrap(), ["models.0.attacks.1.params.steps: null -> 3"]);
+        assert!(base.differences(&moved).unwrap().is_empty());
     }
 }

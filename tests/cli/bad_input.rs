@@ -1,0 +1,156 @@
+//! Whatever is wrong: a clear message with the next step, the right exit code, nothing lost, no panic.
+
+use crate::support::Place;
+use safetensors::{Dtype, tensor::TensorView};
+use std::path::Path;
+
+const FGSM: &str = "--attack fgsm:eps=0.1";
+
+fn f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// A data set of `n` images of this shape, all `value`, labelled in turn from `label`.
+fn images(path: &Path, n: usize, shape: [usize; 3], value: f32, label: i64) {
+    let x = f32s(&vec![value; n * shape.iter().product::<usize>()]);
+    let y: Vec<u8> = (0..n as i64).flat_map(|i| (label + i % 10).to_le_bytes()).collect();
+    let x = TensorView::new(Dtype::F32, vec![n, shape[0], shape[1], shape[2]], &x).unwrap();
+    let y = TensorView::new(Dtype::I64, vec![n], &y).unwrap();
+    std::fs::write(path, safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
+}
+
+/// An MNIST CNN of few channels whose weights are all `weight` and whose last bias is `bias`.
+fn network(path: &Path, weight: f32, bias: f32) {
+    let shapes: [(&str, Vec<usize>); 8] = [
+        ("conv1.weight", vec![2, 1, 5, 5]),
+        ("conv1.bias", vec![2]),
+        ("conv2.weight", vec![3, 2, 5, 5]),
+        ("conv2.bias", vec![3]),
+        ("fc1.weight", vec![4, 147]),
+        ("fc1.bias", vec![4]),
+        ("fc2.weight", vec![10, 4]),
+        ("fc2.bias", vec![10]),
+    ];
+    let data: Vec<Vec<u8>> = shapes
+        .iter()
+        .map(|(name, s)| f32s(&vec![if *name == "fc2.bias" { bias } else { weight }; s.iter().product()]))
+        .collect();
+    let views = shapes.iter().zip(&data).map(|((n, s), d)| (*n, TensorView::new(Dtype::F32, s.clone(), d).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn models_that_are_not_there_or_damaged() {
+    let place = Place::new();
+    network(&place.path("net.safetensors"), 0.01, 0.);
+    let bytes = std::fs::read(place.path("net.safetensors")).unwrap();
+    std::fs::write(place.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(place.path("empty.onnx"), "").unwrap();
+    std::fs::write(place.path("text.onnx"), "hello, I am not a model").unwrap();
+    let data = "--dataset builtin:mnist --first 4";
+    place.fails(&format!("eval --model nett.safetensors {data} {FGSM}"), 4, &["nett.safetensors", "net.safetensors"]);
+    place.fails(&format!("eval --model half.safetensors {data} {FGSM}"), 4, &["half.safetensors"]);
+    place.fails(&format!("eval --model empty.onnx {data} {FGSM}"), 4, &["empty.onnx"]);
+    place.fails(&format!("eval --model text.onnx {data} {FGSM}"), 4, &["text.onnx"]);
+    place.fails(&format!("eval --model org/name {data} {FGSM}"), 2, &["hf:org/name", "./org/name"]);
+    place.fails(&format!("eval --model builtin:mnist-ta {data} {FGSM}"), 2, &["mnist-at"]);
+    place.fails(&format!("eval --model net.safetensors?arch=mnist-cn {data} {FGSM}"), 2, &["mnist-cnn"]);
+    place.fails(&format!("eval --model net.safetensors {FGSM}"), 2, &["--dataset"]);
+    place.fails(&format!("eval --model builtin:mnist-at --model builtin:mnist-at {FGSM}"), 2, &["two models"]);
+    place.ok(&format!("eval --model net.safetensors {data} {FGSM}"));
+}
+
+#[test]
+fn weights_and_scores_that_are_not_numbers() {
+    let place = Place::new();
+    network(&place.path("nan.safetensors"), f32::NAN, 0.);
+    network(&place.path("inf.safetensors"), 0.1, f32::INFINITY);
+    network(&place.path("huge.safetensors"), 3e30, 0.);
+    let data = "--dataset builtin:mnist --first 4";
+    place.fails(&format!("eval --model nan.safetensors {data} {FGSM}"), 4, &["conv1.weight", "NaN"]);
+    place.fails(&format!("eval --model inf.safetensors {data} {FGSM}"), 4, &["fc2.bias", "infinite"]);
+    let run = format!("eval --model huge.safetensors {data} {FGSM} --out run");
+    place.fails(&run, 3, &["4 samples could not be judged", "sample 0", "NaN or infinite", "--allow-failed 4"]);
+    let said = place.ok(&format!("{run} --resume --allow-failed 4 --format json"));
+    assert!(said.out.contains("\"failed\":4") && said.out.contains("\"robust_accuracy\":0.0"), "{}", said.out);
+    place.ok("verify run");
+}
+
+#[test]
+fn data_that_is_not_there_damaged_or_of_another_kind() {
+    let place = Place::new();
+    let path = |name: &str| place.path(name);
+    images(&path("rgb.safetensors"), 3, [3, 32, 32], 0.5, 0);
+    images(&path("small.safetensors"), 3, [1, 14, 14], 0.5, 0);
+    images(&path("bytes.safetensors"), 3, [1, 28, 28], 128., 0);
+    images(&path("labels.safetensors"), 3, [1, 28, 28], 0.5, 9);
+    images(&path("negative.safetensors"), 3, [1, 28, 28], 0.5, -1);
+    images(&path("none.safetensors"), 0, [1, 28, 28], 0.5, 0);
+    let bytes = std::fs::read(path("rgb.safetensors")).unwrap();
+    std::fs::write(path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    let fails = |data: &str, code: i32, words: &[&str]| {
+        place.fails(&format!("eval --model builtin:mnist-at --dataset {data} {FGSM}"), code, words);
+    };
+    fails("safetensors:rgb.safetensors", 4, &["1", "28", "3", "32"]);
+    fails("safetensors:small.safetensors", 4, &["28", "14"]);
+    fails("safetensors:bytes.safetensors", 4, &["128", "255"]);
+    fails("safetensors:labels.safetensors", 4, &["label 10", "10 classes"]);
+    fails("safetensors:negative.safetensors", 4, &["-1"]);
+    fails("safetensors:none.safetensors", 4, &["none.safetensors"]);
+    fails("safetensors:half.safetensors", 4, &["half.safetensors"]);
+    fails("safetensors:gone.safetensors", 4, &["gone.safetensors"]);
+    fails("mnist:nowhere", 4, &["nowhere"]);
+    fails("flder:here", 2, &["folder"]);
+    std::fs::create_dir_all(path("classes/empty")).unwrap();
+    fails("folder:classes", 4, &["classes"]);
+}
+
+#[test]
+fn attacks_that_make_no_sense() {
+    let place = Place::new();
+    let fails = |attack: &str, words: &[&str]| {
+        place.fails(&format!("eval --model builtin:mnist-at --first 4 --attack {attack}"), 2, words);
+    };
+    fails("pgdd:eps=0.3", &["unknown attack `pgdd`", "did you mean `pgd`"]);
+    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean `steps`"]);
+    fails("pgd:eps=8", &["8/255"]);
+    fails("pgd:eps=-1", &["not a distance"]);
+    fails("pgd-l2:eps=1000", &["L2"]);
+    fails("pgd-l2", &["no epsilon", "eps="]);
+    fails("pgd:eps=nonsense", &["eps=nonsense", "not a number"]);
+    fails("pgd:steps=0", &["at least 1"]);
+    fails("pgd:target=10", &["target=10", "10 classes"]);
+    fails("pgd --attack pgd", &["given twice"]);
+    place.fails("eval --model builtin:mnist-at", 2, &["--attack"]);
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let place = Place::new();
+    std::fs::write(place.path("ids"), "3,99999").unwrap();
+    let fails = |options: &str, code: i32, words: &[&str]| {
+        place.fails(&format!("eval --model builtin:mnist-at {FGSM} {options}"), code, words);
+    };
+    fails("--limit 0", 2, &["no samples"]);
+    fails("--ids ids", 2, &["99999"]);
+    fails("--ids gone", 4, &["gone"]);
+    fails("--batch-size 0", 2, &["--batch-size"]);
+    fails("--threads 0", 2, &["--threads"]);
+    fails("--device cuda", 2, &["--device cpu"]);
+    fails("--device tpu", 2, &["tpu"]);
+    fails("--limit 3 --first 3", 2, &["--first"]);
+    fails("--evidence some", 2, &["all, fooled or none"]);
+}
+
+#[test]
+fn folders_that_cannot_be_written() {
+    let place = Place::new();
+    std::fs::write(place.path("file"), "in the way").unwrap();
+    std::fs::create_dir(place.path("mine")).unwrap();
+    std::fs::write(place.path("mine/thesis.tex"), "precious").unwrap();
+    let run = |out: &str| format!("eval --model builtin:mnist-at {FGSM} --first 4 --out {out}");
+    place.fails(&run("file/run"), 75, &["file/run", "--out"]);
+    place.fails(&run("mine"), 2, &["not empty", "--out"]);
+    place.fails(&format!("{} --resume", run("mine")), 2, &["holds no run"]);
+    assert_eq!(place.read("mine/thesis.tex"), "precious");
+}

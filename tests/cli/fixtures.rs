@@ -1,0 +1,93 @@
+//! Against what the reference AutoAttack said of the stored nets: every `models/NAME-*.json` of the fixtures.
+
+use crate::support::{Place, fixtures};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+struct Case {
+    name: String,
+    reference: Value,
+    /// Files of the net: NAME.onnx and NAME.safetensors, whichever are there.
+    files: Vec<PathBuf>,
+}
+
+fn cases(root: &Path) -> Vec<Case> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(root.join("models")).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    let json = paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "json"));
+    json.map(|path| {
+        let reference: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let name = reference["model"].as_str().unwrap().to_string();
+        let files = ["onnx", "safetensors"].map(|e| root.join("models").join(format!("{name}.{e}")));
+        Case { name, reference, files: files.into_iter().filter(|f| f.is_file()).collect() }
+    })
+    .collect()
+}
+
+/// `--dataset` and the choice of samples that the reference used; `None` when the data is not there.
+fn data(root: &Path, place: &Place, case: &Case) -> Option<String> {
+    let n = case.reference["n"].as_u64().unwrap();
+    let data = root.parent()?.join("data");
+    if case.name.starts_with("mnist") {
+        let dir = data.join("mnist");
+        return dir.is_dir().then(|| format!("--dataset mnist:{} --first {n}", dir.display()));
+    }
+    // The first n / 10 files of each of ten classes of 500.
+    let each = n / 10;
+    let ids: Vec<String> = (0..10).map(|c| format!("{}-{}", c * 500, c * 500 + each - 1)).collect();
+    std::fs::write(place.path("ids"), ids.join("\n")).unwrap();
+    let tar = data.join("cifar10/test.tar.gz");
+    tar.is_file().then(|| format!("--dataset folder:{} --ids {}", tar.display(), place.path("ids").display()))
+}
+
+fn outcomes(place: &Place, run: &str) -> Vec<Value> {
+    place.read(&format!("{run}/outcomes.jsonl")).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+#[test]
+fn clean_correctness_is_the_references_sample_by_sample() {
+    let Some(root) = fixtures("clean_correctness_is_the_references_sample_by_sample") else { return };
+    let place = Place::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, case) in cases(&root).iter().enumerate() {
+        let Some(data) = data(&root, &place, case) else {
+            println!("{}: skipped, its data is not there", case.name);
+            continue;
+        };
+        for (j, file) in case.files.iter().enumerate() {
+            // Several references of one net ask for the same clean flags on the same samples.
+            if !seen.insert((file.clone(), case.reference["clean_correct"].to_string())) {
+                continue;
+            }
+            let run = format!("run{i}-{j}");
+            place.ok(&format!("eval --model {} {data} --attack fgsm:eps={} --out {run}", file.display(), 0.01));
+            let flags: Vec<u64> =
+                outcomes(&place, &run).iter().map(|o| u64::from(o["clean"]["margin"].as_f64().unwrap() > 0.)).collect();
+            let want: Vec<u64> =
+                case.reference["clean_correct"].as_array().unwrap().iter().map(|f| f.as_u64().unwrap()).collect();
+            assert_eq!(flags, want, "{}", file.display());
+            place.ok(&format!("verify {run}"));
+        }
+    }
+}
+
+#[test]
+fn pgd_100_with_5_restarts_is_nearly_as_strong_as_apgd_ce() {
+    let Some(root) = fixtures("pgd_100_with_5_restarts_is_nearly_as_strong_as_apgd_ce") else { return };
+    let place = Place::new();
+    for (i, case) in cases(&root).iter().enumerate() {
+        let Some(bar) = case.reference["attacks"]["apgd-ce"]["robust_accuracy_after"].as_f64() else { continue };
+        let (Some(data), Some(file)) = (data(&root, &place, case), case.files.last()) else {
+            println!("{}: skipped, its data is not there", case.name);
+            continue;
+        };
+        let (norm, eps) = (case.reference["norm"].as_str().unwrap().to_lowercase(), &case.reference["eps"]);
+        let attack = format!("pgd-{norm}:eps={eps},steps=100,restarts=5");
+        let said =
+            place.ok(&format!("eval --model {} {data} --attack {attack} --out pgd{i} --format json", file.display()));
+        let json: Value = serde_json::from_str(&said.out).unwrap();
+        let robust = json["results"][0]["robust_accuracy"].as_f64().unwrap();
+        println!("{} {attack}: {robust} (apgd-ce {bar})", case.name);
+        assert!(robust <= bar + 0.02, "{} {attack}: {robust} > {bar} + 0.02", case.name);
+    }
+}
