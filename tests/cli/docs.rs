@@ -1,32 +1,55 @@
-//! The README and CONTRIBUTING are kept true.
+//! The README and CONTRIBUTING are kept true. `ROBUST_BLESS=1` rewrites the README's tables from the indexes.
 
 use robust::{attacks, benchmarks::data, models};
-use std::path::Path;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
 
 fn read(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+fn tables() -> String {
+    let mut text = "\n| attack | norms | needs | paper |\n|---|---|---|---|\n".to_string();
+    for e in attacks::ALL {
+        let norms: Vec<String> = e.norms.iter().map(|n| n.to_string()).collect();
+        let needs = format!("{:?}", e.needs).to_lowercase();
+        writeln!(text, "| `{}` | {} | {needs} | {} |", e.name, norms.join(", "), e.paper).unwrap();
+    }
+    text += "\n| model | what it is |\n|---|---|\n";
+    for b in models::builtin::BUILTINS {
+        writeln!(text, "| `builtin:{}` | {} |", b.name, b.summary).unwrap();
+    }
+    text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 11 to 21 |\n";
+    text += "| `FILE.safetensors` | weights of an architecture below, recognised from the tensor names |\n";
+    text += "\n| `?arch=` | what it is |\n|---|---|\n";
+    for a in models::arch::ARCHITECTURES {
+        writeln!(text, "| `{}` | {} |", a.name, a.doc).unwrap();
+    }
+    text += "\n| data | what it is | example |\n|---|---|---|\n";
+    for s in data::SOURCES {
+        writeln!(text, "| `{}:` | {} | `{}` |", s.scheme, s.summary, s.example).unwrap();
+    }
+    text + "\n"
 }
 
 #[test]
 fn the_readme_lists_every_attack_model_and_data_source() {
+    let (open, close) = ("<!-- tables: written by ROBUST_BLESS=1 cargo test --test cli docs -->\n", "<!-- end of tables -->");
     let readme = read("README.md");
-    for entry in attacks::ALL {
-        let norms: Vec<String> = entry.norms.iter().map(|n| n.to_string()).collect();
-        let row = format!("| `{}` | {} | {:?} | {} |", entry.name, norms.join(", "), entry.needs, entry.paper);
-        assert!(readme.contains(&row), "README.md lacks the line\n{row}");
+    let (before, rest) = readme.split_once(open).unwrap();
+    let (there, after) = rest.split_once(close).unwrap();
+    if std::env::var_os("ROBUST_BLESS").is_some() {
+        std::fs::write(path("README.md"), format!("{before}{open}{}{close}{after}", tables())).unwrap();
+        return;
     }
-    for builtin in models::builtin::BUILTINS {
-        assert!(readme.contains(&format!("`builtin:{}`", builtin.name)), "{}", builtin.name);
-    }
-    for arch in models::arch::ARCHITECTURES {
-        assert!(readme.contains(&format!("`{}`", arch.name)), "README.md lacks architecture {}", arch.name);
-    }
-    for source in data::SOURCES {
-        assert!(readme.contains(&format!("`{}:", source.scheme)), "README.md lacks data source {}", source.scheme);
-    }
+    assert_eq!(there, tables(), "the README's tables are old: ROBUST_BLESS=1 cargo test --test cli docs");
 }
 
-/// The worked example of CONTRIBUTING is code that exists: following it to the letter gives this attack.
+/// The worked example of CONTRIBUTING is code that is compiled and run by a test of the attacks' room.
 #[test]
 fn contributing_teaches_with_code_that_compiles() {
     let text = read("CONTRIBUTING.md");
