@@ -106,7 +106,7 @@ fn idx_files_are_found_under_their_usual_names_and_packing_changes_nothing() {
 fn a_flat_model_takes_single_channel_rows_and_no_others() {
     let data = open("builtin:mnist").unwrap();
     let flat = Input { shape: vec![784], domain: Some((0., 1.)), kind: InputKind::Features };
-    let (rows, _, _) = load(&*data, &[5], &View { input: flat });
+    let (rows, _, _) = load(&*data, &[5], &View::from(flat));
     assert_eq!(rows, load(&*data, &[5], &image(1, 28, 28)).0);
 }
 

@@ -1,10 +1,11 @@
-//! PNG and JPEG bytes -> pixels, with the sizes an attacker may claim bounded before anything is allocated.
+//! PNG, JPEG and WebP bytes -> pixels, with the sizes an attacker may claim bounded before anything is allocated.
 //!
-//! PNG values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG leaves the inverse transform and the enlarging
-//! of subsampled colour to the decoder (zune-jpeg), which is not Pillow's (libjpeg-turbo). Measured against Pillow 13 at
-//! 32x32: grey within 1 level; full-size colour (4:4:4) within 3, 0.02 on average; half-size colour (4:2:0) within 5,
-//! 0.30 on average. Embedded colour profiles, gamma and EXIF orientation are not applied, as in Pillow and torchvision.
+//! PNG and lossless WebP values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG is decoded by [`crate::jpeg`],
+//! value for value as Pillow (libjpeg-turbo) does. Embedded colour profiles, gamma and EXIF orientation are not applied,
+//! as in Pillow and torchvision.
 
+use crate::jpeg;
+use crate::resize::Bytes;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use robust_core::{Error, Kind, Result};
 use std::io::Cursor;
@@ -25,10 +26,29 @@ pub struct Picture {
     pub pixels: Vec<f32>,
 }
 
+/// The samples of one image as stored: interleaved, the last of a pixel is alpha when their number is even.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub height: usize,
+    pub width: usize,
+    /// 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+    pub per_pixel: usize,
+    pub samples: Samples,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+}
+
 /// `(height, width)` from the header alone.
 ///
-/// Errors ([`Kind::Load`]): not a PNG or JPEG, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
+/// Errors ([`Kind::Load`]): not a PNG, JPEG or WebP, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
 pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
+    if jpeg::is_jpeg(bytes) {
+        return jpeg::size(bytes);
+    }
     let (width, height) = reader(bytes)?.into_dimensions().map_err(unreadable)?;
     if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(bad(format!("image is {width}x{height}: at most {MAX_SIDE} per side and {MAX_PIXELS} pixels")));
@@ -36,60 +56,83 @@ pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
     Ok((height as usize, width as usize))
 }
 
-/// Pixels of a PNG or JPEG with `channels` 1 or 3. Grey becomes RGB by repetition; RGB becomes one channel only where
+/// Pixels of an image with `channels` 1 or 3. Grey becomes RGB by repetition; RGB becomes one channel only where
 /// all three are equal everywhere; an alpha channel is dropped only where it is fully opaque, for blending it with a
 /// background of our choice would make an image nobody stored.
 ///
 /// Errors: [`Kind::Usage`] for other channel counts; [`Kind::Load`] for what [`size`] refuses, truncated or corrupt
 /// data, transparency, and colour where one channel was asked for.
 pub fn decode(bytes: &[u8], channels: usize) -> Result<Picture> {
-    if !matches!(channels, 1 | 3) {
-        return Err(Error::usage(format!("images decode to 1 or 3 channels, not {channels}")));
-    }
-    let (height, width) = size(bytes)?;
-    let reader = reader(bytes)?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
-        return Err(bad("the JPEG ends before its end marker: truncated".to_string()));
-    }
-    let picture = reader.decode().map_err(unreadable)?;
-    let stored = usize::from(picture.color().channel_count());
-    let pixels = match &picture {
-        DynamicImage::ImageLuma8(p) => planes(p, stored, channels, 255.),
-        DynamicImage::ImageLumaA8(p) => planes(p, stored, channels, 255.),
-        DynamicImage::ImageRgb8(p) => planes(p, stored, channels, 255.),
-        DynamicImage::ImageRgba8(p) => planes(p, stored, channels, 255.),
-        DynamicImage::ImageLuma16(p) => planes(p, stored, channels, 65535.),
-        DynamicImage::ImageLumaA16(p) => planes(p, stored, channels, 65535.),
-        DynamicImage::ImageRgb16(p) => planes(p, stored, channels, 65535.),
-        DynamicImage::ImageRgba16(p) => planes(p, stored, channels, 65535.),
-        other => Err(bad(format!("pixels of type {:?} are not read", other.color()))),
-    }?;
+    let Stored { height, width, per_pixel, samples } = stored(bytes)?;
+    let pixels = match samples {
+        Samples::U8(v) => planes(&opaque(&v, per_pixel, channels, 255)?, channels, 255.),
+        Samples::U16(v) => planes(&opaque(&v, per_pixel, channels, 65535)?, channels, 65535.),
+    };
     Ok(Picture { channels, height, width, pixels })
 }
 
-/// Interleaved samples (`stored` per pixel; the last is alpha when even) -> planes divided by `top`.
-fn planes<T: Copy + Into<f32>>(samples: &[T], stored: usize, channels: usize, top: f32) -> Result<Vec<f32>> {
-    let colours = if stored >= 3 { 3 } else { 1 };
-    let value = |pixel: &[T], c: usize| -> f32 { pixel[c].into() };
-    if stored > colours && samples.chunks_exact(stored).any(|p| value(p, colours) < top) {
+/// [`decode`] as interleaved bytes, for those who compute with bytes as Pillow does.
+///
+/// Errors: those of [`decode`], and 16-bit samples, which have more than a byte can hold.
+pub fn decode_bytes(bytes: &[u8], channels: usize) -> Result<Bytes> {
+    let Stored { height, width, per_pixel, samples } = stored(bytes)?;
+    match samples {
+        Samples::U8(v) => Bytes::new(height, width, channels, opaque(&v, per_pixel, channels, 255)?),
+        Samples::U16(_) => Err(bad("image has 16 bits per sample, 8 are wanted to resize it".to_string())),
+    }
+}
+
+/// What the file holds, whatever its channels.
+///
+/// Errors ([`Kind::Load`]): what [`size`] refuses, truncated or corrupt data, and pixels that are not 8 or 16 bits.
+pub fn stored(bytes: &[u8]) -> Result<Stored> {
+    let (height, width) = size(bytes)?;
+    if jpeg::is_jpeg(bytes) {
+        let jpeg::Jpeg { channels, pixels, .. } = jpeg::decode(bytes)?;
+        return Ok(Stored { height, width, per_pixel: channels, samples: Samples::U8(pixels) });
+    }
+    let picture = reader(bytes)?.decode().map_err(unreadable)?;
+    let per_pixel = usize::from(picture.color().channel_count());
+    let samples = match picture {
+        DynamicImage::ImageLuma8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageLumaA8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageRgb8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageRgba8(p) => Samples::U8(p.into_raw()),
+        DynamicImage::ImageLuma16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageLumaA16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageRgb16(p) => Samples::U16(p.into_raw()),
+        DynamicImage::ImageRgba16(p) => Samples::U16(p.into_raw()),
+        other => return Err(bad(format!("pixels of type {:?} are not read", other.color()))),
+    };
+    Ok(Stored { height, width, per_pixel, samples })
+}
+
+/// Interleaved samples with `per_pixel` each -> with `channels` each, where nothing is lost by it.
+fn opaque<T: Copy + PartialEq>(samples: &[T], per_pixel: usize, channels: usize, top: T) -> Result<Vec<T>> {
+    if !matches!(channels, 1 | 3) {
+        return Err(Error::usage(format!("images decode to 1 or 3 channels, not {channels}")));
+    }
+    let colours = if per_pixel >= 3 { 3 } else { 1 };
+    let pixels = || samples.chunks_exact(per_pixel);
+    if per_pixel > colours && pixels().any(|p| p[colours] != top) {
         return Err(bad("image is partly transparent".to_string()).hint("flatten it onto a background first"));
     }
-    let coloured = |p: &[T]| value(p, 0) != value(p, 1) || value(p, 0) != value(p, 2);
-    if channels == 1 && colours == 3 && samples.chunks_exact(stored).any(coloured) {
+    if channels == 1 && colours == 3 && pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
         return Err(bad("image is in colour, one channel is wanted".to_string()).hint("convert it to grey first"));
     }
-    let mut pixels = Vec::with_capacity(samples.len() / stored * channels);
-    for c in 0..channels {
-        let from = c.min(colours - 1);
-        pixels.extend(samples.chunks_exact(stored).map(|p| value(p, from) / top));
-    }
-    Ok(pixels)
+    Ok(pixels().flat_map(|p| (0..channels).map(|c| p[c.min(colours - 1)])).collect())
+}
+
+/// Interleaved samples to planes divided by `top`.
+fn planes<T: Copy + Into<f32>>(samples: &[T], channels: usize, top: f32) -> Vec<f32> {
+    let plane = |c: usize| samples.iter().skip(c).step_by(channels).map(|&v| v.into() / top);
+    (0..channels).flat_map(plane).collect()
 }
 
 fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(e.to_string()))?;
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-        return Err(bad("not a PNG or JPEG image".to_string()));
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::WebP)) {
+        return Err(bad("not a PNG, JPEG or WebP image".to_string()));
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -99,25 +142,7 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
     Ok(reader)
 }
 
-/// Whether the marker after the last scan is reached: the decoder fills what is missing with grey and says nothing.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&marker) = bytes.get(at + 1) {
-        at += match (bytes[at], marker) {
-            (0xFF, 0xD9) => return true,
-            // Fill bytes, entropy-coded data with its stuffed zeros, and markers without a length.
-            (0xFF, 0xFF) | (0..0xFF, _) => 1,
-            (0xFF, 0 | 1 | 0xD0..=0xD8) => 2,
-            (0xFF, _) => match (bytes.get(at + 2), bytes.get(at + 3)) {
-                (Some(&high), Some(&low)) => 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-        };
-    }
-    false
-}
-
-fn bad(why: String) -> Error {
+pub(crate) fn bad(why: String) -> Error {
     Error::new(Kind::Load, why)
 }
 
@@ -243,7 +268,7 @@ mod tests {
         for cut in [0, 7, 20, 40, bytes.len() - 20] {
             assert_eq!(decode(&bytes[..cut], 3).unwrap_err().kind, Kind::Load, "cut at {cut}");
         }
-        assert!(message(b"GIF89a and more", 3).contains("not a PNG or JPEG"));
+        assert!(message(b"GIF89a and more", 3).contains("not a PNG, JPEG or WebP"));
     }
 
     proptest! {

@@ -1,6 +1,9 @@
-//! Pixel code that data readers, corruptions and defences share. Everything here takes and gives `[c, h, w]` f32 pixels
-//! in [0,1], row-major, with plain slices: no tensors, no devices.
+//! Pixel code that data readers, corruptions and defences share: plain slices, no tensors, no devices. Float pixels are
+//! `[c, h, w]` f32 in [0,1], row-major; byte pixels are interleaved `[h, w, c]`, as Pillow computes with them.
 
 mod decode;
+pub mod jpeg;
+mod resize;
 
-pub use decode::{MAX_PIXELS, MAX_SIDE, Picture, decode, size};
+pub use decode::{MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, size, stored};
+pub use resize::{Bytes, Filter, resized};

@@ -7,7 +7,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 pub fn image(c: usize, h: usize, w: usize) -> View {
-    View { input: Input::image(c, h, w) }
+    View::from(Input::image(c, h, w))
 }
 
 /// A folder of the shared data, or `None` with a printed reason.
