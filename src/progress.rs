@@ -2,7 +2,7 @@
 //! it is a terminal.
 
 use candle_core::Tensor;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use robust_core::{Card, Draw, Model, Outcome, Result, Site, TapId, Trace, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -83,20 +83,22 @@ pub struct Progress {
     bar: ProgressBar,
     meter: Arc<Meter>,
     clock: crate::clock::Stopwatch,
+    /// Samples that an earlier session did.
+    before: u64,
 }
 
 impl Progress {
     /// `samples` counts every (model, attack, sample); `done` of them were there before.
     pub fn new(samples: u64, done: u64, hidden: bool, meter: Arc<Meter>) -> Self {
         let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(samples) };
-        let template = "{prefix} [{bar:30}] {pos}/{len} samples, {msg}, {eta} left";
+        let template = "{prefix} [{bar:30}] {pos}/{len} samples, {elapsed}, {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_position(done);
-        bar.reset_eta();
+        bar.set_message("the first ones are under attack");
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { bar, meter, clock: crate::clock::Stopwatch::start() }
+        Self { bar, meter, clock: crate::clock::Stopwatch::start(), before: done }
     }
 
     /// Names the (model, attack) in hand.
@@ -108,9 +110,13 @@ impl Progress {
     pub fn update(&self, judged: &[Outcome], new: usize) {
         let held = judged.iter().filter(|o| o.verdict == Verdict::Held).count();
         let robust = 100. * held as f64 / judged.len().max(1) as f64;
-        let passes = (self.meter.forward() + self.meter.backward()) as f64 / self.clock.seconds().max(1e-3);
-        self.bar.set_message(format!("{robust:.1} % robust so far, {passes:.0} passes/s"));
+        let seconds = self.clock.seconds().max(1e-3);
+        let passes = (self.meter.forward() + self.meter.backward()) as f64 / seconds;
         self.bar.inc(new as u64);
+        let (at, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let left = seconds * all.saturating_sub(at) as f64 / at.saturating_sub(self.before).max(1) as f64;
+        let left = HumanDuration(Duration::from_secs_f64(left.min(1e9)));
+        self.bar.set_message(format!("{robust:.1} % robust so far, {passes:.0} passes/s, about {left} left"));
     }
 
     /// A line above the bar.

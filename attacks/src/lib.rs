@@ -37,10 +37,10 @@ pub fn find(name: &str) -> Result<(&'static Entry, Option<Norm>)> {
     if let Some(entry) = exact(&lower) {
         return Ok((entry, None));
     }
-    if let Some((stem, suffix)) = lower.rsplit_once('-') {
-        if let (Some(entry), Ok(norm)) = (exact(stem), suffix.parse::<Norm>()) {
-            return Ok((entry, Some(norm)));
-        }
+    if let Some((stem, suffix)) = lower.rsplit_once('-')
+        && let (Some(entry), Ok(norm)) = (exact(stem), suffix.parse::<Norm>())
+    {
+        return Ok((entry, Some(norm)));
     }
     let names: Vec<String> = names();
     let error = Error::usage(format!("unknown attack `{name}`"));

@@ -38,7 +38,8 @@ fn tables() -> String {
 
 #[test]
 fn the_readme_lists_every_attack_model_and_data_source() {
-    let (open, close) = ("<!-- tables: written by ROBUST_BLESS=1 cargo test --test cli docs -->\n", "<!-- end of tables -->");
+    let (open, close) =
+        ("<!-- tables: written by ROBUST_BLESS=1 cargo test --test cli docs -->\n", "<!-- end of tables -->");
     let readme = read("README.md");
     let (before, rest) = readme.split_once(open).unwrap();
     let (there, after) = rest.split_once(close).unwrap();
