@@ -52,6 +52,11 @@ pub fn find(name: &str) -> Result<&'static Builtin> {
 }
 
 impl Builtin {
+    /// Name of its architecture.
+    pub fn arch(&self) -> &'static str {
+        self.arch
+    }
+
     pub fn network(&self) -> Result<Network> {
         let weights = StateDict::from_bytes(&files::unpack(self.weights)?)?;
         let options = Options { arch: Some(self.arch.into()), ..Options::default() };

@@ -62,7 +62,7 @@ pub fn missing(path: &Path) -> Error {
     models.sort_unstable();
     models.truncate(5);
     match models.is_empty() {
-        true => error.hint(format!("{} holds no .onnx or .safetensors file", folder.display())),
+        true => error.hint(format!("{} holds no .onnx, .safetensors or .pth file", folder.display())),
         false => error.hint(format!("{} holds {}", folder.display(), models.join(", "))),
     }
 }

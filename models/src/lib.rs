@@ -1,13 +1,18 @@
-//! Every way to get a model: ONNX files, safetensors weights of named architectures, and small built-in nets. Each is
+//! Every way to get a model: ONNX files, safetensors and PyTorch weights of named architectures, and small built-in nets. Each is
 //! lowered to a [`robust_engine::Network`] whose input is pixels in [0,1]: normalisation is a layer inside.
 
 pub mod arch;
 pub mod builtin;
+mod convert;
+mod facts;
 mod files;
 pub mod onnx;
+mod pth;
 pub mod safetensors;
 mod spec;
 
+pub use convert::convert;
+pub use facts::{Facts, Normalisation, OpFacts, inspect};
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};

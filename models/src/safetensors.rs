@@ -11,7 +11,7 @@ const SHOWN: usize = 20;
 const LONGEST: usize = 200;
 
 /// A tensor of any file: name, element type, shape, little-endian bytes in row-major order.
-pub(crate) type View<'a> = (&'a str, Dtype, Vec<usize>, Cow<'a, [u8]>);
+pub(crate) type View<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
 
 /// A model's weights by name, and what has been asked of them.
 #[derive(Debug, Clone, Default)]
@@ -30,16 +30,13 @@ impl StateDict {
     /// any other integer tensor is an error of kind `Load`, like damaged or truncated files.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let file = parse(bytes)?;
-        Self::from_views(
-            file.iter().map(|(name, v)| Ok((name, v.dtype(), v.shape().to_vec(), Cow::Borrowed(v.data())))),
-        )
+        Self::from_views(views(&file))
     }
 
     /// The same rules for tensors from any file: name, element type, shape and little-endian bytes.
-    pub(crate) fn from_views<'a>(views: impl Iterator<Item = Result<View<'a>>>) -> Result<Self> {
+    pub(crate) fn from_views<'a>(views: impl Iterator<Item = View<'a>>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
-        for view in views {
-            let (name, dtype, shape, data) = view?;
+        for (name, dtype, shape, data) in views {
             if name.ends_with("num_batches_tracked") {
                 continue;
             }
@@ -61,7 +58,7 @@ impl StateDict {
             }
             let tensor = Tensor::from_raw_buffer(&data, dtype, &shape, &Device::Cpu)?;
             let wide = if dtype == DType::F64 { tensor } else { tensor.to_dtype(DType::F32)? };
-            tensors.insert(name.to_string(), wide);
+            tensors.insert(name, wide);
         }
         Ok(Self::from_tensors(tensors))
     }
@@ -204,6 +201,11 @@ impl StateDict {
             None => String::new(),
         }
     }
+}
+
+/// Every tensor of a file.
+pub(crate) fn views<'a>(file: &SafeTensors<'a>) -> impl Iterator<Item = View<'a>> {
+    file.iter().map(|(name, v)| (name.to_string(), v.dtype(), v.shape().to_vec(), Cow::Borrowed(v.data())))
 }
 
 /// The header of a safetensors file, checked against its length.

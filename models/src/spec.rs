@@ -1,7 +1,7 @@
 //! What users type for a model: `[name=]SOURCE[?key=value&key=value]`.
 
 use crate::safetensors::StateDict;
-use crate::{Options, arch, builtin, files, onnx};
+use crate::{Options, arch, builtin, files, onnx, pth};
 use robust_core::{Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, Result, nearest};
 use robust_engine::{Network, NetworkModel, Op};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,17 @@ use std::sync::Arc;
 pub struct LoadedModel {
     /// The label in reports: `name=` if given, else the file's stem or the built-in's name.
     pub name: String,
+    /// `onnx`, `safetensors`, `pth` or `builtin`.
+    pub format: &'static str,
+    /// Name of the architecture; `None` where the file brings its own graph.
+    pub family: Option<String>,
     pub card: Card,
     pub network: Arc<Network>,
     pub model: Arc<dyn Model>,
     /// Choices the loader made that a user should know of.
     pub notes: Vec<String>,
+    /// Tensors of the file that are no part of the function.
+    pub ignored: Vec<String>,
 }
 
 impl std::fmt::Debug for LoadedModel {
@@ -28,12 +34,15 @@ impl std::fmt::Debug for LoadedModel {
 enum Source {
     Onnx(PathBuf),
     Safetensors(PathBuf),
+    Pth(PathBuf),
     Builtin(String),
 }
 
-const KEYS: &[&str] = &["arch", "mean", "std", "prefix", "strip", "input"];
-const SCHEMES: &[&str] = &["builtin", "onnx"];
-const FORMATS: &str = "a .onnx, .onnx.gz or .safetensors file, onnx:PATH, builtin:NAME";
+const KEYS: &[&str] = &["arch", "key", "prefix", "strip", "mean", "std", "input", "variant", "activation"];
+const SCHEMES: &[&str] = &["builtin", "onnx", "torch"];
+const FORMATS: &str = "a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, builtin:NAME";
+/// torch.save has no ending of its own; `.pth.tar` is no tar archive.
+const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
 /// Loads the model a spec names.
 ///
@@ -42,36 +51,82 @@ const FORMATS: &str = "a .onnx, .onnx.gz or .safetensors file, onnx:PATH, builti
 /// damaged, unsupported or do not fit; messages name the file and what in it.
 pub fn load(spec: &str) -> Result<LoadedModel> {
     let Parsed { name, source, options } = parse(spec)?;
-    let mut notes = vec![];
-    let (network, threat, default_name) = match &source {
+    let Read { format, built, threat, default_name } = read(&source, &options)?;
+    let name = name.unwrap_or(default_name);
+    let Parts { network, family, notes, ignored } = built;
+    let network = Arc::new(network);
+    let card = describe(&network, name.clone(), threat)?;
+    let model = NetworkModel::with_card(Arc::clone(&network), card)?;
+    let card = model.card().clone();
+    Ok(LoadedModel { name, format, family, card, network, model: Arc::new(model), notes, ignored })
+}
+
+/// A network and what was decided on the way to it.
+struct Parts {
+    network: Network,
+    family: Option<String>,
+    notes: Vec<String>,
+    ignored: Vec<String>,
+}
+
+struct Read {
+    format: &'static str,
+    built: Parts,
+    threat: Option<(Norm, f64)>,
+    default_name: String,
+}
+
+fn read(source: &Source, options: &Options) -> Result<Read> {
+    match source {
         Source::Builtin(which) => {
-            if options != Options::default() {
+            if *options != Options::default() {
                 return Err(Error::usage(format!("builtin:{which} takes no parameters")));
             }
             let found = builtin::find(which)?;
-            (found.network()?, Some(found.default_threat), which.clone())
+            let family = Some(found.arch().to_string());
+            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![] };
+            Ok(Read { format: "builtin", built, threat: Some(found.default_threat), default_name: which.clone() })
         }
         Source::Onnx(path) => {
-            if options.arch.is_some() || options.strip.is_some() {
-                return Err(Error::usage("`arch` and `strip` are for state dicts: an ONNX file brings its own graph"));
+            let Options { arch, strip, key, variant, activation, .. } = options;
+            if [arch, strip, key, variant, activation].iter().any(|o| o.is_some()) {
+                return Err(Error::usage(
+                    "an ONNX file brings its own graph: of the parameters, `mean`, `std` and `input` \
+                                         apply",
+                ));
             }
-            let read = onnx::import(files::read(path)?, &options).map_err(|e| e.within(path.display()))?;
-            notes = read.notes;
-            (read.network, None, stem(path))
+            let read = onnx::import(files::read(path)?, options).map_err(|e| e.within(path.display()))?;
+            let built = Parts { network: read.network, family: None, notes: read.notes, ignored: vec![] };
+            Ok(Read { format: "onnx", built, threat: None, default_name: stem(path) })
         }
         Source::Safetensors(path) => {
+            if options.key.is_some() {
+                return Err(Error::usage("`key` is for .pth checkpoints: a safetensors file holds one state dict"));
+            }
             let bytes = files::read(path)?;
-            let build = || arch::build(&StateDict::from_bytes(&bytes)?, &options);
+            let build = || weights(&StateDict::from_bytes(&bytes)?, options, vec![]);
             let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            notes = built.notes;
-            (built.network, None, stem(path))
+            Ok(Read { format: "safetensors", built, threat: None, default_name: stem(path) })
         }
-    };
-    wrap(network, name.unwrap_or(default_name), threat, notes)
+        Source::Pth(path) => {
+            let bytes = files::read(path)?;
+            let build = || {
+                let read = pth::read(&bytes, options.key.as_deref())?;
+                weights(&StateDict::from_views(read.tensors.into_iter())?, options, read.notes)
+            };
+            let built = build().map_err(|e| files::blame(e).within(path.display()))?;
+            Ok(Read { format: "pth", built, threat: None, default_name: stem(path) })
+        }
+    }
 }
 
-fn wrap(network: Network, name: String, threat: Option<(Norm, f64)>, notes: Vec<String>) -> Result<LoadedModel> {
-    let network = Arc::new(network);
+fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Result<Parts> {
+    let built = arch::build(dict, options)?;
+    notes.extend(built.notes);
+    Ok(Parts { network: built.network, family: Some(built.family.to_string()), notes, ignored: built.ignored })
+}
+
+fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>) -> Result<Card> {
     let input = match *network.input_row() {
         [c, h, w] => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
@@ -82,19 +137,17 @@ fn wrap(network: Network, name: String, threat: Option<(Norm, f64)>, notes: Vec<
             format!("the output has shape [n, {:?}], not [n, classes]", network.output_row()),
         ));
     };
-    let card = Card {
-        name: name.clone(),
+    Ok(Card {
+        name,
         digest: String::new(), // computed by the model itself
         input,
         output: Output::Logits { k },
         stochastic: false,
         couples_rows: false,
         access: Access::Gradient,
-        taps: features(&network).into_iter().collect(),
+        taps: features(network).into_iter().collect(),
         default_threat: threat,
-    };
-    let model = NetworkModel::with_card(Arc::clone(&network), card)?;
-    Ok(LoadedModel { name, card: model.card().clone(), network, model: Arc::new(model), notes })
+    })
 }
 
 /// The name of the value the last linear layer reads.
@@ -108,13 +161,13 @@ fn features(network: &Network) -> Option<String> {
 /// Whether a file name is one of a format we read.
 pub fn is_model_file(name: &str) -> bool {
     let name = name.to_lowercase();
-    [".onnx", ".onnx.gz", ".safetensors"].iter().any(|end| name.ends_with(end))
+    [".onnx", ".onnx.gz", ".safetensors"].iter().chain(TORCH).any(|end| name.ends_with(end))
 }
 
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let ends = [".gz", ".onnx", ".safetensors"];
-    ends.iter().fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
+    let ends = [".gz", ".tar", ".onnx", ".safetensors"];
+    ends.iter().chain(TORCH).fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
 }
 
 #[derive(Debug, PartialEq)]
@@ -164,8 +217,8 @@ fn find_source(source: &str) -> Result<Source> {
     if lower.ends_with(".safetensors") {
         return Ok(Source::Safetensors(path.into()));
     }
-    if [".pth", ".pt", ".ckpt", ".pkl", ".bin"].iter().any(|end| lower.ends_with(end)) {
-        return not_yet("PyTorch checkpoints", source);
+    if TORCH.iter().any(|end| lower.ends_with(end)) {
+        return Ok(Source::Pth(path.into()));
     }
     if path.exists() {
         return Err(Error::usage(format!("`{source}` is not a model format known here")).hint(format!("use {FORMATS}")));
@@ -184,7 +237,7 @@ fn scheme_source(scheme: &str, rest: &str) -> Result<Source> {
         "hf" => not_yet("models from the Hugging Face hub", &source),
         "http" | "https" => not_yet("models behind an address", &source),
         "cmd" => not_yet("models behind a command", &source),
-        "torch" => not_yet("PyTorch checkpoints", &source),
+        "torch" => Ok(Source::Pth(rest.into())),
         _ => {
             let close = nearest(scheme, SCHEMES.iter().copied()).map(|s| format!("did you mean `{s}:{rest}`? "));
             Err(Error::usage(format!("`{scheme}:` is not a source of models"))
@@ -232,6 +285,11 @@ fn options(query: &str) -> Result<Options> {
         match key {
             "arch" => options.arch = Some(value.into()),
             "prefix" | "strip" => options.strip = Some(value.into()),
+            "key" => options.key = Some(value.into()),
+            "variant" => options.variant = Some(value.into()),
+            "activation" => options.activation = Some(value.into()),
+            "mean" if value == "none" => options.mean = Some(vec![0.]),
+            "std" if value == "none" => options.std = Some(vec![1.]),
             "mean" => options.mean = Some(numbers(key, value)?),
             "std" => options.std = Some(numbers(key, value)?),
             "input" => options.input = Some(image(value)?),
@@ -302,7 +360,7 @@ mod tests {
             ("a.onnx?std=0", "not positive"),
             ("a.onnx?strip=a&prefix=b", "twice"),
             ("a.onnx?input=3x32", "3x32x32"),
-            ("a.pth", "not supported yet"),
+            ("a.pth?kee=x", "did you mean `key`"),
             ("hf:a/b", "not supported yet"),
             ("http://host/model", "not supported yet"),
             ("cmd:python serve.py", "not supported yet"),

@@ -155,11 +155,17 @@ impl Stack<'_> {
         self.net.node(name, op, &[x])
     }
 
-    /// A linear layer, with a bias if the file has one.
     pub fn linear(&mut self, x: NodeId, name: &str, out: usize) -> Result<NodeId> {
+        self.biased(x, name, out, true)
+    }
+
+    fn biased(&mut self, x: NodeId, name: &str, out: usize, always: bool) -> Result<NodeId> {
         let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
         let weight = self.param(format!("{name}.weight"), &[out, inputs])?;
-        let bias = self.optional(format!("{name}.bias"), &[out])?;
+        let bias = match always {
+            true => Some(self.param(format!("{name}.bias"), &[out])?),
+            false => self.optional(format!("{name}.bias"), &[out])?,
+        };
         self.net.node(name, Op::Linear { weight, bias }, &[x])
     }
 
@@ -187,9 +193,18 @@ impl Stack<'_> {
 
     /// The mean over all positions, then the last linear layer, whose tensors say how many classes there are.
     pub fn pooled_head(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        self.pooled(x, name, true)
+    }
+
+    /// The same for families that some train without the last bias.
+    pub fn pooled_head_maybe_biased(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        self.pooled(x, name, false)
+    }
+
+    fn pooled(&mut self, x: NodeId, name: &str, always: bool) -> Result<NodeId> {
         let [classes, _] = self.dict.sizes(&format!("{name}.weight"))?;
         let x = self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])?;
-        self.linear(x, name, classes)
+        self.biased(x, name, classes, always)
     }
 }
 

@@ -38,7 +38,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     x = stack.batch_norm(x, "bn1")?;
     x = stack.act(x, "relu", act)?;
-    stack.pooled_head(x, "fc")
+    stack.pooled_head_maybe_biased(x, "fc")
 }
 
 /// Where the width changes, the shortcut reads the activated input; elsewhere the input itself passes by.

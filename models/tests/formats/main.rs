@@ -6,4 +6,5 @@ mod golden;
 mod hostile;
 mod onnx;
 mod parity;
+mod pth;
 mod support;

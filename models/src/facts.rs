@@ -1,0 +1,119 @@
+//! What is known of a loaded model, for `robust inspect`.
+
+use crate::LoadedModel;
+use candle_core::DType;
+use robust_core::Input;
+use robust_engine::{Network, Node, Op, Param, ParamId, Shape};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// A model's account of itself. Counts are of one row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Facts {
+    pub name: String,
+    /// `onnx`, `safetensors`, `pth` or `builtin`.
+    pub format: String,
+    /// Name of the architecture; absent where the file brings its own graph.
+    pub family: Option<String>,
+    pub digest: String,
+    pub input: Input,
+    /// Applied to the pixels inside the network, if anything is.
+    pub normalisation: Option<Normalisation>,
+    pub classes: usize,
+    /// Entries of all weights that training changes: no running statistics, no normalisation.
+    pub parameters: u64,
+    /// Products in convolutions, linear layers and matrix products.
+    pub multiply_adds: u64,
+    /// By kind, in order of first use.
+    pub ops: Vec<OpFacts>,
+    pub notes: Vec<String>,
+    /// Tensors of the file that are no part of the function.
+    pub ignored: Vec<String>,
+}
+
+/// `(x - mean) / std`, one value per channel or one for all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Normalisation {
+    pub mean: Vec<f64>,
+    pub std: Vec<f64>,
+}
+
+/// All ops of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpFacts {
+    pub op: String,
+    pub count: usize,
+    pub multiply_adds: u64,
+    /// Which interpreter runs them.
+    pub interpreter: String,
+}
+
+/// Collects what is known of a model.
+pub fn inspect(model: &LoadedModel) -> Facts {
+    let network = &model.network;
+    let mut ops: Vec<OpFacts> = vec![];
+    for (node, shape) in network.nodes().iter().zip(network.shapes()) {
+        if matches!(node.op, Op::Input | Op::Param(_)) {
+            continue;
+        }
+        let cost = multiply_adds(network, node, shape);
+        match ops.iter_mut().find(|o| o.op == node.op.name()) {
+            Some(same) => {
+                same.count += 1;
+                same.multiply_adds = same.multiply_adds.saturating_add(cost);
+            }
+            None => ops.push(OpFacts {
+                op: node.op.name().to_string(),
+                count: 1,
+                multiply_adds: cost,
+                interpreter: "reference".into(),
+            }),
+        }
+    }
+    Facts {
+        name: model.name.clone(),
+        format: model.format.to_string(),
+        family: model.family.clone(),
+        digest: model.card.digest.clone(),
+        input: model.card.input.clone(),
+        normalisation: normalisation(network),
+        classes: model.card.output.width(),
+        parameters: parameters(network),
+        multiply_adds: ops.iter().fold(0, |n, o| n.saturating_add(o.multiply_adds)),
+        ops,
+        notes: model.notes.clone(),
+        ignored: model.ignored.clone(),
+    }
+}
+
+const NORMALISATION: &str = "normalise.";
+
+fn parameters(network: &Network) -> u64 {
+    let trained = |op: &Op| match op {
+        Op::BatchNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
+        other => other.params(),
+    };
+    let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();
+    let params = ids.iter().map(|id| &network.params()[id.0]).filter(|p| !p.name.starts_with(NORMALISATION));
+    params.map(|p| p.value.elem_count() as u64).sum()
+}
+
+fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
+    let weight = |id: ParamId| network.params()[id.0].value.dims();
+    // Products behind each entry of the result.
+    let depth: usize = match &node.op {
+        Op::Conv2d { weight: w, .. } | Op::Linear { weight: w, .. } => weight(*w)[1..].iter().product(),
+        Op::MatMul => node.inputs.first().and_then(|i| network.shapes()[i.0].row.last()).copied().unwrap_or(0),
+        _ => 0,
+    };
+    (shape.len() as u64).saturating_mul(depth as u64)
+}
+
+fn normalisation(network: &Network) -> Option<Normalisation> {
+    let values = |name: &str| {
+        let wanted = format!("{NORMALISATION}{name}");
+        let param: &Param = network.params().iter().find(|p| p.name == wanted)?;
+        param.value.flatten_all().ok()?.to_dtype(DType::F64).ok()?.to_vec1().ok()
+    };
+    Some(Normalisation { mean: values("mean")?, std: values("std")? })
+}

@@ -1,0 +1,152 @@
+//! PyTorch checkpoints (`.pth`, `.pt`, `.bin`) as torch.save writes them since 1.6: a zip archive of one pickle and the
+//! tensors' storages. Only data is read: no class is loaded and nothing in the file is ever executed.
+
+mod pickle;
+mod search;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+use crate::safetensors::View;
+use pickle::{Node, Pickle};
+use robust_core::{Error, Kind, Result};
+
+/// Before PyTorch 1.6: a pickled magic number.
+const LEGACY: &[u8] = &[0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Memory that the tensors of even the smallest file may take.
+const SMALLEST: usize = 1 << 20;
+const SHOWN: usize = 5;
+
+/// The tensors of one state dict, and what a user should know of how they were found.
+#[derive(Debug)]
+pub(crate) struct Checkpoint<'a> {
+    pub tensors: Vec<View<'a>>,
+    pub notes: Vec<String>,
+}
+
+/// The one-line conversion for what cannot be read; `weights` is what to save, `d` being the loaded file.
+fn by_hand(weights: &str) -> String {
+    format!(
+        "if you trust the file, convert it where PyTorch and its code are: python -c \"import torch, safetensors.torch as s; \
+         d = torch.load('IN', map_location='cpu', weights_only=False); \
+         s.save_file({{k: v.clone().contiguous() for k, v in {weights}.items() if torch.is_tensor(v)}}, 'OUT.safetensors')\""
+    )
+}
+
+/// Reads the state dict under `key` (a dotted path), or else the one found by itself; see `search::ORDER`.
+///
+/// # Errors
+/// Kind `Load` for damaged, older and other files, with the opcode or global at fault and the conversion that helps; kind
+/// `Usage` for a key that is not there.
+pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<'a>> {
+    sniff(bytes)?;
+    let zip = zip::Archive::open(bytes)?;
+    let root = root(&zip)?;
+    if zip.get(&format!("{root}byteorder")) == Some(b"big") {
+        return Err(Error::load("the file", "it was written on a big-endian machine").hint(by_hand("d")));
+    }
+    let pickle = Pickle::read(zip.get(&format!("{root}data.pkl")).unwrap_or_default())
+        .map_err(|e| if e.hint.is_some() { e } else { e.hint(by_hand("d['state_dict']")) })?;
+    let found = search::find(&pickle, key)?;
+    let Node::Dict(entries) = pickle.node(found.dict) else {
+        return Err(Error::internal("the weights found are no dict"));
+    };
+    let mut budget = bytes.len().saturating_mul(2).max(SMALLEST);
+    let (mut tensors, mut left) = (std::collections::BTreeMap::new(), vec![]);
+    for &(key, value) in entries {
+        let name = pickle.text(key);
+        match (name, pickle.node(value)) {
+            (Some(name), Node::Tensor { .. }) => {
+                let (dtype, shape, data) = tensor::read(&pickle, &zip, root, value, &mut budget).map_err(|e| {
+                    let message = format!("cannot load tensor `{}`: {}", name.escape_debug(), e.message);
+                    Error::new(e.kind, message).hint(by_hand(&python(&found.path)))
+                })?;
+                tensors.insert(name, (name.to_string(), dtype, shape, data));
+            }
+            (Some(name), Node::Opaque(by)) if rebuilds(&pickle, *by) => {
+                let why = format!("it is {}, which is not understood", pickle.describe(value));
+                return Err(
+                    Error::load(format!("tensor `{}`", name.escape_debug()), why).hint(by_hand(&python(&found.path)))
+                );
+            }
+            _ => left.push(name.map_or_else(|| pickle.describe(key), |n| format!("`{}`", n.escape_debug()))),
+        }
+    }
+    if tensors.is_empty() {
+        return Err(Error::new(Kind::Load, format!("`{}` holds no tensors", found.path)));
+    }
+    let mut notes = found.notes;
+    if !left.is_empty() {
+        let more = if left.len() > SHOWN { ", ..." } else { "" };
+        notes.push(format!(
+            "{} entries are no tensors and left out: {}{more}",
+            left.len(),
+            left[..left.len().min(SHOWN)].join(", ")
+        ));
+    }
+    Ok(Checkpoint { tensors: tensors.into_values().collect(), notes })
+}
+
+/// How Python reaches a path of the file.
+fn python(path: &str) -> String {
+    path.split('.').filter(|p| !p.is_empty()).fold("d".to_string(), |d, part| format!("{d}['{}']", part.escape_debug()))
+}
+
+/// Whether a global makes tensors: an entry made by it is a tensor we cannot read, not something beside the weights.
+fn rebuilds(pickle: &Pickle, global: pickle::Id) -> bool {
+    match pickle.node(global) {
+        Node::Global(module, name) => module.starts_with(b"torch") && name.starts_with(b"_rebuild"),
+        _ => false,
+    }
+}
+
+/// The folder in the archive that holds the pickle, with its `/`.
+fn root<'a>(zip: &zip::Archive<'a>) -> Result<&'a str> {
+    let file = |why: &str, hint: String| Err(Error::load("the file", why).hint(hint));
+    let roots: Vec<&str> =
+        zip.names().filter_map(|n| n.strip_suffix("data.pkl")).filter(|r| r.is_empty() || r.ends_with('/')).collect();
+    match roots[..] {
+        [root] if zip.get(&format!("{root}constants.pkl")).is_some() => file(
+            "it is a TorchScript program (torch.jit.save), not a checkpoint",
+            "python -c \"import torch, safetensors.torch as s; \
+             s.save_file(dict(torch.jit.load('IN', map_location='cpu').state_dict()), 'OUT.safetensors')\", or export it to ONNX"
+                .into(),
+        ),
+        [root] => Ok(root),
+        [] if zip.names().any(|n| n.ends_with(".npy")) => {
+            file("it is a numpy archive (.npz), not a checkpoint", "numpy arrays are data sets here: `--dataset npz:FILE`".into())
+        }
+        [] => file("it is a zip archive without a `data.pkl`: torch.save did not write it", by_hand("d")),
+        _ => file("it has several pickles `data.pkl`", "no tool writes this by accident: do not trust it".into()),
+    }
+}
+
+/// Tells files that are something else.
+fn sniff(bytes: &[u8]) -> Result<()> {
+    let file = |why: &str, hint: String| Err(Error::load("the file", why).hint(hint));
+    let begins = |what: &[u8]| bytes.starts_with(what);
+    match bytes {
+        [] => file("it is empty", "copy or download it again".into()),
+        _ if begins(b"PK\x03\x04") => Ok(()),
+        _ if bytes.len() > 14 && bytes[2..].starts_with(LEGACY) => {
+            file("it was written by PyTorch before 1.6 or without its zip format", by_hand("d.get('state_dict', d)"))
+        }
+        _ if bytes.get(257..262) == Some(b"ustar") => {
+            file("it is a tar archive, as PyTorch wrote before 0.2 and as folders are packed", by_hand("d.get('state_dict', d)"))
+        }
+        _ if begins(b"version https://git-lfs") => {
+            file("it is a Git LFS pointer, not the file itself", "fetch the file: `git lfs pull`".into())
+        }
+        _ if begins(b"<!") || begins(b"<html") => {
+            file("it is a web page, not a checkpoint", "download the file itself, for instance with the browser".into())
+        }
+        [0x80, 2..=5, ..] => file(
+            "it is a plain pickle (of numpy arrays or Python objects), which torch.save did not write",
+            "save the weights as safetensors where they were made: safetensors.numpy.save_file(dict_of_arrays, 'OUT.safetensors')"
+                .into(),
+        ),
+        _ if bytes.get(8) == Some(&b'{') => file("it looks like safetensors", "rename it to `.safetensors`".into()),
+        _ => file("it is not a checkpoint that torch.save wrote", by_hand("d.get('state_dict', d)")),
+    }
+}

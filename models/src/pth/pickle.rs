@@ -1,0 +1,489 @@
+//! A pickle machine for data: the opcodes that torch.save writes (protocols 2 to 5) build inert values in an arena.
+//! Nothing is imported, called or executed; an object of a class unknown here is remembered by its name alone.
+
+use robust_core::{Error, Kind, Result};
+use std::collections::BTreeMap;
+
+/// Bytes a pickle may have and values it may make: ten times those of the largest checkpoints.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_NODES: usize = 1 << 21;
+/// Longest module or class name.
+const MAX_NAME: usize = 1024;
+
+/// Index of a value. Values never own each other, so that no nesting is too deep to read or to free.
+pub(super) type Id = u32;
+
+#[derive(Debug)]
+pub(super) enum Node<'a> {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Str(&'a [u8]),
+    Bytes,
+    Tuple(Box<[Id]>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// `module`, `name` of a class or a function.
+    Global(&'a [u8], &'a [u8]),
+    /// What the file says of a storage: its class, its member's name, its number of elements.
+    Storage {
+        class: Id,
+        key: Id,
+        len: Id,
+    },
+    Tensor {
+        storage: Id,
+        offset: Id,
+        size: Id,
+        stride: Id,
+    },
+    /// Made by a global that is not understood.
+    Opaque(Id),
+}
+
+pub(super) struct Pickle<'a> {
+    nodes: Vec<Node<'a>>,
+    pub root: Id,
+}
+
+impl<'a> Pickle<'a> {
+    /// # Errors
+    /// Kind `Load` with the opcode that is damaged or not understood.
+    pub fn read(bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() > MAX_BYTES {
+            return Err(Error::load("the pickle", format!("it has {} bytes, up to {MAX_BYTES} are read", bytes.len())));
+        }
+        let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), nodes: vec![] };
+        let root = machine.run()?;
+        Ok(Self { nodes: machine.nodes, root })
+    }
+
+    pub fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id as usize]
+    }
+
+    /// A string's text.
+    pub fn text(&self, id: Id) -> Option<&'a str> {
+        match self.node(id) {
+            Node::Str(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    pub fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Tuple(items) => Some(items),
+            Node::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// What a message calls the value: its global if it was made by one.
+    pub fn describe(&self, id: Id) -> String {
+        match self.node(id) {
+            Node::None => "None".into(),
+            Node::Bool | Node::Int(_) | Node::Float => "a number".into(),
+            Node::Str(_) => "a string".into(),
+            Node::Bytes => "bytes".into(),
+            Node::Tuple(_) => "a tuple".into(),
+            Node::List(_) => "a list".into(),
+            Node::Dict(_) => "a dict".into(),
+            Node::Storage { .. } => "a storage".into(),
+            Node::Tensor { .. } => "a tensor".into(),
+            Node::Opaque(made_by) if matches!(self.node(*made_by), Node::Global(..)) => {
+                format!("made by {}", self.describe(*made_by))
+            }
+            Node::Opaque(_) => "an object".into(),
+            Node::Global(module, name) => {
+                let show = |b: &[u8]| String::from_utf8_lossy(b).escape_debug().to_string();
+                format!("global `{}.{}`", show(module), show(name))
+            }
+        }
+    }
+}
+
+/// Values every pickle shares, made first.
+const NONE: Id = 0;
+const BOOL: Id = 1;
+const FLOAT: Id = 2;
+const BYTES: Id = 3;
+const EMPTY: Id = 4;
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    stack: Vec<Id>,
+    /// Heights of the stack.
+    marks: Vec<usize>,
+    memo: BTreeMap<u32, Id>,
+    nodes: Vec<Node<'a>>,
+}
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Result<Id> {
+        self.nodes.extend([Node::None, Node::Bool, Node::Float, Node::Bytes, Node::Tuple(Box::default())]);
+        loop {
+            let start = self.at;
+            let op = self.take(1)?[0];
+            if op == b'.' {
+                return self.pop();
+            }
+            self.step(op).map_err(|e| {
+                let place = format!("opcode {} at byte {start}", opcode(op));
+                Error { message: format!("cannot load the pickle: {place}: {}", e.message), ..e }
+            })?;
+        }
+    }
+
+    fn step(&mut self, op: u8) -> Result<()> {
+        match op {
+            0x80 => match self.take(1)?[0] {
+                0..=5 => Ok(()),
+                version => Err(damaged(format!("protocol {version} is not known"))),
+            },
+            0x95 => self.take(8).map(drop),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            b'0' => self.discard(),
+            b'1' => self.above_mark().map(drop),
+            b'2' => {
+                let top = self.pop()?;
+                self.stack.extend([top, top]);
+                Ok(())
+            }
+            b'q' | b'r' | b'h' | b'j' | 0x94 => self.memo(op),
+            b'N' | 0x88 | 0x89 | b'J' | b'K' | b'M' | b'G' | 0x8a | 0x8b => self.number(op),
+            b'U' | b'T' | b'X' | 0x8c | 0x8d | b'B' | b'C' | 0x8e | 0x96 => self.string(op),
+            b')' | b']' | b'}' | 0x8f | b't' | b'l' | b'd' | 0x85..=0x87 | 0x91 => self.collection(op),
+            b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(op),
+            b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.object(op),
+            _ => Err(Error::new(Kind::Load, "torch.save does not write it and it is not understood")),
+        }
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        let end = self.at.checked_add(n).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| damaged("the pickle ends too early"))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn line(&mut self) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().take(MAX_NAME).position(|&b| b == b'\n');
+        let line = self.take(end.ok_or_else(|| damaged("a name has no end"))?)?;
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn length(&mut self, bytes: usize) -> Result<usize> {
+        let n = self.take(bytes)?.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
+        usize::try_from(n).map_err(|_| damaged(format!("a length of {n}")))
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Result<()> {
+        if self.nodes.len() >= MAX_NODES {
+            return Err(Error::new(Kind::Load, format!("more than {MAX_NODES} values")));
+        }
+        self.stack.push(self.nodes.len() as Id);
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        if self.stack.len() <= self.floor() {
+            return Err(damaged("the stack is empty"));
+        }
+        self.stack.pop().ok_or_else(|| damaged("the stack is empty"))
+    }
+
+    fn top(&self) -> Result<Id> {
+        match self.stack.len() > self.floor() {
+            true => Ok(self.stack[self.stack.len() - 1]),
+            false => Err(damaged("the stack is empty")),
+        }
+    }
+
+    fn above_mark(&mut self) -> Result<Vec<Id>> {
+        let mark = self.marks.pop().ok_or_else(|| damaged("there is no mark"))?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    /// Python's POP also removes a mark that is on top.
+    fn discard(&mut self) -> Result<()> {
+        if !self.marks.is_empty() && self.stack.len() == self.floor() {
+            return self.above_mark().map(drop);
+        }
+        self.pop().map(drop)
+    }
+
+    fn memo(&mut self, op: u8) -> Result<()> {
+        let index = match op {
+            b'q' | b'h' => self.length(1)?,
+            0x94 => self.memo.len(),
+            _ => self.length(4)?,
+        } as u32;
+        if matches!(op, b'h' | b'j') {
+            let id = *self.memo.get(&index).ok_or_else(|| damaged(format!("nothing was remembered as {index}")))?;
+            self.stack.push(id);
+        } else {
+            let top = self.top()?;
+            self.memo.insert(index, top);
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, op: u8) -> Result<()> {
+        let value = match op {
+            b'K' | b'M' => self.length(if op == b'K' { 1 } else { 2 })? as i64,
+            b'J' => i64::from(self.length(4)? as u32 as i32),
+            0x8a | 0x8b => {
+                let n = self.length(if op == 0x8a { 1 } else { 4 })?;
+                let bytes = self.take(n)?;
+                if n > 8 {
+                    self.stack.push(FLOAT);
+                    return Ok(());
+                }
+                let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) { -1 } else { 0 };
+                bytes.iter().rev().fold(sign, |n: i64, &b| n << 8 | i64::from(b))
+            }
+            b'G' => {
+                self.take(8)?;
+                self.stack.push(FLOAT);
+                return Ok(());
+            }
+            _ => {
+                self.stack.push(if op == b'N' { NONE } else { BOOL });
+                return Ok(());
+            }
+        };
+        self.push(Node::Int(value))
+    }
+
+    fn string(&mut self, op: u8) -> Result<()> {
+        let n = self.length(match op {
+            b'U' | b'C' | 0x8c => 1,
+            b'T' | b'X' | b'B' => 4,
+            _ => 8,
+        })?;
+        let bytes = self.take(n)?;
+        if matches!(op, b'B' | b'C' | 0x8e | 0x96) {
+            self.stack.push(BYTES);
+            return Ok(());
+        }
+        self.push(Node::Str(bytes))
+    }
+
+    fn collection(&mut self, op: u8) -> Result<()> {
+        let node = match op {
+            b')' => {
+                self.stack.push(EMPTY);
+                return Ok(());
+            }
+            b'}' => Node::Dict(vec![]),
+            b']' | 0x8f => Node::List(vec![]),
+            b'd' => Node::Dict(pairs(self.above_mark()?)?),
+            b'l' | 0x91 => Node::List(self.above_mark()?),
+            b't' => Node::Tuple(self.above_mark()?.into()),
+            _ => {
+                let mut items: Vec<Id> = (0x84..op).map(|_| self.pop()).collect::<Result<_>>()?;
+                items.reverse();
+                Node::Tuple(items.into())
+            }
+        };
+        self.push(node)
+    }
+
+    /// Puts items into the collection below them. An opaque object may be a collection: what it holds is dropped.
+    fn fill(&mut self, op: u8) -> Result<()> {
+        let items = match op {
+            b'a' => vec![self.pop()?],
+            b's' => {
+                let value = self.pop()?;
+                vec![self.pop()?, value]
+            }
+            _ => self.above_mark()?,
+        };
+        let into = self.top()?;
+        match (&mut self.nodes[into as usize], op) {
+            (Node::List(list), b'a' | b'e' | 0x90) => list.extend(items),
+            (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(items)?),
+            (Node::Opaque(_), _) => {}
+            _ => return Err(damaged("there is no collection to put items into")),
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, op: u8) -> Result<()> {
+        match op {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Global(module, name))
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (&self.nodes[module as usize], &self.nodes[name as usize]) {
+                    (Node::Str(m), Node::Str(n)) if m.len().max(n.len()) <= MAX_NAME => {
+                        let global = Node::Global(m, n);
+                        self.push(global)
+                    }
+                    _ => Err(damaged("a global's name is not a string")),
+                }
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                self.persistent(id)
+            }
+            // The state of an object is not its entries: hooks, metadata, attributes.
+            b'b' => {
+                self.pop()?;
+                self.top().map(drop)
+            }
+            _ => {
+                if op == 0x92 {
+                    self.pop()?; // keyword arguments
+                }
+                let (arguments, callee) = (self.pop()?, self.pop()?);
+                self.call(callee, arguments)
+            }
+        }
+    }
+
+    fn items(&self, id: Id) -> &[Id] {
+        match &self.nodes[id as usize] {
+            Node::Tuple(items) => items,
+            Node::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
+        match self.nodes[id as usize] {
+            Node::Global(module, name) => Some((module, name)),
+            _ => None,
+        }
+    }
+
+    /// What calling a global would make, for the few that only put data together.
+    fn call(&mut self, callee: Id, arguments: Id) -> Result<()> {
+        let Some(global) = self.global(callee) else { return self.push(Node::Opaque(callee)) };
+        match (global, self.items(arguments)) {
+            ((b"torch._utils", b"_rebuild_tensor_v2" | b"_rebuild_tensor"), &[storage, offset, size, stride, ..]) => {
+                self.push(Node::Tensor { storage, offset, size, stride })
+            }
+            ((b"torch._utils", b"_rebuild_parameter" | b"_rebuild_parameter_with_state"), &[data, ..])
+            | ((b"torch", b"Size"), &[data]) => {
+                self.stack.push(data);
+                Ok(())
+            }
+            ((b"collections", b"OrderedDict"), items) => {
+                let entries = items.first().map_or(&[][..], |&list| self.items(list));
+                let pair = |&entry: &Id| match *self.items(entry) {
+                    [key, value] => Ok((key, value)),
+                    _ => Err(damaged("an entry of a dict is no pair")),
+                };
+                let dict = entries.iter().map(pair).collect::<Result<_>>()?;
+                self.push(Node::Dict(dict))
+            }
+            ((b"collections", b"defaultdict"), _) => self.push(Node::Dict(vec![])),
+            _ => self.push(Node::Opaque(callee)),
+        }
+    }
+
+    /// torch.save keeps tensors' data beside the pickle and refers to it so.
+    fn persistent(&mut self, id: Id) -> Result<()> {
+        match *self.items(id) {
+            [kind, class, key, _, len, ..] if matches!(self.nodes[kind as usize], Node::Str(b"storage")) => {
+                self.push(Node::Storage { class, key, len })
+            }
+            _ => Err(damaged("a reference is not to a storage")),
+        }
+    }
+}
+
+fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
+    match items.as_chunks::<2>() {
+        (pairs, []) => Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect()),
+        _ => Err(damaged("a key has no value")),
+    }
+}
+
+fn damaged(why: impl Into<String>) -> Error {
+    Error::new(Kind::Load, why).hint("the file is damaged or no checkpoint: copy or download it again")
+}
+
+/// Python's name of an opcode.
+fn opcode(op: u8) -> String {
+    const NAMES: &[(u8, &str)] = &[
+        (b'(', "MARK"),
+        (b'0', "POP"),
+        (b'1', "POP_MARK"),
+        (b'2', "DUP"),
+        (b'F', "FLOAT"),
+        (b'I', "INT"),
+        (b'J', "BININT"),
+        (b'K', "BININT1"),
+        (b'L', "LONG"),
+        (b'M', "BININT2"),
+        (b'N', "NONE"),
+        (b'P', "PERSID"),
+        (b'Q', "BINPERSID"),
+        (b'R', "REDUCE"),
+        (b'S', "STRING"),
+        (b'T', "BINSTRING"),
+        (b'U', "SHORT_BINSTRING"),
+        (b'V', "UNICODE"),
+        (b'X', "BINUNICODE"),
+        (b'B', "BINBYTES"),
+        (b'C', "SHORT_BINBYTES"),
+        (b'G', "BINFLOAT"),
+        (b'a', "APPEND"),
+        (b'b', "BUILD"),
+        (b'c', "GLOBAL"),
+        (b'd', "DICT"),
+        (b'e', "APPENDS"),
+        (b'g', "GET"),
+        (b'h', "BINGET"),
+        (b'i', "INST"),
+        (b'j', "LONG_BINGET"),
+        (b'l', "LIST"),
+        (b'o', "OBJ"),
+        (b'p', "PUT"),
+        (b'q', "BINPUT"),
+        (b'r', "LONG_BINPUT"),
+        (b's', "SETITEM"),
+        (b't', "TUPLE"),
+        (b'u', "SETITEMS"),
+        (0x80, "PROTO"),
+        (0x81, "NEWOBJ"),
+        (0x82, "EXT1"),
+        (0x83, "EXT2"),
+        (0x84, "EXT4"),
+        (0x85, "TUPLE1"),
+        (0x86, "TUPLE2"),
+        (0x87, "TUPLE3"),
+        (0x8a, "LONG1"),
+        (0x8b, "LONG4"),
+        (0x8c, "SHORT_BINUNICODE"),
+        (0x8d, "BINUNICODE8"),
+        (0x8e, "BINBYTES8"),
+        (0x90, "ADDITEMS"),
+        (0x91, "FROZENSET"),
+        (0x92, "NEWOBJ_EX"),
+        (0x93, "STACK_GLOBAL"),
+        (0x94, "MEMOIZE"),
+        (0x95, "FRAME"),
+        (0x96, "BYTEARRAY8"),
+        (0x97, "NEXT_BUFFER"),
+        (0x98, "READONLY_BUFFER"),
+    ];
+    NAMES.iter().find(|(o, _)| *o == op).map_or(format!("0x{op:02x}"), |(_, name)| (*name).to_string())
+}

@@ -1,0 +1,186 @@
+//! Where in a checkpoint the weights are: a dict of tensors, at the top or under one of the names training code uses.
+
+use super::pickle::{Id, Node, Pickle};
+use robust_core::{Error, Kind, Result, nearest};
+use std::collections::BTreeSet;
+
+/// Of several state dicts, the first in this order is taken.
+const ORDER: &[&str] = &[
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "network",
+    "module",
+    "ema",
+    "state_dict_ema",
+    "model_ema",
+    "last",
+    "best",
+    "student",
+    "teacher",
+    "generator",
+    "classifier",
+    "backbone",
+    "encoder",
+];
+/// Tensors that are no weights.
+const NEVER: &[&str] = &["optim", "sched", "scaler", "history", "rng"];
+/// Dicts within dicts, and dicts looked at in all.
+const DEPTH: usize = 4;
+const MANY: usize = 10_000;
+const SHOWN: usize = 20;
+
+/// The dict to use, what to tell the user of it, and its path.
+pub(super) struct Found {
+    pub dict: Id,
+    pub path: String,
+    pub notes: Vec<String>,
+}
+
+struct Candidate {
+    path: Vec<String>,
+    dict: Id,
+    tensors: usize,
+}
+
+impl Candidate {
+    /// Lower is better.
+    fn rank(&self) -> (usize, usize, usize) {
+        let place = |part: Option<&String>| {
+            part.map_or(0, |p| ORDER.iter().position(|o| o == p).map_or(ORDER.len() + 1, |i| i + 1))
+        };
+        (place(self.path.first()), place(self.path.get(1)), self.path.len())
+    }
+    fn unknown(&self) -> bool {
+        self.path.iter().any(|part| !ORDER.contains(&part.as_str()))
+    }
+    fn name(&self) -> String {
+        self.path.join(".")
+    }
+}
+
+/// The state dict under `key`, or else the one found by itself.
+pub(super) fn find(pickle: &Pickle, key: Option<&str>) -> Result<Found> {
+    if let Some(key) = key {
+        return forced(pickle, key);
+    }
+    if let Node::Opaque(_) | Node::Global(..) = pickle.node(pickle.root) {
+        let why = format!(
+            "the whole file is one object, {}; only its code knows what is in it",
+            pickle.describe(pickle.root)
+        );
+        return Err(Error::new(Kind::Load, why).hint(super::by_hand("d.state_dict()")));
+    }
+    let mut all = candidates(pickle);
+    all.sort_by_key(Candidate::rank);
+    let largest = all.iter().filter(|c| !c.path.is_empty()).map(|c| c.tensors).max();
+    if let Some(at) = all.iter().position(|c| c.path.is_empty()) {
+        let top = all.remove(at);
+        // A few tensors beside the weights (a best score) make no state dict.
+        if largest.is_none_or(|n| n < top.tensors) {
+            return Ok(Found { dict: top.dict, path: String::new(), notes: vec![] });
+        }
+    }
+    let ([first, rest @ ..], keys) = (&all[..], keys(pickle, pickle.root)) else {
+        let why = match pickle.node(pickle.root) {
+            Node::Dict(_) => {
+                format!("it holds no dict of tensors (its keys: {keys})", keys = keys(pickle, pickle.root))
+            }
+            _ => format!("it is {}, not a dict of tensors", pickle.describe(pickle.root)),
+        };
+        return Err(Error::new(Kind::Load, why).hint(super::by_hand("d['state_dict']")));
+    };
+    if first.unknown() && !rest.is_empty() {
+        let names: Vec<String> = all.iter().take(SHOWN).map(|c| format!("`{}`", c.name())).collect();
+        let why = format!("it holds several dicts of tensors: {} (its keys: {keys})", names.join(", "));
+        return Err(Error::new(Kind::Load, why).hint(format!("say which: `?key={}`", first.name())));
+    }
+    let mut note = format!("the weights are the file's `{}`", first.name());
+    if let [other, ..] = rest {
+        let names: Vec<String> = rest.iter().take(SHOWN).map(|c| format!("`{}`", c.name())).collect();
+        note += &format!("; also there: {} (`?key={}`)", names.join(", "), other.name());
+    }
+    Ok(Found { dict: first.dict, path: first.name(), notes: vec![note] })
+}
+
+/// Every dict that holds tensors, breadth first; a dict reachable twice is met once.
+fn candidates(pickle: &Pickle) -> Vec<Candidate> {
+    let (mut found, mut seen) = (vec![], BTreeSet::from([pickle.root]));
+    let mut level = vec![(vec![], pickle.root)];
+    for _ in 0..DEPTH {
+        let mut next = vec![];
+        for (path, dict) in level {
+            let Node::Dict(entries) = pickle.node(dict) else { continue };
+            let mut tensors = 0;
+            for &(key, value) in entries {
+                let Some(key) = pickle.text(key) else { continue };
+                match pickle.node(value) {
+                    Node::Tensor { .. } => tensors += 1,
+                    Node::Opaque(by) if super::rebuilds(pickle, *by) => tensors += 1,
+                    Node::Dict(_) if !NEVER.iter().any(|n| key.to_lowercase().contains(n)) => {
+                        if seen.len() < MANY && seen.insert(value) {
+                            let path: Vec<String> = path.iter().cloned().chain([key.to_string()]).collect();
+                            next.push((path, value));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if tensors > 0 {
+                found.push(Candidate { path, dict, tensors });
+            }
+        }
+        level = next;
+    }
+    found
+}
+
+/// A dotted path, whose keys may have dots themselves: the shortest that is there wins.
+fn forced(pickle: &Pickle, key: &str) -> Result<Found> {
+    let (mut at, mut rest) = (pickle.root, key);
+    while !rest.is_empty() {
+        let ends = rest.match_indices('.').map(|(i, _)| i).chain([rest.len()]);
+        let step = ends.into_iter().find_map(|end| Some((child(pickle, at, &rest[..end])?, end)));
+        let Some((inner, end)) = step else {
+            let close = names(pickle, at);
+            let close = nearest(rest, close.iter().copied()).map(|n| format!("did you mean `{n}`? "));
+            return Err(Error::usage(format!("there is no `{rest}` in the checkpoint (`key={key}`)")).hint(format!(
+                "{}there are: {}",
+                close.unwrap_or_default(),
+                keys(pickle, at)
+            )));
+        };
+        at = inner;
+        rest = rest.get(end + 1..).unwrap_or("");
+    }
+    match pickle.node(at) {
+        Node::Dict(_) => Ok(Found { dict: at, path: key.to_string(), notes: vec![] }),
+        Node::Opaque(_) | Node::Global(..) => {
+            let why = format!("`{key}` is {}; only its code knows what is in it", pickle.describe(at));
+            Err(Error::new(Kind::Load, why).hint(super::by_hand(&format!("d['{key}'].state_dict()"))))
+        }
+        _ => Err(Error::new(Kind::Load, format!("`{key}` is {}, not a dict of tensors", pickle.describe(at)))),
+    }
+}
+
+fn child(pickle: &Pickle, at: Id, key: &str) -> Option<Id> {
+    let Node::Dict(entries) = pickle.node(at) else { return None };
+    entries.iter().rev().find(|(k, _)| pickle.text(*k) == Some(key)).map(|(_, value)| *value)
+}
+
+fn names<'a>(pickle: &Pickle<'a>, dict: Id) -> Vec<&'a str> {
+    let Node::Dict(entries) = pickle.node(dict) else { return vec![] };
+    entries.iter().take(MANY).filter_map(|(k, _)| pickle.text(*k)).filter(|n| n.len() < 200).collect()
+}
+
+fn keys(pickle: &Pickle, dict: Id) -> String {
+    let all = names(pickle, dict);
+    let shown: Vec<String> = all.iter().take(SHOWN).map(|n| format!("`{}`", n.escape_debug())).collect();
+    match all.len() {
+        0 => "none".into(),
+        n if n > SHOWN => format!("{} and {} more", shown.join(", "), n - SHOWN),
+        _ => shown.join(", "),
+    }
+}

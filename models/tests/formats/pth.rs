@@ -1,0 +1,131 @@
+//! Checkpoints that PyTorch itself wrote (`golden/make_pth.py`): what the networks in them compute, what is said of them,
+//! and what they become as safetensors.
+
+use crate::support::{distance, forward, golden, npz};
+use candle_core::DType;
+use robust_core::Kind;
+use robust_models::{LoadedModel, convert, inspect, load};
+
+fn open(spec: &str) -> LoadedModel {
+    load(&golden(spec).to_string_lossy()).unwrap_or_else(|e| panic!("{spec}: {e}"))
+}
+
+fn names() -> Vec<String> {
+    let reader = ndarray_npy::NpzReader::new(std::fs::File::open(golden("expected_pth.npz")).unwrap());
+    let names = reader.unwrap().names().unwrap();
+    let mut names: Vec<String> = names.iter().filter_map(|n| n.strip_suffix(".input").map(String::from)).collect();
+    names.sort();
+    names
+}
+
+fn check(model: &LoadedModel, name: &str) {
+    let expected = golden("expected_pth.npz");
+    let (x, y) = (npz(&expected, &format!("{name}.input")), npz(&expected, &format!("{name}.output")));
+    for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
+        let gap = distance(&forward(&model.network, &x, dtype), &y);
+        println!("{name} {dtype:?}: {gap:.1e}");
+        assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
+    }
+}
+
+fn size(name: &str) -> &'static str {
+    if name.starts_with("mnist") { "" } else { "?input=3x8x8" }
+}
+
+#[test]
+fn every_checkpoint_computes_what_pytorch_did() {
+    let names = names();
+    assert!(names.len() >= 11);
+    names.iter().for_each(|name| check(&open(&format!("{name}.pth{}", size(name))), name));
+}
+
+#[test]
+fn a_checkpoint_as_safetensors_is_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names() {
+        let (input, output) = (golden(&format!("{name}.pth")), folder.path().join(format!("{name}.safetensors")));
+        let notes = convert(&input, &output).unwrap();
+        assert!(notes.last().unwrap().contains("tensors written to"), "{notes:?}");
+        let at = |path: &std::path::Path| load(&format!("{}{}", path.display(), size(&name))).unwrap();
+        assert_eq!(at(&input).card.digest, at(&output).card.digest, "{name}");
+        // Once more changes nothing.
+        let again = folder.path().join("again.safetensors");
+        convert(&output, &again).unwrap();
+        assert_eq!(std::fs::read(&output).unwrap(), std::fs::read(&again).unwrap());
+    }
+    assert!(std::fs::read_dir(folder.path()).unwrap().flatten().all(|f| !f.path().ends_with("partial")));
+    let refused = convert(&golden("legacy.pth"), &folder.path().join("legacy.safetensors")).unwrap_err();
+    assert_eq!(refused.kind, Kind::Load);
+    assert!(!folder.path().join("legacy.safetensors").exists());
+    assert_eq!(convert(&golden("mnist_nested.pth"), &folder.path().join("a.pth")).unwrap_err().kind, Kind::Usage);
+    let nowhere = convert(&golden("mnist_nested.pth"), &folder.path().join("no/a.safetensors")).unwrap_err();
+    assert_eq!(nowhere.kind, Kind::Write);
+}
+
+#[test]
+fn what_was_decided_is_said() {
+    for (spec, parts) in [
+        ("mnist_nested.pth", &["the file's `state_dict`", "prefix `module.`"][..]),
+        ("mnist_strided.pth", &["the file's `net`; also there: `ema` (`?key=ema`)"]),
+        ("mnist_foreign.pth", &["`model_state_dict`"]),
+        ("cifar_half.pth", &["`last`", "`module.`", "`_orig_mod.`", "as they are"]),
+        ("cifar_normalised.pth", &["`model.`", "`normalize.mean` and `normalize.std` normalise"]),
+        ("preact_input.pth", &["read the input side", "`?variant=activated`"]),
+        ("preact_activated.pth", &["read the activated side", "`?variant=input`"]),
+        ("dm_preact.pth", &["SiLU", "`mean` and `std` normalise"]),
+    ] {
+        let notes = open(spec).notes.join("\n");
+        parts.iter().for_each(|part| assert!(notes.contains(part), "{part} not in {notes}"));
+    }
+}
+
+#[test]
+fn parameters_choose_what_the_file_leaves_open() {
+    let digest = |spec: &str| open(spec).card.digest;
+    assert_eq!(digest("mnist_strided.pth"), digest("mnist_strided.pth?key=net"));
+    assert_ne!(digest("mnist_strided.pth"), digest("mnist_strided.pth?key=ema"));
+    assert_eq!(digest("mnist_nested.pth"), digest("mnist_nested.pth?key=state_dict&strip=module."));
+    check(&open("preact_input.pth?variant=input&input=3x8x8"), "preact_input");
+    assert_ne!(digest("preact_input.pth"), digest("preact_input.pth?variant=activated"));
+    assert_ne!(digest("dm_preact.pth"), digest("dm_preact.pth?activation=relu"));
+    let fails = |spec: &str| load(&golden(spec).to_string_lossy()).unwrap_err();
+    for (spec, kind, part) in [
+        ("mnist_nested.pth?key=state_dic", Kind::Usage, "did you mean `state_dict`"),
+        ("mnist_nested.pth?key=epoch", Kind::Load, "`epoch` is a number"),
+        ("mnist_foreign.pth?key=args", Kind::Load, "`__main__.Opt`"),
+        ("whole_object.pth", Kind::Load, "`__main__.Mnist`"),
+        ("whole_object.pth", Kind::Load, "d.state_dict()"),
+        ("quantised.pth", Kind::Load, "tensor `w`: it is made by global `torch._utils._rebuild_qtensor`"),
+        ("legacy.pth", Kind::Load, "before 1.6"),
+        ("legacy.pth", Kind::Load, "python -c"),
+        ("cifar_half.pth?activation=relu", Kind::Usage, "`activation` is no parameter of cifar-resnet"),
+        ("cifar_half.pth?arch=vgg", Kind::Load, "`features.0.weight` is missing"),
+        ("cifar_normalised.pth?mean=0.5", Kind::Usage, "already normalises"),
+        ("preact_input.pth?variant=x", Kind::Usage, "variant=activated"),
+        ("dm_preact.pth?activation=rely", Kind::Usage, "known: relu"),
+    ] {
+        let error = fails(spec);
+        assert!(error.kind == kind && error.to_string().contains(part), "{spec}: {part}: {error}");
+    }
+}
+
+#[test]
+fn facts_add_up() {
+    let facts = inspect(&open("cifar_normalised.pth?input=3x8x8"));
+    assert_eq!((facts.format.as_str(), facts.family.as_deref(), facts.classes), ("pth", Some("cifar-resnet"), 10));
+    assert_eq!(facts.input.shape, [3, 8, 8]);
+    let normalisation = facts.normalisation.as_ref().unwrap();
+    assert_eq!(normalisation.mean.iter().map(|v| *v as f32).collect::<Vec<_>>(), [0.5, 0.4, 0.3]);
+    // Stem, two blocks (3x3s and one 1x1 shortcut), linear; norms have a scale and a shift.
+    let convs = [4 * 27, 4 * 36, 4 * 36, 6 * 36, 6 * 54, 6 * 4];
+    let norms = 2 * (4 + 4 + 4 + 6 + 6 + 6);
+    assert_eq!(facts.parameters, convs.iter().sum::<u64>() + norms + 70);
+    let positions = [64, 64, 64, 16, 16, 16];
+    let products: u64 = convs.iter().zip(positions).map(|(c, p)| c * p).sum();
+    let conv = facts.ops.iter().find(|o| o.op == "conv2d").unwrap();
+    assert_eq!((conv.count, conv.multiply_adds, conv.interpreter.as_str()), (6, products, "reference"));
+    assert_eq!(facts.multiply_adds, products + 60);
+    let json = serde_json::to_value(&facts).unwrap();
+    assert_eq!(json["input"]["shape"], serde_json::json!([3, 8, 8]));
+    assert_eq!(inspect(&load("builtin:mnist-at").unwrap()).format, "builtin");
+}
