@@ -47,6 +47,9 @@ pub fn short(path: &Path) -> String {
 
 fn cannot_write(path: &Path, error: std::io::Error) -> Error {
     let hint = match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            "another process is writing to this run: wait for it, or choose another --out"
+        }
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
             "what is written so far is intact: free some space, then run the same command with --resume"
         }
@@ -142,6 +145,8 @@ fn open(root: &Path, bytes: u64) -> Result<Journal> {
     let path = root.join("outcomes.jsonl");
     let open = || -> std::io::Result<File> {
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        // A requeued job may start while its orphan still runs: only one of them may write.
+        file.try_lock().map_err(std::io::Error::from)?;
         file.set_len(bytes)?;
         file.sync_all()?;
         Ok(file)

@@ -12,10 +12,12 @@ pub mod clock;
 pub mod evaluate;
 pub mod evidence;
 pub mod folder;
+pub mod merge;
 pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod shard;
 pub mod stats;
 pub mod verify;
 

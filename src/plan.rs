@@ -1,6 +1,7 @@
 //! A run, resolved: everything that can change a number, and nothing that cannot. Paths are kept for `verify` but are
 //! not part of the fingerprint.
 
+use crate::shard::Shard;
 use robust_attacks::Ready;
 use robust_core::{DataCard, Error, Result, ThreatModel};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Plan {
     pub seed: u64,
     pub unit: usize,
     pub evidence: Keep,
+    /// The part of the units that this run does; not part of the fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<Shard>,
     /// Byte identity of outcomes is promised per interpreter, precision and device class.
     pub interpreter: String,
 }
@@ -95,8 +99,13 @@ impl PlannedAttack {
 }
 
 impl Plan {
-    /// Units in the order of the journal: by model, attack, sample.
+    /// This run's units in the order of the journal: by model, attack, sample.
     pub fn units(&self) -> Vec<Unit> {
+        let all = self.all_units().into_iter().enumerate();
+        all.filter(|(i, _)| self.shard.is_none_or(|s| s.takes(*i))).map(|(_, u)| u).collect()
+    }
+
+    fn all_units(&self) -> Vec<Unit> {
         let mut units = vec![];
         for (model, planned) in self.models.iter().enumerate() {
             for attack in 0..planned.attacks.len() {
@@ -108,9 +117,19 @@ impl Plan {
         units
     }
 
-    /// Outcomes of a complete run.
+    /// Outcomes of this run when it is complete.
     pub fn rows(&self) -> usize {
-        self.ids.len() * self.models.iter().map(|m| m.attacks.len()).sum::<usize>()
+        self.units().iter().map(|u| u.count).sum()
+    }
+
+    /// The content-derived name of a unit: equal names, equal outcomes, whatever plan the unit is part of.
+    pub fn unit_id(&self, unit: &Unit) -> Result<String> {
+        let (model, ids) = (&self.models[unit.model], &self.ids[unit.start..unit.start + unit.count]);
+        let facts = serde_json::json!({
+            "outcome": robust_core::SCHEMA, "model": model.digest, "attack": model.attacks[unit.attack],
+            "dataset": self.dataset.card.digest, "ids": ids, "seed": self.seed, "interpreter": self.interpreter,
+        });
+        Ok(blake3::hash(facts.to_string().as_bytes()).to_hex().to_string())
     }
 
     /// What decides the numbers, without paths: two runs with equal fingerprints have equal outcomes.
@@ -125,6 +144,9 @@ impl Plan {
                 map.remove("source");
             }
         };
+        if let Value::Object(map) = &mut value {
+            map.remove("shard");
+        }
         strip(value.get_mut("dataset"));
         if let Some(Value::Array(models)) = value.get_mut("models") {
             models.iter_mut().for_each(|m| strip(Some(m)));
@@ -215,6 +237,7 @@ mod tests {
             seed: 0,
             unit: UNIT,
             evidence: Keep::Fooled,
+            shard: None,
             interpreter: "reference".into(),
         }
     }

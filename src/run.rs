@@ -26,6 +26,8 @@ pub struct Run<'a> {
     pub progress: &'a Progress,
     /// Set from outside to stop after the unit in hand.
     pub stop: &'a AtomicBool,
+    /// No unit is begun after this many seconds.
+    pub max_seconds: Option<f64>,
 }
 
 /// One unit's samples as they were loaded and judged clean.
@@ -43,6 +45,7 @@ impl Run<'_> {
     pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, seconds: &mut [f64]) -> Result<()> {
         let mut clean: HashMap<(usize, usize), Vec<Clean>> = HashMap::new();
         let (mut before, mut current, mut first) = (0, (usize::MAX, usize::MAX), 0);
+        let whole = clock::Stopwatch::start();
         for unit in self.plan.units() {
             let planned = &self.plan.models[unit.model];
             let label = &planned.attacks[unit.attack].label;
@@ -61,6 +64,10 @@ impl Run<'_> {
                 return Err(
                     Error::new(Kind::Interrupted, "interrupted").hint("the same command with --resume continues")
                 );
+            }
+            if self.max_seconds.is_some_and(|most| whole.seconds() >= most) {
+                let (done, all) = (outcomes.len(), self.plan.rows());
+                return Err(Error::new(Kind::Incomplete, format!("the time is up with {done} of {all} outcomes")));
             }
             let clock = clock::Stopwatch::start();
             let judged = self.unit(unit, &mut clean)?;

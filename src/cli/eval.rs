@@ -10,6 +10,7 @@ use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row};
 use robust::run::{Run, Subject};
+use robust::shard::Shard;
 use robust::{clock, say};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +60,15 @@ pub struct Args {
     /// Samples that may fail to be judged before the exit code says so
     #[arg(long, default_value_t = 0, value_name = "N")]
     allow_failed: u64,
+    /// Do only shard K of N (from 1), or `auto`: what the job array, MPI launcher or CI matrix says; join with `robust merge`
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+    /// Number of shards, where --shard auto cannot know it
+    #[arg(long, value_name = "N", requires = "shard")]
+    shards: Option<u64>,
+    /// Begin no unit of work after this time; exit 3 if any is left
+    #[arg(long, value_name = "T")]
+    max_minutes: Option<f64>,
     /// Print the plan with the most passes it can cost, and stop
     #[arg(long)]
     dry_run: bool,
@@ -85,7 +95,16 @@ fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+/// What a command needs to attack: everything but the folder.
+pub struct Prepared {
+    pub plan: Plan,
+    pub subjects: Vec<Subject>,
+    pub data: Box<dyn Dataset>,
+    pub meter: Arc<Meter>,
+}
+
+/// Checks the options, loads models and data, resolves the plan.
+pub fn prepare(args: &Args) -> Result<Prepared> {
     check_device(&args.device)?;
     set_threads(args.threads)?;
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
@@ -96,6 +115,11 @@ pub fn run(args: &Args) -> Result<()> {
     let meter = Arc::new(Meter::default());
     let subjects = subjects(&loaded, &args.attack, &meter)?;
     let plan = make_plan(args, &loaded, &subjects, source, data.as_ref())?;
+    Ok(Prepared { plan, subjects, data, meter })
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let Prepared { plan, subjects, data, meter } = prepare(args)?;
     if args.dry_run {
         return print(&describe(&plan)?);
     }
@@ -112,6 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
         batch_size: args.batch_size,
         progress: &progress,
         stop: &STOP,
+        max_seconds: args.max_minutes.map(|m| 60. * m),
     };
     let result = run.go(&mut journal, &mut outcomes, &mut seconds);
     drop(progress);
@@ -127,7 +152,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// Adds where the unfinished run lies.
 fn resumable(error: Error, root: &Path) -> Error {
     match error.kind {
-        Kind::Interrupted => error.hint(format!("`--out {} --resume` with the same options continues", root.display())),
+        Kind::Interrupted | Kind::Incomplete => {
+            error.hint(format!("`--out {} --resume` with the same options continues", root.display()))
+        }
         _ => error,
     }
 }
@@ -231,6 +258,7 @@ fn make_plan(
         seed: args.seed,
         unit: plan::UNIT,
         evidence: args.evidence,
+        shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
         interpreter: "reference/f32/cpu".to_string(),
     })
 }
@@ -261,7 +289,8 @@ fn default_folder(plan: &Plan) -> Result<PathBuf> {
     };
     let names: Vec<String> = plan.models.iter().take(3).map(|m| clean(&m.name)).collect();
     let fingerprint: String = plan.fingerprint()?.chars().take(10).collect();
-    Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}", names.join("+"), clean(&plan.dataset.card.name))))
+    let part = plan.shard.map_or(String::new(), |s| format!("-{}-of-{}", s.index, s.of));
+    Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}{part}", names.join("+"), clean(&plan.dataset.card.name))))
 }
 
 fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
@@ -277,6 +306,12 @@ fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<O
     // The default folder is named by the fingerprint, so what lies there is this very run.
     if folder::exists(root) && (args.resume || args.out.is_none()) {
         let mut record = folder::read_record(root)?;
+        if record.plan.shard != plan.shard {
+            let name = |s: Option<Shard>| s.map_or("the whole".to_string(), |s| format!("shard {s}"));
+            let (theirs, ours) = (name(record.plan.shard), name(plan.shard));
+            return Err(Error::usage(format!("the run in {} does {theirs} of its plan, not {ours}", root.display()))
+                .hint("give each shard a folder of its own with --out"));
+        }
         if record.fingerprint != fingerprint || record.plan.fingerprint()? != fingerprint {
             let differences = record.plan.differences(plan)?.join("; ");
             return Err(Error::usage(format!("the run in {} has other settings: {differences}", root.display()))
@@ -316,17 +351,29 @@ pub fn total_seconds(record: &Record) -> Vec<f64> {
 }
 
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
-    let rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
-    let (json, csv) = (report::to_json(&rows)?, report::to_csv(&rows)?);
-    folder::write_atomic(&root.join("summary.json"), json.as_bytes())?;
-    folder::write_atomic(&root.join("summary.csv"), csv.as_bytes())?;
-    print(&match args.format {
-        Format::Text => report::to_text(&rows),
-        Format::Json => json,
-        Format::Csv => csv,
-    })?;
+    let rows = write_summary(root, record, outcomes)?;
+    print_rows(&rows, args.format)?;
+    if let Some(shard) = record.plan.shard {
+        say(&format!("shard {shard}: join all {} with `robust merge DIR... --out DIR`", shard.of));
+    }
     say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), root.display()));
     check_failed(args, &rows, outcomes)
+}
+
+/// Writes `summary.json` and `summary.csv`.
+pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
+    let rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
+    folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
+    folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
+    Ok(rows)
+}
+
+pub fn print_rows(rows: &[Row], format: Format) -> Result<()> {
+    print(&match format {
+        Format::Text => report::to_text(rows),
+        Format::Json => report::to_json(rows)?,
+        Format::Csv => report::to_csv(rows)?,
+    })
 }
 
 fn check_failed(args: &Args, rows: &[Row], outcomes: &[Outcome]) -> Result<()> {

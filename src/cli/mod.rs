@@ -2,6 +2,7 @@
 
 mod eval;
 mod list;
+mod scale;
 mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -35,6 +36,10 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Re-judge every line and every piece of evidence of a run, in double precision
     Verify(verify::Args),
+    /// Print the units of work of an evaluation as JSON lines
+    Plan(Box<eval::Args>),
+    /// Join the run folders of all shards into the run they are parts of
+    Merge(scale::MergeArgs),
     /// List attacks, models and data sources
     List(list::ListArgs),
     /// Say what an attack, built-in model or data source is
@@ -65,6 +70,8 @@ pub fn main() -> ExitCode {
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Plan(args) => scale::plan(&args),
+        Command::Merge(args) => scale::merge(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),
     });

@@ -10,7 +10,7 @@ pub use text::to_text;
 
 use crate::plan::Plan;
 use crate::stats::{rate, wilson};
-use robust_core::{Outcome, Verdict};
+use robust_core::{Outcome, Region, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub struct Row {
     pub threat: String,
     pub norm: String,
     pub eps: f64,
-    /// Samples asked for; the denominator of every rate.
+    /// Samples asked for, in a shard its part of them; the denominator of every rate.
     pub n: u64,
     pub clean_accuracy: f64,
     pub robust_accuracy: f64,
@@ -87,24 +87,23 @@ impl Tally {
 /// attack) in the plan's order.
 pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row> {
     let mut rows = vec![];
-    let (mut at, mut slot) = (0, 0);
+    let mut slot = 0;
     for model in &plan.models {
-        let mut unions: Vec<(String, usize, Tally)> = vec![];
+        let mut unions: Vec<(Region, usize, Tally)> = vec![];
         for (index, attack) in model.attacks.iter().enumerate() {
             let mut tally = Tally { seconds: seconds.get(slot).copied().unwrap_or(0.), ..Tally::default() };
-            let threat = attack.threat.to_string();
+            let threat = attack.threat.region;
             let place = unions.iter().position(|(t, ..)| *t == threat).unwrap_or_else(|| {
                 unions.push((threat, index, Tally::default()));
                 unions.len() - 1
             });
             let union = &mut unions[place].2;
             union.seconds += tally.seconds;
-            for outcome in outcomes.iter().skip(at).take(plan.ids.len()) {
+            for outcome in outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label) {
                 tally.add(outcome);
                 union.add(outcome);
             }
             rows.push(row(plan, model, index, &attack.label, &tally));
-            at += plan.ids.len();
             slot += 1;
         }
         rows.extend(unions.iter().map(|(_, index, tally)| row(plan, model, *index, WORST, tally)));
@@ -114,7 +113,7 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
 
 fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str, tally: &Tally) -> Row {
     let threat = &model.attacks[attack].threat;
-    let n = plan.ids.len() as u64;
+    let n = tally.verdicts.len() as u64;
     let clean_correct = tally.clean.values().filter(|c| **c).count() as u64;
     let held = tally.count(Verdict::Held);
     Row {

@@ -6,5 +6,6 @@ mod docs;
 mod fixtures;
 mod happy;
 mod resume;
+mod scale;
 mod support;
 mod tamper;
