@@ -38,13 +38,14 @@ fn read<F: Float>(op: &Op, params: &[Array<F>]) -> Result<(Ids, Stats)> {
     Ok((Ids { mean, var, gamma, beta }, stats))
 }
 
-/// Applies `f(channel scale, channel shift, entry)` in place, plane by plane.
-fn per_channel<F: Float>(x: Array<F>, scale: &[F], shift: &[F]) -> Array<F> {
+/// `entry * scale + shift` in place, plane by plane, rounded once: a batch norm often subtracts what it has just scaled
+/// to about the same size, and an error there can switch a ReLU.
+fn per_channel<F: Float>(x: Array<F>, scale: &[f64], shift: &[f64]) -> Array<F> {
     let (dims, plane) = (x.dims.clone(), x.row_len() / scale.len());
     let mut data = x.into_vec();
     data.par_chunks_mut(scale.len() * plane).for_each(|row| {
         for ((plane, &a), &b) in row.chunks_mut(plane).zip(scale).zip(shift) {
-            plane.iter_mut().for_each(|v| *v = *v * a + b);
+            plane.iter_mut().for_each(|v| *v = F::of(v.wide() * a + b));
         }
     });
     Array::new(dims, data)
@@ -53,8 +54,7 @@ fn per_channel<F: Float>(x: Array<F>, scale: &[F], shift: &[F]) -> Array<F> {
 pub(super) fn forward<F: Float>(op: &Op, x: Array<F>, params: &[Array<F>]) -> Result<Array<F>> {
     let (_, s) = read(op, params)?;
     let scale: Vec<f64> = s.gamma.iter().zip(&s.inv).map(|(g, i)| g * i).collect();
-    let shift: Vec<F> = scale.iter().zip(&s.mean).zip(&s.beta).map(|((a, m), b)| F::of(b - m * a)).collect();
-    let scale: Vec<F> = scale.into_iter().map(F::of).collect();
+    let shift: Vec<f64> = scale.iter().zip(&s.mean).zip(&s.beta).map(|((a, m), b)| b - m * a).collect();
     Ok(per_channel(x, &scale, &shift))
 }
 
@@ -78,8 +78,8 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         give(ids.beta, &|c| sum[c]);
     }
     if site.wants[0] {
-        let scale: Vec<F> = s.gamma.iter().zip(&s.inv).map(|(g, i)| F::of(g * i)).collect();
-        pulled.inputs[0] = Some(per_channel(grad, &scale, &vec![F::ZERO; s.mean.len()]));
+        let scale: Vec<f64> = s.gamma.iter().zip(&s.inv).map(|(g, i)| g * i).collect();
+        pulled.inputs[0] = Some(per_channel(grad, &scale, &vec![0.; s.mean.len()]));
     }
     Ok(pulled)
 }
