@@ -11,6 +11,7 @@ mod zip;
 use crate::safetensors::View;
 use pickle::{Node, Pickle};
 use robust_core::{Error, Kind, Result};
+use std::collections::BTreeMap;
 
 /// Before PyTorch 1.6: a pickled magic number.
 const LEGACY: &[u8] = &[0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -53,7 +54,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<
         return Err(Error::internal("the weights found are no dict"));
     };
     let mut budget = bytes.len().saturating_mul(2).max(SMALLEST);
-    let (mut tensors, mut left) = (std::collections::BTreeMap::new(), vec![]);
+    let (mut tensors, mut left, mut others) = (BTreeMap::new(), vec![], 0);
     for &(key, value) in entries {
         let name = pickle.text(key);
         match (name, pickle.node(value)) {
@@ -70,20 +71,21 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<
                     Error::load(format!("tensor `{}`", name.escape_debug()), why).hint(by_hand(&python(&found.path)))
                 );
             }
-            _ => left.push(name.map_or_else(|| pickle.describe(key), |n| format!("`{}`", n.escape_debug()))),
+            _ => {
+                others += 1;
+                if others <= SHOWN {
+                    left.push(name.map_or_else(|| pickle.describe(key), |n| format!("`{}`", n.escape_debug())));
+                }
+            }
         }
     }
     if tensors.is_empty() {
         return Err(Error::new(Kind::Load, format!("`{}` holds no tensors", found.path)));
     }
     let mut notes = found.notes;
-    if !left.is_empty() {
-        let more = if left.len() > SHOWN { ", ..." } else { "" };
-        notes.push(format!(
-            "{} entries are no tensors and left out: {}{more}",
-            left.len(),
-            left[..left.len().min(SHOWN)].join(", ")
-        ));
+    if others > 0 {
+        let more = if others > SHOWN { ", ..." } else { "" };
+        notes.push(format!("{others} entries are no tensors and left out: {}{more}", left.join(", ")));
     }
     Ok(Checkpoint { tensors: tensors.into_values().collect(), notes })
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// Bytes a pickle may have and values it may make: ten times those of the largest checkpoints.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 1 << 21;
-/// Longest module or class name.
+/// Longest name of a module, a class or a tensor.
 const MAX_NAME: usize = 1024;
 
 /// Index of a value. Values never own each other, so that no nesting is too deep to read or to free.
@@ -63,10 +63,10 @@ impl<'a> Pickle<'a> {
         &self.nodes[id as usize]
     }
 
-    /// A string's text.
+    /// A string's text, if it may be a name: one long string can be the key of a million entries.
     pub fn text(&self, id: Id) -> Option<&'a str> {
         match self.node(id) {
-            Node::Str(bytes) => std::str::from_utf8(bytes).ok(),
+            Node::Str(bytes) if bytes.len() <= MAX_NAME => std::str::from_utf8(bytes).ok(),
             _ => None,
         }
     }

@@ -31,6 +31,8 @@ const NEVER: &[&str] = &["optim", "sched", "scaler", "history", "rng"];
 const DEPTH: usize = 4;
 const MANY: usize = 10_000;
 const SHOWN: usize = 20;
+/// Keys compared for near misses: real ones are shorter.
+const LONGEST: usize = 200;
 
 /// The dict to use, what to tell the user of it, and its path.
 pub(super) struct Found {
@@ -107,6 +109,7 @@ pub(super) fn find(pickle: &Pickle, key: Option<&str>) -> Result<Found> {
 
 /// Every dict that holds tensors, breadth first; a dict reachable twice is met once.
 fn candidates(pickle: &Pickle) -> Vec<Candidate> {
+    let wanted = |key: &str| !NEVER.iter().any(|n| key.to_lowercase().contains(n));
     let (mut found, mut seen) = (vec![], BTreeSet::from([pickle.root]));
     let mut level = vec![(vec![], pickle.root)];
     for _ in 0..DEPTH {
@@ -119,11 +122,9 @@ fn candidates(pickle: &Pickle) -> Vec<Candidate> {
                 match pickle.node(value) {
                     Node::Tensor { .. } => tensors += 1,
                     Node::Opaque(by) if super::rebuilds(pickle, *by) => tensors += 1,
-                    Node::Dict(_) if !NEVER.iter().any(|n| key.to_lowercase().contains(n)) => {
-                        if seen.len() < MANY && seen.insert(value) {
-                            let path: Vec<String> = path.iter().cloned().chain([key.to_string()]).collect();
-                            next.push((path, value));
-                        }
+                    Node::Dict(_) if wanted(key) && seen.len() < MANY && seen.insert(value) => {
+                        let path: Vec<String> = path.iter().cloned().chain([key.to_string()]).collect();
+                        next.push((path, value));
                     }
                     _ => {}
                 }
@@ -172,7 +173,7 @@ fn child(pickle: &Pickle, at: Id, key: &str) -> Option<Id> {
 
 fn names<'a>(pickle: &Pickle<'a>, dict: Id) -> Vec<&'a str> {
     let Node::Dict(entries) = pickle.node(dict) else { return vec![] };
-    entries.iter().take(MANY).filter_map(|(k, _)| pickle.text(*k)).filter(|n| n.len() < 200).collect()
+    entries.iter().take(MANY).filter_map(|(k, _)| pickle.text(*k)).filter(|n| n.len() <= LONGEST).collect()
 }
 
 fn keys(pickle: &Pickle, dict: Id) -> String {

@@ -207,6 +207,14 @@ fn the_largest_memo_index_and_the_deepest_nesting_cost_nothing() {
 }
 
 #[test]
+fn one_long_string_as_the_key_of_many_entries_costs_nothing() {
+    let key = "k".repeat(1 << 20);
+    let entries = b"h\x00}s".repeat(100_000);
+    let pickle = [b"\x80\x02}".as_slice(), &text(&key), b"q\x00", b"Ns", &entries, b"."].concat();
+    assert!(error(&checkpoint(&pickle)).message.contains("no dict of tensors (its keys: none)"));
+}
+
+#[test]
 fn dicts_that_hold_each_other_end() {
     // d = {}; d["d"] = d, and every level twice: 2^40 paths, 40 dicts.
     let own = [b"\x80\x02}q\x00".as_slice(), &text("d"), b"h\x00s."].concat();

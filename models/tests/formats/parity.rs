@@ -163,6 +163,59 @@ fn a_shared_prefix_is_taken_off_by_itself_and_buffers_normalise() {
     assert!(arch::build(&wrapped, &strip).unwrap_err().message.contains("no tensor name starts with `modul.`"));
 }
 
+/// MNIST weights under other names.
+fn renamed(name: impl Fn(&str) -> String) -> BTreeMap<String, Tensor> {
+    mnist().into_iter().map(|(n, t)| (name(&n), t)).collect()
+}
+
+#[test]
+fn wrappers_of_all_kinds_are_taken_off() {
+    let build = |weights: BTreeMap<String, Tensor>| arch::build(&StateDict::from_tensors(weights), &Options::default());
+    let plain = robust_engine::digest(&build(mnist()).unwrap().network);
+    for prefix in
+        ["module.", "model.", "m.", "encoder.", "backbone.", "_orig_mod.", "module._orig_mod.", "module.0.model."]
+    {
+        let built = build(renamed(|n| format!("{prefix}{n}"))).unwrap();
+        assert_eq!(robust_engine::digest(&built.network), plain, "{prefix}");
+        assert!(built.notes[0].contains(prefix.split_inclusive('.').next().unwrap()), "{:?}", built.notes);
+    }
+    // A head beside a wrapped body.
+    let head = |n: &str| if n.starts_with("fc2") { n.to_string() } else { format!("backbone.{n}") };
+    assert_eq!(robust_engine::digest(&build(renamed(head)).unwrap().network), plain);
+    // Sequential(normalize, model), by number, by name, and under DataParallel.
+    for (mean, std, prefix) in [
+        ("0.mean", "0.std", "1."),
+        ("normalize.mean", "normalize.std", "model."),
+        ("module.normalizer.new_mean", "module.normalizer.new_std", "module.model."),
+        ("mu", "sigma", "module."),
+    ] {
+        let mut weights = renamed(|n| format!("{prefix}{n}"));
+        weights.insert(mean.into(), Tensor::new(&[0.5f32], &Device::Cpu).unwrap());
+        weights.insert(std.into(), Tensor::new(&[0.25f32], &Device::Cpu).unwrap());
+        let built = build(weights.clone()).unwrap();
+        assert!(built.notes.iter().any(|n| n.contains("normalise the input")), "{mean}: {:?}", built.notes);
+        assert_ne!(robust_engine::digest(&built.network), plain);
+        // The `robustness` package keeps the network twice.
+        if mean.contains("new_mean") {
+            weights.extend(renamed(|n| format!("module.attacker.model.{n}")));
+            let again = build(weights).unwrap();
+            assert_eq!(again.ignored.len(), 8);
+            assert_eq!(robust_engine::digest(&again.network), robust_engine::digest(&built.network));
+        }
+    }
+}
+
+#[test]
+fn a_prefix_whose_removal_would_merge_two_networks_is_refused() {
+    let mut both = renamed(|n| format!("teacher.{n}"));
+    both.extend(mnist());
+    let dict = StateDict::from_tensors(both);
+    let strip = Options { strip: Some("teacher.".into()), ..Options::default() };
+    assert!(arch::build(&dict, &strip).unwrap_err().message.contains("the same name"));
+    let error = arch::build(&dict, &Options::default()).unwrap_err();
+    assert!(error.message.contains("`teacher.conv1.bias` is in the file but not in the architecture"), "{error}");
+}
+
 #[test]
 fn weights_that_do_not_fit_an_architecture_are_all_named() {
     let mut weights = mnist();

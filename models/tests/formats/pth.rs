@@ -28,14 +28,18 @@ fn check(model: &LoadedModel, name: &str) {
     }
 }
 
-fn size(name: &str) -> &'static str {
-    if name.starts_with("mnist") { "" } else { "?input=3x8x8" }
+/// The parameter that says the images' size, which is not the family's usual one.
+fn size(name: &str) -> String {
+    match *npz(&golden("expected_pth.npz"), &format!("{name}.input")).dims() {
+        [_, c, h, w] => format!("?input={c}x{h}x{w}"),
+        ref other => panic!("{name}: {other:?}"),
+    }
 }
 
 #[test]
 fn every_checkpoint_computes_what_pytorch_did() {
     let names = names();
-    assert!(names.len() >= 11);
+    assert!(names.len() >= 14);
     names.iter().for_each(|name| check(&open(&format!("{name}.pth{}", size(name))), name));
 }
 
@@ -72,6 +76,8 @@ fn what_was_decided_is_said() {
         ("cifar_normalised.pth", &["`model.`", "`normalize.mean` and `normalize.std` normalise"]),
         ("preact_input.pth", &["read the input side", "`?variant=activated`"]),
         ("preact_activated.pth", &["read the activated side", "`?variant=input`"]),
+        ("wide.pth", &["`sub_block1.*` are left out"]),
+        ("grouped.pth", &["ImageNet's mean and standard deviation are applied", "`?mean=none`"]),
         ("dm_preact.pth", &["SiLU", "`mean` and `std` normalise"]),
     ] {
         let notes = open(spec).notes.join("\n");
@@ -107,6 +113,27 @@ fn parameters_choose_what_the_file_leaves_open() {
         let error = fails(spec);
         assert!(error.kind == kind && error.to_string().contains(part), "{spec}: {part}: {error}");
     }
+}
+
+#[test]
+fn what_is_no_part_of_the_function_is_listed() {
+    let ignored = inspect(&open("wide.pth")).ignored;
+    assert!(ignored.len() == 10 && ignored.iter().all(|n| n.starts_with("sub_block1.")), "{ignored:?}");
+}
+
+#[test]
+fn the_usual_normalisation_can_be_changed_and_turned_off() {
+    let normalisation = |spec: &str| inspect(&open(spec)).normalisation.map(|n| n.mean);
+    assert_eq!(normalisation("grouped.pth"), Some(vec![0.485, 0.456, 0.406]));
+    assert_eq!(normalisation("grouped.pth?mean=0.5&std=0.25"), Some(vec![0.5]));
+    assert_eq!(normalisation("grouped.pth?mean=none"), None);
+    assert_eq!(normalisation("cifar_half.pth"), None);
+}
+
+#[test]
+fn pools_before_a_classifier_that_do_not_fit_say_which_size_does() {
+    let error = load(&format!("{}?input=3x60x60", golden("vgg.pth").display())).unwrap_err();
+    assert!(error.kind == Kind::Usage && error.to_string().contains("15x15"), "{error}");
 }
 
 #[test]

@@ -136,6 +136,79 @@ class ResNeXt(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
+class Wide(nn.Module):
+    """wide-resnet with two groups, no last bias, and the blocks that TRADES' code declares but never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, 1, 1, bias=False)
+
+        def block(inputs, width, stride):
+            b = nn.Module()
+            b.bn1, b.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+            b.bn2, b.conv2 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            if inputs != width:
+                b.convShortcut = nn.Conv2d(inputs, width, 1, stride, bias=False)
+            group = nn.Module()
+            group.layer = nn.Sequential(b)
+            return group
+
+        self.block1, self.sub_block1, self.block2 = block(4, 4, 1), block(4, 4, 1), block(4, 6, 2)
+        self.bn1, self.fc = nn.BatchNorm2d(6), nn.Linear(6, 10, bias=False)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        for b in (self.block1.layer[0], self.block2.layer[0]):
+            y = torch.relu(b.bn1(x))
+            skip = b.convShortcut(y) if hasattr(b, "convShortcut") else x
+            x = skip + b.conv2(torch.relu(b.bn2(b.conv1(y))))
+        return self.fc(torch.relu(self.bn1(x)).mean((2, 3)))
+
+
+class Grouped(nn.Module):
+    """torchvision's resnet with two stages of bottlenecks in two groups; ImageNet's normalisation in front."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 7, 2, 3, bias=False), nn.BatchNorm2d(4)
+        for name, inputs, stride in (("layer1", 4, 1), ("layer2", 8, 2)):
+            b = nn.Module()
+            b.conv1, b.bn1 = nn.Conv2d(inputs, 6, 1, bias=False), nn.BatchNorm2d(6)
+            b.conv2, b.bn2 = nn.Conv2d(6, 6, 3, stride, 1, groups=2, bias=False), nn.BatchNorm2d(6)
+            b.conv3, b.bn3 = nn.Conv2d(6, 8, 1, bias=False), nn.BatchNorm2d(8)
+            b.downsample = nn.Sequential(nn.Conv2d(inputs, 8, 1, stride, bias=False), nn.BatchNorm2d(8))
+            setattr(self, name, nn.Sequential(b))
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = imagenet(x)
+        x = torch.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for b in (self.layer1[0], self.layer2[0]):
+            y = torch.relu(b.bn2(b.conv2(torch.relu(b.bn1(b.conv1(x))))))
+            x = torch.relu(b.bn3(b.conv3(y)) + b.downsample(x))
+        return self.fc(x.mean((2, 3)))
+
+
+class Vgg(nn.Module):
+    """torchvision's vgg without batch norm, three convolutions and two pools."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 3, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Conv2d(3, 2, 3, 1, 1),
+                                      nn.ReLU(), nn.Conv2d(2, 1, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2, 2))
+        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.classifier = nn.Sequential(nn.Linear(49, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 4), nn.ReLU(), nn.Dropout(),
+                                        nn.Linear(4, 10))
+
+    def forward(self, x):
+        return self.classifier(self.avgpool(self.features(imagenet(x))).flatten(1))
+
+
+def imagenet(x):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (x - mean.to(x).view(3, 1, 1)) / std.to(x).view(3, 1, 1)
+
+
 class Opt:
     """A class that exists here only."""
 
@@ -157,7 +230,7 @@ expected = {}
 
 def keep(name, net, shape):
     """Stores what `name`.pth must compute on an input of its own."""
-    x = torch.rand(2, *shape)
+    x = torch.randint(0, 257, (2, *shape)) / 256
     with torch.no_grad():
         expected[f"{name}.input"] = x.numpy()
         expected[f"{name}.output"] = net.double()(x.double()).float().numpy()
@@ -210,4 +283,7 @@ for name, net in (("preact_input", PreAct(False)), ("preact_activated", PreAct(T
                   ("resnext", ResNeXt())):
     keep(name, settle(net), (3, 8, 8))
     torch.save({"state_dict": net.state_dict()}, f"{name}.pth")
-np.savez("expected_pth.npz", **expected)
+for name, net, side in (("wide", Wide(), 8), ("grouped", Grouped(), 16), ("vgg", Vgg(), 56)):
+    keep(name, settle(net), (3, side, side))
+    torch.save(net.state_dict(), f"{name}.pth")
+np.savez_compressed("expected_pth.npz", **expected)
