@@ -1,9 +1,9 @@
-//! Tar archives of images, plain (read in place) or gzip'd (images unpacked once, one after the other, to a scratch
-//! file). Entries are found by position and never extracted by name; long names are read here, with a bound, because
-//! the archive's own word decides how long they are.
+//! Tar archives, plain (read in place) or gzip'd: unpacked once, to a scratch file or to a cache. Entries are found by
+//! position and never extracted by name; long names are read here, with a bound, because the archive's own word decides
+//! how long they are.
 
-use super::blob::{Blob, Bounded, megabytes, reason, scratch, settle};
-use super::folder::{MAX_IMAGE, Place, Tree, is_image};
+use super::blob::{Blob, Bounded, Cache, megabytes, reason, scratch, settle};
+use super::tree::{MAX_FILE, Place, Tree};
 use flate2::read::MultiGzDecoder;
 use robust_core::{Error, Result};
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use tar::{Entries, Entry, EntryType, PaxExtensions};
 const MAX_NAME: usize = 4096;
 const MAX_EXTENSION: u64 = 64 << 10;
 
-/// An archive's images: where they are, and the digest of the archive as it was found.
+/// The wanted files of an archive: where they are, and the digest of the archive as it was found.
 pub(super) struct Archive {
     pub blob: Blob,
     pub tree: Tree,
@@ -22,29 +22,41 @@ pub(super) struct Archive {
     pub hash: blake3::Hash,
 }
 
-pub(super) fn open(path: &Path) -> Result<Archive> {
+/// Which paths are of interest; what is not is passed over.
+pub(super) type Wanted<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Whether a name is a tar archive's.
+pub(super) fn is_tar(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end))
+}
+
+pub(super) fn open(path: &Path, wanted: Wanted<'_>, cache: &Cache) -> Result<Archive> {
     let packed = Blob::open(path)?;
-    let fail =
-        |e: io::Error| Error::load(path.display(), reason(e)).hint("a folder, .tar or .tar.gz of images is wanted");
+    let fail = |e: io::Error| Error::load(path.display(), reason(e)).hint("a folder, .tar or .tar.gz is wanted");
     let head = packed.head(4).map_err(fail)?;
     let hash = packed.digest().map_err(fail)?;
     if head.starts_with(b"PK") {
         return Err(fail(io::Error::other("a zip archive")));
     }
     if !head.starts_with(&[0x1F, 0x8B]) {
-        let tree = in_place(&packed).map_err(fail)?;
+        let tree = in_place(&packed, wanted).map_err(fail)?;
         return Ok(Archive { blob: packed, tree, notes: vec![], hash });
     }
-    let (blob, tree) = unpack(&packed).map_err(fail)?;
+    if let Some(kept) = cache.tar(&packed, hash)? {
+        let tree = in_place(&kept.blob, wanted).map_err(fail)?;
+        return Ok(Archive { blob: kept.blob, tree, notes: vec![kept.note], hash });
+    }
+    let (blob, tree) = unpack(&packed, wanted).map_err(fail)?;
     let size = megabytes(blob.len());
-    let notes = vec![format!("unpacked {} images to {size} of temporary space", tree.images.len())];
+    let notes = vec![format!("unpacked {} files to {size} of temporary space", tree.files.len())];
     Ok(Archive { blob, tree, notes, hash })
 }
 
-fn in_place(archive: &Blob) -> io::Result<Tree> {
+fn in_place(archive: &Blob, wanted: Wanted<'_>) -> io::Result<Tree> {
     let mut reader = tar::Archive::new(archive.reader());
     let mut end = 0;
-    let tree = scan(reader.entries_with_seek()?.raw(true), &mut |entry, _| {
+    let tree = scan(reader.entries_with_seek()?.raw(true), wanted, &mut |entry, _| {
         let (start, size) = (entry.raw_file_position(), entry.header().entry_size()?);
         end = start.saturating_add(size).saturating_add(511) & !511;
         Ok(Place::Span(start, size))
@@ -56,16 +68,16 @@ fn in_place(archive: &Blob) -> io::Result<Tree> {
     }
 }
 
-fn unpack(archive: &Blob) -> io::Result<(Blob, Tree)> {
+fn unpack(archive: &Blob, wanted: Wanted<'_>) -> io::Result<(Blob, Tree)> {
     let mut reader = tar::Archive::new(Bounded::new(MultiGzDecoder::new(archive.reader()), archive.len()));
     let mut spooled = scratch()?;
     let mut at = 0;
-    let tree = scan(reader.entries()?.raw(true), &mut |entry, wanted| {
+    let tree = scan(reader.entries()?.raw(true), wanted, &mut |entry, kept| {
         let (start, size) = (at, entry.header().entry_size()?);
-        if wanted {
+        if kept {
             at += io::copy(entry, &mut spooled)?;
             if at - start != size {
-                return Err(io::Error::other("truncated inside an image"));
+                return Err(io::Error::other("truncated inside a file"));
             }
         }
         Ok(Place::Span(start, size))
@@ -75,9 +87,10 @@ fn unpack(archive: &Blob) -> io::Result<(Blob, Tree)> {
     Ok((settle(spooled)?, tree))
 }
 
-/// Walks the headers. `visit` is shown every entry, with whether its bytes are an image's, and says where they are.
+/// Walks the headers. `visit` is shown every entry, with whether its bytes are wanted, and says where they are.
 fn scan<'a, R: Read>(
     entries: Entries<'a, R>,
+    wanted: Wanted<'_>,
     visit: &mut dyn FnMut(&mut Entry<'a, R>, bool) -> io::Result<Place>,
 ) -> io::Result<Tree> {
     let mut tree = Tree::default();
@@ -94,16 +107,16 @@ fn scan<'a, R: Read>(
         let path = normal(&raw)?;
         let size = entry.header().entry_size()?;
         // macOS puts a file of attributes beside each file: `._name`.
-        let image = is_image(&path) && path.contains('/') && !path.contains("/._");
+        let kept = !path.starts_with("._") && !path.contains("/._") && wanted(&path);
         // Before there was a type for folders, they ended in a slash.
         if kind.is_dir() || (kind.is_file() && raw.ends_with(b"/")) {
             visit(&mut entry, false)?;
             tree.folder(path).map_err(io::Error::other)?;
-        } else if !image {
+        } else if !kept {
             visit(&mut entry, false)?;
         } else {
             let plain = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
-            let place = visit(&mut entry, plain && size <= MAX_IMAGE)?;
+            let place = visit(&mut entry, plain && size <= MAX_FILE)?;
             let place = if plain { place } else { Place::Nowhere("is a link or another special entry of the archive") };
             tree.file(path, size, place).map_err(io::Error::other)?;
         }

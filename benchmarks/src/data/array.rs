@@ -1,5 +1,6 @@
 //! Data sets that are one array of images and one of labels, in whatever file: rows are found by their position.
 
+use super::Reader;
 use super::blob::Blob;
 use super::rows::{Bad, assemble, shape_text};
 use candle_core::Device;
@@ -53,14 +54,18 @@ impl Dtype {
     }
 }
 
-/// A C-ordered array in a blob, checked against the bytes that are there.
+/// A C-ordered array, checked against the bytes that are there.
 #[derive(Debug, Clone)]
 pub(crate) struct Array {
-    blob: Blob,
+    /// Whole rows each, with the number of the first.
+    parts: Vec<(u64, Blob)>,
     /// With the number of rows first.
     shape: Vec<usize>,
     dtype: Dtype,
     row_bytes: usize,
+    /// Bytes from row to row, of which the first `skip` are not the row's.
+    stride: usize,
+    skip: usize,
 }
 
 impl Array {
@@ -71,7 +76,7 @@ impl Array {
         let promised = row_bytes.and_then(|n| n.checked_mul(*shape.first()?));
         match (row_bytes, promised) {
             (Some(row_bytes), Some(bytes)) if bytes as u64 == blob.len() && bytes > 0 => {
-                Ok(Self { blob, shape, dtype, row_bytes })
+                Ok(Self { parts: vec![(0, blob)], shape, dtype, row_bytes, stride: row_bytes, skip: 0 })
             }
             (_, Some(0)) => Err(Error::load(what, format!("shape {shape:?} holds no elements"))),
             (_, Some(bytes)) => {
@@ -82,18 +87,61 @@ impl Array {
         }
     }
 
+    /// Rows of bytes that lie in several blobs, `skip` other bytes before each.
+    pub fn records(what: &str, blobs: Vec<Blob>, row: &[usize], skip: usize) -> Result<Self> {
+        let row_bytes: usize = row.iter().product();
+        let stride = skip + row_bytes;
+        let (mut parts, mut rows) = (vec![], 0);
+        for blob in blobs {
+            if blob.len() == 0 || blob.len() % stride as u64 != 0 {
+                return Err(Error::load(what, format!("{} bytes are not records of {stride}", blob.len())));
+            }
+            let first = rows;
+            rows += blob.len() / stride as u64;
+            parts.push((first, blob));
+        }
+        let shape = [&[rows as usize], row].concat();
+        Ok(Self { parts, shape, dtype: Dtype::U8, row_bytes, stride, skip })
+    }
+
+    /// The bytes before each row of [`Array::records`].
+    pub fn skipped(&self, what: &str) -> Result<Vec<Vec<u8>>> {
+        let mut all = Vec::with_capacity(self.rows());
+        for (_, blob) in &self.parts {
+            let mut reader = blob.reader();
+            for _ in 0..blob.len() / self.stride as u64 {
+                let mut skipped = vec![0; self.skip];
+                reader.read_exact(&mut skipped).map_err(|e| Error::load(what, e))?;
+                all.push(skipped);
+                reader.seek_relative(self.row_bytes as i64).map_err(|e| Error::load(what, e))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The `count` rows from `from` as an array of their own.
+    pub fn range(&self, from: usize, count: usize) -> Option<Self> {
+        let [(_, blob)] = self.parts.as_slice() else { return None };
+        let blob = blob.slice((from * self.stride) as u64, (count * self.stride) as u64)?;
+        let mut part = Self { parts: vec![(0, blob)], ..self.clone() };
+        *part.shape.first_mut()? = count;
+        Some(part)
+    }
+
     pub fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(0)
     }
 
     fn row(&self, id: u64) -> std::io::Result<Vec<u8>> {
         let mut raw = vec![0; self.row_bytes];
-        self.blob.read_at(id * self.row_bytes as u64, &mut raw)?;
+        let part = self.parts.partition_point(|(first, _)| *first <= id).checked_sub(1);
+        let (first, blob) = part.and_then(|part| self.parts.get(part)).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        blob.read_at((id - first) * self.stride as u64 + self.skip as u64, &mut raw)?;
         Ok(raw)
     }
 
     /// Labels from an array of integers `[n]` or `[n, 1]`.
-    fn labels(&self, what: &str) -> Result<Vec<u32>> {
+    pub fn labels(&self, what: &str) -> Result<Vec<u32>> {
         if !matches!(self.shape.as_slice(), [_] | [_, 1]) {
             return Err(Error::load(
                 what,
@@ -106,7 +154,8 @@ impl Array {
                 Error::load(what, "labels are floating-point").hint("store them as integers: `y.astype('int64')`")
             );
         }
-        let mut reader = self.blob.reader();
+        let Some((_, blob)) = self.parts.first() else { return Ok(vec![]) };
+        let mut reader = blob.reader();
         let mut raw = [0u8; 8];
         let raw = &mut raw[..self.dtype.size];
         let mut labels = Vec::with_capacity(self.rows());
@@ -122,6 +171,13 @@ impl Array {
     }
 }
 
+fn check_rows(subject: &str, images: usize, labels: usize) -> Result<()> {
+    match images == labels {
+        true => Ok(()),
+        false => Err(Error::load(subject, format!("{images} images but {labels} labels"))),
+    }
+}
+
 /// Images and labels that lie in arrays.
 pub(crate) struct ArraySet {
     card: DataCard,
@@ -131,16 +187,19 @@ pub(crate) struct ArraySet {
 
 impl ArraySet {
     /// `subject` names the source in errors.
-    pub fn new(subject: &str, mut card: DataCard, images: Array, labels: &Array) -> Result<Self> {
-        if images.rows() != labels.rows() {
-            return Err(Error::load(subject, format!("{} images but {} labels", images.rows(), labels.rows())));
-        }
+    pub fn new(subject: &str, card: DataCard, images: Array, labels: &Array) -> Result<Self> {
+        check_rows(subject, images.rows(), labels.rows())?;
+        Self::with_labels(subject, card, images, labels.labels(subject)?)
+    }
+
+    pub fn with_labels(subject: &str, mut card: DataCard, images: Array, labels: Vec<u32>) -> Result<Self> {
+        check_rows(subject, images.rows(), labels.len())?;
         if images.dtype != Dtype::U8 && images.dtype.kind != Kind::Float {
             return Err(Error::load(subject, "images are integers other than bytes")
                 .hint("store them as uint8 in 0..255 or as float32 in 0..1"));
         }
         card.samples = images.rows() as u64;
-        Ok(Self { card, labels: labels.labels(subject)?, images })
+        Ok(Self { card, labels, images })
     }
 
     pub fn labels(&self) -> &[u32] {
@@ -192,6 +251,19 @@ impl Dataset for ArraySet {
         let row = self.images.shape.get(1..).unwrap_or_default();
         let order = order(row, &view.input).map_err(|why| Error::load(&self.card.name, why))?;
         assemble(ids, self.card.samples, view, device, |id| self.labels[id as usize], |id| self.pixels(id, order, view))
+    }
+}
+
+impl Reader for ArraySet {
+    fn label(&self, id: u64) -> u32 {
+        self.labels[id as usize]
+    }
+
+    fn natural(&self, id: u64) -> Result<(Vec<usize>, Vec<f32>), String> {
+        let raw = self.images.row(id).map_err(|e| e.to_string())?;
+        let dtype = self.images.dtype;
+        let pixels = raw.chunks_exact(dtype.size).map(|element| dtype.pixel(element)).collect();
+        Ok((self.images.shape.get(1..).unwrap_or_default().to_vec(), pixels))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Bytes that rows are read from by position: a span of a file, an unpacked temporary file, or memory.
 
+use super::spec::Query;
+use flate2::read::MultiGzDecoder;
 use robust_core::{Error, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What unpacking may always grow to, and beyond that how many times the packed size: images hardly compress, bombs do.
@@ -168,6 +170,45 @@ impl<R: Read> Read for Bounded<R> {
 /// A temporary file without a name: gone with the last handle, however the process ends.
 pub(crate) fn scratch() -> io::Result<io::BufWriter<File>> {
     Ok(io::BufWriter::with_capacity(1 << 16, tempfile::tempfile()?))
+}
+
+/// Where unpacked archives are kept, if anywhere: the folder a data set's `?cache=` or the environment's
+/// `ROBUST_CACHE` names. A file there is named by the digest of the packed one and appears whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cache(pub Option<PathBuf>);
+
+/// An unpacked archive in the cache.
+pub(crate) struct Kept {
+    pub blob: Blob,
+    pub note: String,
+}
+
+impl Cache {
+    pub fn of(query: &Query) -> Self {
+        let asked = query.get("cache").map(PathBuf::from);
+        Self(asked.or_else(|| std::env::var_os("ROBUST_CACHE").filter(|dir| !dir.is_empty()).map(PathBuf::from)))
+    }
+
+    /// The tar in a gzip'd archive of that digest; `None` without a cache.
+    pub fn tar(&self, packed: &Blob, hash: blake3::Hash) -> Result<Option<Kept>> {
+        let Some(dir) = &self.0 else { return Ok(None) };
+        let path = dir.join(format!("{}.tar", hash.to_hex()));
+        if path.is_file() {
+            let blob = Blob::open(&path)?;
+            let note = format!("found unpacked in {}: {}", dir.display(), megabytes(blob.len()));
+            return Ok(Some(Kept { blob, note }));
+        }
+        let fail = |e: io::Error| Error::write(dir.display(), reason(e));
+        std::fs::create_dir_all(dir).map_err(fail)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
+        let mut reader = Bounded::new(MultiGzDecoder::new(packed.reader()), packed.len());
+        io::copy(&mut reader, &mut file).map_err(fail)?;
+        file.as_file().sync_all().map_err(fail)?;
+        file.persist(&path).map_err(|e| fail(e.error))?;
+        let blob = Blob::open(&path)?;
+        let note = format!("unpacked to {} of {}, kept for the next time", megabytes(blob.len()), dir.display());
+        Ok(Some(Kept { blob, note }))
+    }
 }
 
 /// What was written to a scratch file.

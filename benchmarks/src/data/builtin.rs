@@ -1,7 +1,7 @@
 //! Data that travels in the binary: enough to try everything without a download.
 
 use super::blob::Blob;
-use super::{Opened, mnist};
+use super::{Found, mnist};
 use flate2::read::GzDecoder;
 use robust_core::{Error, Result, nearest};
 use std::io::Read;
@@ -14,7 +14,7 @@ static MNIST_1000: &[u8] = include_bytes!("../../data/mnist-1000.gz");
 const IMAGES_LEN: u64 = 16 + 1000 * 784;
 
 /// `builtin:NAME`.
-pub(super) fn open(name: &str) -> Result<Opened> {
+pub(super) fn open(name: &str) -> Result<Found> {
     if name != "mnist" {
         let hint = match nearest(name, NAMES) {
             Some(near) => format!("did you mean `builtin:{near}`?"),
@@ -30,5 +30,5 @@ pub(super) fn open(name: &str) -> Result<Opened> {
     let split = all.slice(0, IMAGES_LEN).zip(all.slice(IMAGES_LEN, all.len().saturating_sub(IMAGES_LEN)));
     let (images, labels) = split.ok_or_else(|| Error::load(subject, "truncated"))?;
     let data = mnist::pair(subject, subject.to_string(), &images, &labels)?;
-    Ok(Opened { data: Box::new(data), notes: vec![] })
+    Ok(Found { data: Box::new(data), notes: vec![] })
 }

@@ -3,7 +3,7 @@
 use super::array::{Array, ArraySet, Dtype};
 use super::blob::{Blob, digest_of, megabytes, reason, spool};
 use super::spec::Query;
-use super::{Opened, base_name};
+use super::{Found, base_name};
 use flate2::read::MultiGzDecoder;
 use robust_core::{DataCard, Error, Result, nearest};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const SPLITS: [(&str, &str); 2] = [("test", "t10k"), ("train", "train")];
 const BELOW: [&str; 3] = ["", "raw", "MNIST/raw"];
 
 /// `mnist:DIR?split=test|train`.
-pub(super) fn open(dir: &Path, query: &Query) -> Result<Opened> {
+pub(super) fn open(dir: &Path, query: &Query) -> Result<Found> {
     let split = query.get("split").unwrap_or("test");
     let Some((_, prefix)) = SPLITS.iter().find(|(name, _)| *name == split) else {
         let hint = nearest(split, SPLITS.map(|(name, _)| name)).unwrap_or("test");
@@ -23,7 +23,7 @@ pub(super) fn open(dir: &Path, query: &Query) -> Result<Opened> {
     let images = idx_bytes(&locate(dir, prefix, "images", 3)?, &mut notes)?;
     let labels = idx_bytes(&locate(dir, prefix, "labels", 1)?, &mut notes)?;
     let name = format!("mnist:{}?split={split}", base_name(dir));
-    Ok(Opened { data: Box::new(pair(&dir.display().to_string(), name, &images, &labels)?), notes })
+    Ok(Found { data: Box::new(pair(&dir.display().to_string(), name, &images, &labels)?), notes })
 }
 
 /// Whether a folder looks like one of IDX files.

@@ -1,26 +1,40 @@
 //! Data readers: one file per format, all behind [`open`].
 //!
 //! Every reader keeps memory proportional to the rows asked for (plus a few bytes per sample for labels and positions),
-//! treats what it reads as hostile, and never runs or extracts anything. Packed data is unpacked once to a temporary
-//! file without a name.
+//! treats what it reads as hostile, and never runs or extracts anything. Packed data is unpacked to a temporary file
+//! without a name, or where `ROBUST_CACHE` (or `?cache=DIR`) names a folder, kept there by the packed file's digest.
 //!
-//! Digests are blake3 over the content: of the file (archives, `npz:` and `safetensors:` with the names of the arrays
-//! used), of both files (`npy:`), of the unpacked contents (`mnist:`), and for folders over the list of class names and
-//! of every image's relative path and size, not the pixels.
+//! Digests are blake3 over the content: of the file (archives, shards, `npz:` and `safetensors:` with the names of the
+//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the list
+//! of class names and of every image's relative path and size, not the pixels. Parameters that change labels or pixels
+//! enter the digest and the name.
+//!
+//! Sources of image files (`folder:`, `wds:`, `parquet:`) take `?resize=256&crop=224&interpolation=bicubic`: resizing of
+//! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give.
 
 mod archive;
 mod array;
 mod blob;
 mod builtin;
+mod cifar;
+mod classes;
 mod folder;
+mod images;
+mod inspect;
 mod mnist;
 mod npy;
 mod npz;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod pickle;
 mod rows;
 mod safetensors;
 mod spec;
+mod tree;
+mod wds;
 
-use robust_core::{Dataset, Result};
+pub use inspect::{ClassCount, DataFacts, inspect};
+use robust_core::{Dataset, Preprocess, Result};
 use std::path::Path;
 
 /// A way to name a data set.
@@ -43,16 +57,40 @@ pub static SOURCES: &[Source] = &[
         example: "mnist:data/mnist?split=test",
     },
     Source {
+        scheme: "cifar10",
+        summary: "CIFAR-10 as published: folder or .tar.gz of binary or Python batches",
+        example: "cifar10:cifar-10-python.tar.gz?split=test",
+    },
+    Source {
+        scheme: "cifar100",
+        summary: "CIFAR-100 as published, with fine or coarse labels",
+        example: "cifar100:cifar-100-binary?labels=fine",
+    },
+    Source {
         scheme: "folder",
-        summary: "ImageFolder: one folder of PNG and JPEG images per class, as it is or as .tar or .tar.gz",
-        example: "folder:imagenet/val",
+        summary: "ImageFolder: one folder of PNG, JPEG or WebP images per class, as it is or as .tar or .tar.gz",
+        example: "folder:imagenet/val?resize=256&crop=224&interpolation=bilinear",
+    },
+    Source {
+        scheme: "wds",
+        summary: "WebDataset: tar shards of KEY.jpg (png, webp) with KEY.cls or KEY.json",
+        example: "wds:shards/val-{000..049}.tar?resize=256&crop=224",
+    },
+    Source {
+        scheme: "parquet",
+        summary: "Hugging Face image data sets: a .parquet file or a folder of them",
+        example: "parquet:data/test-00000-of-00001.parquet?labels=fine_label",
     },
     Source {
         scheme: "npz",
         summary: "arrays x (or images, data) and y (or labels, targets) of an .npz file",
         example: "npz:cifar10.npz?x=x_test&y=y_test",
     },
-    Source { scheme: "npy", summary: "two .npy files, images and labels", example: "npy:x_test.npy,y_test.npy" },
+    Source {
+        scheme: "npy",
+        summary: "two .npy files, images and labels; of CIFAR-10-C and its like one severity",
+        example: "npy:gaussian_noise.npy,labels.npy?severity=3",
+    },
     Source {
         scheme: "safetensors",
         summary: "tensors x (or images, data) and y (or labels, targets) of a .safetensors file",
@@ -77,7 +115,27 @@ pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
 
 /// [`open`], with the notes.
 pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    spec::open(spec)
+    let Found { data, notes } = spec::open(spec)?;
+    Ok(Opened { data, notes })
+}
+
+/// A data set that can also be looked at without a model.
+trait Reader: Dataset {
+    /// Of an id below the number of samples.
+    fn label(&self, id: u64) -> u32;
+
+    /// Shape and values of a sample as it is stored, after the source's own preprocessing.
+    fn natural(&self, id: u64) -> Result<(Vec<usize>, Vec<f32>), String>;
+
+    fn preprocess(&self) -> Option<Preprocess> {
+        None
+    }
+}
+
+/// [`Opened`], from the inside.
+struct Found {
+    data: Box<dyn Reader>,
+    notes: Vec<String>,
 }
 
 /// The last part of a path: names of data sets hold no machine's folders.

@@ -2,23 +2,41 @@
 
 use super::array::{Array, ArraySet, Dtype, Kind};
 use super::blob::{Blob, digest_of};
-use super::{Opened, base_name};
+use super::spec::Query;
+use super::{Found, base_name};
 use robust_core::{DataCard, Error, Result};
 use std::path::Path;
 
 /// NumPy itself refuses longer ones without being told otherwise.
 const MAX_HEADER: usize = 10_000;
+const SEVERITIES: usize = 5;
 
-/// `npy:IMAGES,LABELS`.
-pub(super) fn open(images: &Path, labels: &Path) -> Result<Opened> {
+/// `npy:IMAGES,LABELS?severity=1..5`: with a severity, the images are five equal parts, mildest first (CIFAR-10-C and its
+/// like), and the labels those of all or of one part.
+pub(super) fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found> {
     let (x, y) = (Blob::open(images)?, Blob::open(labels)?);
     let hash = |path: &Path, blob: &Blob| blob.digest().map_err(|e| Error::load(path.display(), e));
-    let digest = digest_of(&[("images", hash(images, &x)?), ("labels", hash(labels, &y)?)]);
-    let name = format!("npy:{},{}", base_name(images), base_name(labels));
-    let card = DataCard { name, digest, samples: 0, classes: None };
-    let x = array(&images.display().to_string(), &x)?;
-    let y = array(&labels.display().to_string(), &y)?;
-    Ok(Opened { data: Box::new(ArraySet::new(&images.display().to_string(), card, x, &y)?), notes: vec![] })
+    let mut parts = vec![("images", hash(images, &x)?), ("labels", hash(labels, &y)?)];
+    let mut name = format!("npy:{},{}", base_name(images), base_name(labels));
+    let subject = images.display().to_string();
+    let (mut x, mut y) = (array(&subject, &x)?, array(&labels.display().to_string(), &y)?);
+    if let Some(text) = query.get("severity") {
+        let severity = text.parse().ok().filter(|s| (1..=SEVERITIES).contains(s));
+        let severity = severity.ok_or_else(|| {
+            Error::usage(format!("`severity={text}` is none of 1 to {SEVERITIES}")).hint("1 is the mildest")
+        })?;
+        name += &format!("?severity={severity}");
+        parts.push(("severity", blake3::hash(text.as_bytes())));
+        let (rows, each) = (x.rows(), x.rows() / SEVERITIES);
+        let part = |array: &Array| array.range((severity - 1) * each, each).filter(|_| each * SEVERITIES == rows);
+        let fail = || Error::load(&subject, format!("{rows} images are not {SEVERITIES} equal parts"));
+        x = part(&x).ok_or_else(fail)?;
+        if y.rows() == rows {
+            y = part(&y).ok_or_else(fail)?;
+        }
+    }
+    let card = DataCard { name, digest: digest_of(&parts), samples: 0, classes: None };
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, x, &y)?), notes: vec![] })
 }
 
 /// The array in the bytes of one .npy file.

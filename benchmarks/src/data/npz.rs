@@ -3,14 +3,14 @@
 use super::array::ArraySet;
 use super::blob::{Blob, Cursor, digest_of, megabytes, reason, spool};
 use super::spec::{Query, pick_arrays};
-use super::{Opened, base_name, npy};
+use super::{Found, base_name, npy};
 use robust_core::{DataCard, Error, Result};
 use std::io::BufReader;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 /// `npz:FILE?x=NAME&y=NAME`.
-pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
+pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let blob = Blob::open(path)?;
     let subject = path.display().to_string();
     let mut zip = ZipArchive::new(blob.reader()).map_err(|e| unreadable(&subject, e))?;
@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
     let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
     let name = format!("npz:{}", base_name(path));
     let card = DataCard { name, digest: digest_of(&[(x, hash), (y, hash)]), samples: 0, classes: None };
-    Ok(Opened { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
 }
 
 /// The bytes of one member: a span of the archive where it is stored, else unpacked to a scratch file.

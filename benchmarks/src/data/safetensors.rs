@@ -3,7 +3,7 @@
 use super::array::{Array, ArraySet, Dtype, Kind};
 use super::blob::{Blob, digest_of};
 use super::spec::{Query, pick_arrays};
-use super::{Opened, base_name};
+use super::{Found, base_name};
 use robust_core::{DataCard, Error, Result};
 use safetensors::tensor::Metadata;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 const MAX_HEADER: u64 = 4 << 20;
 
 /// `safetensors:FILE?x=NAME&y=NAME`.
-pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
+pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let blob = Blob::open(path)?;
     let subject = path.display().to_string();
     let fail = |why: String| Error::load(&subject, why);
@@ -41,7 +41,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Opened> {
     let hash = blob.digest().map_err(|e| fail(e.to_string()))?;
     let name = format!("safetensors:{}", base_name(path));
     let card = DataCard { name, digest: digest_of(&[(&x, hash), (&y, hash)]), samples: 0, classes: None };
-    Ok(Opened { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
 }
 
 fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> Result<Array> {

@@ -1,11 +1,10 @@
 //! What the user typed: `scheme:place?key=value&key=value`, or a path that is looked at.
 
-use super::{Opened, SOURCES, builtin, folder, mnist, npy, npz, safetensors};
+use super::images::PARAMETERS as IMAGE;
+use super::{Found, SOURCES, archive, builtin, cifar, folder, mnist, npy, npz, safetensors, wds};
 use robust_core::{Error, Result, nearest};
 use std::path::{Path, PathBuf};
 
-/// Announced in the house plan; said so rather than called unknown.
-const LATER: [&str; 3] = ["cifar10", "parquet", "wds"];
 const IMAGES: [&str; 3] = ["x", "images", "data"];
 const LABELS: [&str; 3] = ["y", "labels", "targets"];
 
@@ -39,7 +38,7 @@ impl Query {
     }
 }
 
-pub(super) fn open(spec: &str) -> Result<Opened> {
+pub(super) fn open(spec: &str) -> Result<Found> {
     // A path that is there wins over any reading of its colons and question marks.
     let scheme = match Path::new(spec).exists() {
         true => None,
@@ -53,7 +52,13 @@ pub(super) fn open(spec: &str) -> Result<Opened> {
     let (place, query) = split_query(rest);
     let known: &[&str] = match scheme {
         "mnist" => &["split"],
+        "cifar10" => &["split", "cache"],
+        "cifar100" => &["split", "labels", "cache"],
         "npz" | "safetensors" => &["x", "y"],
+        "npy" => &["severity"],
+        "folder" => &[&IMAGE[..], &["classes", "cache"]].concat(),
+        "wds" => &[&IMAGE[..], &["cache"]].concat(),
+        "parquet" => &[&IMAGE[..], &["images", "labels"]].concat(),
         _ => &[],
     };
     if !SOURCES.iter().any(|source| source.scheme == scheme) {
@@ -70,11 +75,26 @@ pub(super) fn open(spec: &str) -> Result<Opened> {
         "npz" => npz::open(&existing(place)?, &query),
         "npy" => {
             let (images, labels) = pair_of_paths(place)?;
-            npy::open(&existing(images)?, &existing(labels)?)
+            npy::open(&existing(images)?, &existing(labels)?, &query)
         }
         "safetensors" => safetensors::open(&existing(place)?, &query),
-        _ => folder::open(&existing(place)?),
+        "cifar10" => cifar::open(&existing(place)?, cifar::Kind::Ten, &query),
+        "cifar100" => cifar::open(&existing(place)?, cifar::Kind::Hundred, &query),
+        "wds" => wds::open(place, &query),
+        "parquet" => parquet(place, &query),
+        _ => folder::open(&existing(place)?, &query),
     }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(place: &str, query: &Query) -> Result<Found> {
+    super::parquet::open(&existing(place)?, query)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(place: &str, _: &Query) -> Result<Found> {
+    Err(Error::usage(format!("`parquet:{place}`: this build reads no Parquet"))
+        .hint("build with `--features parquet`, or convert it to an ImageFolder (`folder:`)"))
 }
 
 fn split_query(text: &str) -> (&str, &str) {
@@ -96,13 +116,17 @@ fn pair_of_paths(place: &str) -> Result<(&str, &str)> {
 fn guess(place: &str) -> Result<&'static str> {
     let path = existing(place)?;
     if path.is_dir() {
-        return Ok(if mnist::is_here(&path) { "mnist" } else { "folder" });
+        return Ok(match () {
+            _ if mnist::is_here(&path) => "mnist",
+            _ => cifar::is_here(&path).unwrap_or("folder"),
+        });
     }
     let name = place.to_lowercase();
     match () {
         _ if name.ends_with(".npz") => Ok("npz"),
         _ if name.ends_with(".safetensors") => Ok("safetensors"),
-        _ if [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end)) => Ok("folder"),
+        _ if name.ends_with(".parquet") => Ok("parquet"),
+        _ if archive::is_tar(&name) => Ok("folder"),
         _ if name.ends_with(".npy") => Err(Error::usage(format!("`{place}` holds images or labels, both are wanted"))
             .hint(format!("`npy:{place},LABELS.npy`"))),
         _ => Err(Error::usage(format!("cannot tell what kind of data set `{place}` is")).hint(list())),
@@ -110,10 +134,6 @@ fn guess(place: &str) -> Result<&'static str> {
 }
 
 fn unknown(scheme: &str) -> Error {
-    if LATER.contains(&scheme) {
-        return Error::usage(format!("`{scheme}:` data sets are not built yet"))
-            .hint("convert it to an ImageFolder (`folder:`) or to arrays (`npz:`)");
-    }
     let near = nearest(scheme, SOURCES.iter().map(|source| source.scheme));
     let near = near.map(|near| format!("did you mean `{near}:`? ")).unwrap_or_default();
     Error::usage(format!("unknown kind of data set `{scheme}:`")).hint(near + &list())
@@ -125,7 +145,7 @@ fn list() -> String {
 }
 
 /// The path, or an error with the names beside it that come close.
-fn existing(place: &str) -> Result<PathBuf> {
+pub(super) fn existing(place: &str) -> Result<PathBuf> {
     let path = PathBuf::from(place);
     if path.exists() {
         return Ok(path);

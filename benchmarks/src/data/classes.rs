@@ -1,0 +1,159 @@
+//! Which label a class folder has, where its place among its neighbours does not say: a list of classes, as a file.
+//!
+//! Read are JSON (a list of names, a list of lists of names, an object of name to label or of label to names) and text,
+//! a line per class: `label,name,name` or `label name`, else names whose label is the line's place. A class may go by
+//! any of its names (`n01440764`, `tench`), as long as no other class has it too.
+
+use robust_core::{Error, Result};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+/// Largest list of classes read.
+pub(super) const MAX_LIST: u64 = 4 << 20;
+const MAX_LABEL: usize = 1 << 20;
+/// A list of these names beside the class folders is meant for them.
+const USUAL: [&str; 8] = [
+    "classes.txt",
+    "classes.csv",
+    "classes.json",
+    "class_index.json",
+    "imagenet_classes.csv",
+    "imagenet_class_index.json",
+    "LOC_synset_mapping.txt",
+    "synset_words.txt",
+];
+
+/// Whether a path is a list of classes near the root.
+pub(super) fn is_list(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    path.matches('/').count() <= 1 && USUAL.contains(&name)
+}
+
+pub(super) struct Classes {
+    /// `None` for a name that two classes have.
+    labels: HashMap<String, Option<u32>>,
+    /// By label, the first name of each.
+    pub names: Vec<String>,
+}
+
+impl Classes {
+    pub fn parse(subject: &str, bytes: &[u8]) -> Result<Self> {
+        let fail = |why: String| Error::load(subject, why);
+        let text = std::str::from_utf8(bytes).map_err(|_| fail("a list of classes that is not text".to_string()))?;
+        let entries = match text.trim_start().starts_with(['[', '{']) {
+            true => {
+                let json = serde_json::from_str(text).map_err(|e| fail(format!("a list of classes: {e}")))?;
+                of_json(json).ok_or_else(|| fail("JSON that is no list of classes".to_string()))?
+            }
+            false => of_lines(text),
+        };
+        let mut classes = Self { labels: HashMap::new(), names: vec![] };
+        let mut taken = HashSet::new();
+        for (label, names) in entries {
+            if label >= MAX_LABEL || !taken.insert(label) {
+                return Err(fail(format!("class {label} is listed twice or beyond {MAX_LABEL}")));
+            }
+            if classes.names.len() <= label {
+                classes.names.resize(label + 1, String::new());
+            }
+            classes.names[label] = names.first().cloned().unwrap_or_default();
+            for name in names {
+                let known = classes.labels.entry(name).or_insert(Some(label as u32));
+                *known = known.filter(|&known| known == label as u32);
+            }
+        }
+        match classes.names.is_empty() {
+            true => Err(fail("a list without classes".to_string())),
+            false => Ok(classes),
+        }
+    }
+
+    /// The label of a class folder, or why it has none.
+    pub fn label(&self, name: &str) -> Result<u32, String> {
+        match self.labels.get(name) {
+            Some(Some(label)) => Ok(*label),
+            Some(None) => Err(format!("two classes of the list are called `{name}`")),
+            None => Err(format!("class folder `{name}` is not in the list of classes")),
+        }
+    }
+}
+
+fn of_json(json: Value) -> Option<Vec<(usize, Vec<String>)>> {
+    let names = |value: Value| match value {
+        Value::String(name) => Some(vec![name]),
+        Value::Array(names) => names.into_iter().map(|name| name.as_str().map(str::to_string)).collect(),
+        _ => None,
+    };
+    match json {
+        Value::Array(list) => list.into_iter().enumerate().map(|(i, value)| Some((i, names(value)?))).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| match value.as_u64() {
+                Some(label) => Some((usize::try_from(label).ok()?, vec![key])),
+                None => Some((key.parse().ok()?, names(value)?)),
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+/// `label,rest`
+fn numbered(line: &str) -> Option<(usize, &str)> {
+    let (label, rest) = line.split_once([',', ' ', '\t', ':'])?;
+    Some((label.parse().ok()?, rest.trim()))
+}
+
+fn of_lines(text: &str) -> Vec<(usize, Vec<String>)> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // The first line may be a heading.
+    let labelled = lines.last().and_then(|line| numbered(line)).is_some();
+    if labelled {
+        let entry = |(label, rest): (usize, &str)| (label, rest.split(',').map(|n| n.trim().to_string()).collect());
+        return lines.iter().filter_map(|line| numbered(line)).map(entry).collect();
+    }
+    let entry = |line: &str| {
+        let first = line.split([',', ' ', '\t']).next().unwrap_or(line).to_string();
+        let whole = line.to_string();
+        if first == whole { vec![first] } else { vec![first, whole] }
+    };
+    lines.iter().enumerate().map(|(i, line)| (i, entry(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(list: &str, name: &str) -> Result<u32, String> {
+        Classes::parse("list", list.as_bytes()).map_err(|e| e.message)?.label(name)
+    }
+
+    #[test]
+    fn every_way_to_write_a_list_gives_the_same_labels() {
+        let lists = [
+            "n1\nn2\n",
+            "n1 tench, Tinca tinca\nn2 goldfish, Carassius auratus\n",
+            "0,n1,tench\n1,n2,goldfish\n",
+            "index,wnid,name\n0,n1,tench\n1,n2,goldfish\n",
+            "1 n2\n0 n1\n",
+            r#"["n1", "n2"]"#,
+            r#"[["n1", "tench"], ["n2", "goldfish"]]"#,
+            r#"{"0": ["n1", "tench"], "1": ["n2", "goldfish"]}"#,
+            r#"{"n2": 1, "n1": 0}"#,
+        ];
+        for list in lists {
+            assert_eq!((label(list, "n1"), label(list, "n2")), (Ok(0), Ok(1)), "{list}");
+            assert!(label(list, "n3").unwrap_err().contains("`n3` is not in the list"), "{list}");
+        }
+        assert_eq!(label(lists[2], "goldfish"), Ok(1));
+    }
+
+    #[test]
+    fn lists_that_contradict_themselves_are_refused() {
+        assert!(label("0,crane\n1,crane", "crane").unwrap_err().contains("two classes"));
+        assert!(label("0,a\n0,b", "a").unwrap_err().contains("listed twice"));
+        assert!(label("99999999999,a", "a").unwrap_err().contains("beyond"));
+        assert!(label("", "a").unwrap_err().contains("without classes"));
+        assert!(label(&"[".repeat(100_000), "a").unwrap_err().contains("list of classes"));
+        assert!(label(r#"[{"a": 1}]"#, "a").unwrap_err().contains("no list of classes"));
+    }
+}

@@ -1,0 +1,214 @@
+//! Data sets of image files, whatever they lie in: decoding, preprocessing, and whether they fit a model.
+
+use super::Reader;
+use super::rows::{Bad, assemble, shape_text};
+use super::spec::Query;
+use candle_core::Device;
+use robust_core::{
+    DataCard, Dataset, Error, InputKind, Interpolation, Loaded, Preprocess, Resize, Result, View, nearest,
+};
+use robust_imaging::{decode, decode_bytes, resized, size};
+
+/// How many images, from the first, are looked at to tell whether the set fits a model.
+const PROBES: u64 = 8;
+/// No model takes more pixels, so larger images are not decoded to learn whether they are grey.
+const MAX_PROBED: usize = 4 << 20;
+/// Of every source of images.
+pub(super) const PARAMETERS: [&str; 3] = ["resize", "crop", "interpolation"];
+
+/// Packed images by sample id.
+pub(super) trait Images: Send + Sync {
+    fn label(&self, id: u64) -> u32;
+    fn name(&self, id: u64) -> String;
+    fn bytes(&self, id: u64) -> Result<Vec<u8>, String>;
+}
+
+pub(super) struct ImageSet<S> {
+    card: DataCard,
+    source: S,
+    prepare: Option<Preprocess>,
+    probes: Vec<Probe>,
+}
+
+/// What an image is like: size, and whether its channels are equal throughout.
+struct Probe {
+    height: usize,
+    width: usize,
+    grey: bool,
+}
+
+impl Probe {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (height, width) = size(bytes).ok()?;
+        if height * width > MAX_PROBED {
+            return Some(Self { height, width, grey: false });
+        }
+        let pixels = decode(bytes, 3).ok()?.pixels;
+        let plane = height * width;
+        let grey = pixels[..plane] == pixels[plane..2 * plane] && pixels[..plane] == pixels[2 * plane..];
+        Some(Self { height, width, grey })
+    }
+
+    fn after(&self, how: Option<&Preprocess>) -> (usize, usize) {
+        let Some(how) = how else { return (self.height, self.width) };
+        let size = how.resize.map_or((self.height, self.width), |to| resized(self.height, self.width, to));
+        // An image smaller than the crop keeps its size here and fails as a sample.
+        how.crop.filter(|&(h, w)| h <= size.0 && w <= size.1).unwrap_or(size)
+    }
+}
+
+impl<S: Images> ImageSet<S> {
+    /// Preprocessing is part of what the data are: it enters the card's name and digest.
+    pub fn new(mut card: DataCard, source: S, prepare: Option<Preprocess>) -> Self {
+        if let Some(how) = &prepare {
+            let text = text(how);
+            let digest = blake3::hash(format!("{} {text}", card.digest).as_bytes());
+            card.digest = digest.to_hex().to_string();
+            card.name += if card.name.contains('?') { "&" } else { "?" };
+            card.name += &text;
+        }
+        let ids = 0..card.samples.min(PROBES);
+        let probes = ids.filter_map(|id| Probe::of(&source.bytes(id).ok()?)).collect();
+        Self { card, source, prepare, probes }
+    }
+
+    /// Channels, height and width the view wants, once it is clear that the first images have them.
+    fn fit(&self, view: &View, how: Option<&Preprocess>) -> Result<[usize; 3]> {
+        let input = &view.input;
+        let first = self.probes.first();
+        let wanted = match (input.kind, input.shape.as_slice(), first) {
+            (InputKind::Tokens, ..) => None,
+            (_, &[c, h, w], _) if c == 1 || c == 3 => Some([c, h, w]),
+            // One channel has one order, so a flat input can take it as it lies.
+            (_, &[d], Some(p)) if p.grey => Some(p.after(how)).filter(|(h, w)| h * w == d).map(|(h, w)| [1, h, w]),
+            _ => None,
+        };
+        let fits = |[c, h, w]: [usize; 3]| {
+            let like = |p: &Probe| p.after(how) == (h, w) && (c == 3 || p.grey);
+            self.probes.is_empty() || self.probes.iter().any(like)
+        };
+        wanted.filter(|&wanted| fits(wanted)).ok_or_else(|| {
+            let got = first.map_or("images".to_string(), |p| {
+                let (h, w) = p.after(how);
+                shape_text(&[if p.grey { 1 } else { 3 }, h, w])
+            });
+            let why = format!("the model wants {}, the data set has {got}", shape_text(&input.shape));
+            let rule = match input.shape.as_slice() {
+                [_, h, w] if h == w => format!("?resize={}&crop={h}", h * 8 / 7),
+                [_, h, w] => format!("?resize={h}x{w}"),
+                _ => "?resize=256&crop=224".to_string(),
+            };
+            let hint = format!("say how images get to that size after the data set's name, such as `{rule}`");
+            Error::load(&self.card.name, why).hint(hint + " or `&interpolation=bicubic` beside it")
+        })
+    }
+
+    fn pixels(&self, id: u64, [c, h, w]: [usize; 3], how: Option<&Preprocess>) -> Result<Vec<f32>, String> {
+        let bytes = self.source.bytes(id)?;
+        let misfit = |height, width| match (height, width) == (h, w) {
+            true => Ok(()),
+            false => Err(format!("is {height}x{width}, the model wants {h}x{w}")),
+        };
+        let Some(how) = how else {
+            // The size first: an odd image need not be decoded to be refused.
+            let (height, width) = size(&bytes).map_err(|e| e.message)?;
+            misfit(height, width)?;
+            return Ok(decode(&bytes, c).map_err(|e| e.message)?.pixels);
+        };
+        let image = decode_bytes(&bytes, c).and_then(|image| image.prepare(how)).map_err(|e| e.message)?;
+        misfit(image.height, image.width)?;
+        Ok(image.planes())
+    }
+}
+
+impl<S: Images> Dataset for ImageSet<S> {
+    fn card(&self) -> &DataCard {
+        &self.card
+    }
+
+    fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded> {
+        let how = self.prepare.as_ref().or(view.preprocess.as_ref());
+        let wanted = self.fit(view, how)?;
+        let named = |id: u64, why: String| Bad::Sample(format!("{}: {why}", self.source.name(id)));
+        let pixels = |id: u64| self.pixels(id, wanted, how).map_err(|why| named(id, why));
+        assemble(ids, self.card.samples, view, device, |id| self.source.label(id), pixels)
+    }
+}
+
+impl<S: Images> Reader for ImageSet<S> {
+    fn label(&self, id: u64) -> u32 {
+        self.source.label(id)
+    }
+
+    fn natural(&self, id: u64) -> Result<(Vec<usize>, Vec<f32>), String> {
+        let fail = |e: Error| e.message;
+        let bytes = self.source.bytes(id)?;
+        let picture = match &self.prepare {
+            None => decode(&bytes, 3).map_err(fail)?,
+            Some(how) => {
+                let image = decode_bytes(&bytes, 3).and_then(|image| image.prepare(how)).map_err(fail)?;
+                return Ok((vec![3, image.height, image.width], image.planes()));
+            }
+        };
+        Ok((vec![3, picture.height, picture.width], picture.pixels))
+    }
+
+    fn preprocess(&self) -> Option<Preprocess> {
+        self.prepare
+    }
+}
+
+/// `resize=256&crop=224x224&interpolation=bicubic`, always the same for the same rule.
+fn text(how: &Preprocess) -> String {
+    let resize = how.resize.map(|resize| match resize {
+        Resize::Exact(h, w) => format!("resize={h}x{w}&"),
+        Resize::Shortest(n) => format!("resize={n}&"),
+    });
+    let crop = how.crop.map(|(h, w)| format!("crop={h}x{w}&"));
+    let name = NAMES.iter().find(|(_, by)| *by == how.interpolation).map_or("", |(name, _)| name);
+    resize.unwrap_or_default() + &crop.unwrap_or_default() + "interpolation=" + name
+}
+
+const NAMES: [(&str, Interpolation); 4] = [
+    ("bilinear", Interpolation::Bilinear),
+    ("bicubic", Interpolation::Bicubic),
+    ("lanczos", Interpolation::Lanczos),
+    ("box", Interpolation::Box),
+];
+
+/// The rule of `?resize=256|HxW&crop=224|HxW&interpolation=bilinear|bicubic|lanczos|box`.
+pub(super) fn preprocess(query: &Query) -> Result<Option<Preprocess>> {
+    let (resize, crop) = (size_of(query, "resize")?, size_of(query, "crop")?);
+    let interpolation = match query.get("interpolation") {
+        None => Interpolation::default(),
+        Some(name) => NAMES.iter().find(|(known, _)| *known == name).map(|(_, by)| *by).ok_or_else(|| {
+            let known = NAMES.map(|(name, _)| name);
+            let hint = nearest(name, known).map_or(known.join(", "), |near| format!("did you mean `{near}`?"));
+            Error::usage(format!("unknown interpolation `{name}`")).hint(hint)
+        })?,
+    };
+    if query.get("interpolation").is_some() && resize.is_none() {
+        return Err(Error::usage("`interpolation` without `resize` changes nothing").hint("add `&resize=256`"));
+    }
+    if resize.is_none() && crop.is_none() {
+        return Ok(None);
+    }
+    let resize = resize.map(|size| match size {
+        (n, None) => Resize::Shortest(n),
+        (h, Some(w)) => Resize::Exact(h, w),
+    });
+    Ok(Some(Preprocess { resize, interpolation, crop: crop.map(|(h, w)| (h, w.unwrap_or(h))) }))
+}
+
+/// `224` or `224x192` (height first).
+fn size_of(query: &Query, key: &str) -> Result<Option<(usize, Option<usize>)>> {
+    let Some(text) = query.get(key) else { return Ok(None) };
+    let side = |text: &str| text.parse().ok().filter(|n| (1..=robust_imaging::MAX_SIDE as usize).contains(n));
+    let size = match text.split_once('x') {
+        None => side(text).map(|n| (n, None)),
+        Some((h, w)) => side(h).zip(side(w)).map(|(h, w)| (h, Some(w))),
+    };
+    size.map(Some).ok_or_else(|| {
+        Error::usage(format!("`{key}={text}` is no size")).hint(format!("`{key}=224` or `{key}=HEIGHTxWIDTH`"))
+    })
+}

@@ -1,0 +1,161 @@
+//! A look at a Parquet footer before the library's: it reserves what the schema's own numbers say and follows its nesting
+//! by recursion, so both are bounded here first. Thrift's compact protocol, as far as stepping over it goes.
+
+use super::super::blob::Blob;
+
+/// Largest footer read: some thousand row groups of a few columns.
+const MAX_FOOTER: u64 = 64 << 20;
+const MAX_DEPTH: u32 = 16;
+
+type Answer<T> = Result<T, String>;
+
+/// Whether the schema in the footer is a tree of sound size.
+pub(super) fn check(blob: &Blob) -> Answer<()> {
+    let tail = blob.len().checked_sub(8).and_then(|at| blob.slice(at, 8)).ok_or_else(|| broken("too short"))?;
+    let tail = tail.read_all().map_err(|e| e.to_string())?;
+    let Some((len, b"PAR1")) = tail.split_first_chunk::<4>() else { return Err("not a Parquet file".to_string()) };
+    let len = u64::from(u32::from_le_bytes(*len));
+    if len > MAX_FOOTER {
+        return Err(format!("a footer of {len} bytes, at most {MAX_FOOTER} are read"));
+    }
+    let footer = (blob.len() - 8).checked_sub(len).and_then(|at| blob.slice(at, len));
+    let footer = footer.ok_or_else(|| broken("truncated"))?.read_all().map_err(|e| e.to_string())?;
+    let mut thrift = Thrift(&footer);
+    let mut id = 0;
+    while let Some(kind) = thrift.field(&mut id)? {
+        match (id, kind) {
+            (2, 9) => schema(&mut thrift)?,
+            _ => thrift.skip(kind, MAX_DEPTH)?,
+        }
+    }
+    Ok(())
+}
+
+/// Elements in depth-first order, each with the number of its children.
+fn schema(thrift: &mut Thrift<'_>) -> Answer<()> {
+    let (count, kind) = thrift.list()?;
+    if kind != 12 {
+        return Err(broken("schema"));
+    }
+    // How many children of each open group are still to come.
+    let mut open: Vec<u64> = vec![];
+    for _ in 0..count {
+        let (mut id, mut children) = (0, 0);
+        while let Some(kind) = thrift.field(&mut id)? {
+            match (id, kind) {
+                (5, 5) => children = thrift.zigzag()?,
+                _ => thrift.skip(kind, MAX_DEPTH)?,
+            }
+        }
+        if children < 0 || children as u64 > count {
+            return Err(broken("schema"));
+        }
+        if let Some(left) = open.last_mut() {
+            *left = left.saturating_sub(1);
+        }
+        open.push(children as u64);
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        if open.len() > MAX_DEPTH as usize {
+            return Err(format!("a schema more than {MAX_DEPTH} levels deep"));
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(broken("schema")) }
+}
+
+struct Thrift<'a>(&'a [u8]);
+
+impl Thrift<'_> {
+    fn byte(&mut self) -> Answer<u8> {
+        let (&byte, rest) = self.0.split_first().ok_or_else(|| broken("truncated"))?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
+    fn varint(&mut self) -> Answer<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(broken("number"))
+    }
+
+    fn zigzag(&mut self) -> Answer<i64> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn pass(&mut self, len: u64) -> Answer<()> {
+        let rest = usize::try_from(len).ok().and_then(|len| self.0.get(len..));
+        self.0 = rest.ok_or_else(|| broken("truncated"))?;
+        Ok(())
+    }
+
+    /// The type of the next field; its number goes to `id`.
+    fn field(&mut self, id: &mut i64) -> Answer<Option<u8>> {
+        let head = self.byte()?;
+        if head & 15 == 0 {
+            return Ok(None);
+        }
+        *id = match head >> 4 {
+            0 => self.zigzag()?,
+            step => id.saturating_add(i64::from(step)),
+        };
+        Ok(Some(head & 15))
+    }
+
+    /// Number and type of the elements of a list; each takes at least a byte.
+    fn list(&mut self) -> Answer<(u64, u8)> {
+        let head = self.byte()?;
+        let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
+        if count > self.0.len() as u64 { Err(broken("list")) } else { Ok((count, head & 15)) }
+    }
+
+    fn skip(&mut self, kind: u8, depth: u32) -> Answer<()> {
+        let depth = depth.checked_sub(1).ok_or_else(|| broken("nesting"))?;
+        match kind {
+            1 | 2 => Ok(()),
+            3 => self.pass(1),
+            4..=6 => self.varint().map(|_| ()),
+            7 => self.pass(8),
+            8 => self.varint().and_then(|len| self.pass(len)),
+            9 | 10 => {
+                let (count, kind) = self.list()?;
+                (0..count).try_for_each(|_| self.element(kind, depth))
+            }
+            11 => {
+                let count = self.varint()?;
+                let kinds = if count > 0 { self.byte()? } else { 0 };
+                if count > self.0.len() as u64 {
+                    return Err(broken("map"));
+                }
+                (0..count).try_for_each(|_| {
+                    self.element(kinds >> 4, depth)?;
+                    self.element(kinds & 15, depth)
+                })
+            }
+            12 => {
+                let mut id = 0;
+                while let Some(kind) = self.field(&mut id)? {
+                    self.skip(kind, depth)?;
+                }
+                Ok(())
+            }
+            _ => Err(broken("type")),
+        }
+    }
+
+    /// Outside of a field a truth value takes a byte.
+    fn element(&mut self, kind: u8, depth: u32) -> Answer<()> {
+        self.skip(if matches!(kind, 1 | 2) { 3 } else { kind }, depth)
+    }
+}
+
+fn broken(what: &str) -> String {
+    format!("a broken Parquet footer ({what})")
+}
