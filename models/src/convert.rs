@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Writes the weights of a `.pth` or safetensors file to `output` (`.safetensors`): the state dict alone, names, types and
-/// shapes as they are. The file appears whole or not at all. Returns what a user should know.
+/// shapes as they are. The file appears whole or not at all. Returns what a user should know. As with models, `IN?key=PATH`
+/// says where in a checkpoint the state dict is.
 ///
 /// # Errors
 /// Kind `Usage` for an output of another name, kind `Load` for an input that cannot be read, kind `Write` for the rest.
@@ -17,14 +18,20 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
         return Err(Error::usage(format!("`{}` is not the name of a safetensors file", output.display()))
             .hint("call it OUT.safetensors"));
     }
+    let asked = input.to_str().filter(|_| !input.exists()).and_then(|s| s.split_once("?key="));
+    let (input, key) = asked.map_or((input, None), |(path, key)| (Path::new(path), Some(key)));
     let bytes = files::read(input)?;
     let within = |e: Error| e.within(input.display());
-    let (tensors, mut notes) = if input.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
-        (views(&parse(&bytes).map_err(within)?).collect(), vec![])
-    } else {
-        let read = pth::read(&bytes, None).map_err(within)?;
-        (read.tensors, read.notes)
-    };
+    let (tensors, mut notes): (Vec<View>, _) =
+        if input.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+            if key.is_some() {
+                return Err(Error::usage("`key` is for .pth checkpoints: a safetensors file holds one state dict"));
+            }
+            (views(&parse(&bytes).map_err(within)?).collect(), vec![])
+        } else {
+            let read = pth::read(&bytes, key).map_err(within)?;
+            (read.tensors, read.notes)
+        };
     notes.push(format!("{} tensors written to {}", tensors.len(), output.display()));
     write(&tensors, output)?;
     Ok(notes)

@@ -62,6 +62,9 @@ fn a_checkpoint_as_safetensors_is_the_same_model() {
     assert_eq!(refused.kind, Kind::Load);
     assert!(!folder.path().join("legacy.safetensors").exists());
     assert_eq!(convert(&golden("mnist_nested.pth"), &folder.path().join("a.pth")).unwrap_err().kind, Kind::Usage);
+    let by_key = folder.path().join("ema.safetensors");
+    convert(&golden("mnist_strided.pth?key=ema"), &by_key).unwrap();
+    assert_eq!(load(&by_key.to_string_lossy()).unwrap().card.digest, open("mnist_strided.pth?key=ema").card.digest);
     let nowhere = convert(&golden("mnist_nested.pth"), &folder.path().join("no/a.safetensors")).unwrap_err();
     assert_eq!(nowhere.kind, Kind::Write);
 }
