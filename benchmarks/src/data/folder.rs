@@ -134,7 +134,7 @@ fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Re
     let Tree { files: mut images, folders, .. } = tree;
     if images.is_empty() {
         return Err(Error::load(subject, "no images in it")
-            .hint("one folder of .png, .jpg or .webp images per class is wanted: CLASS/NAME.png"));
+            .hint("one folder of .png, .jpg or .webp images per class is wanted: CLASS/NAME.png; shards of a WebDataset are `wds:`"));
     }
     let above = if packed { common_folders(&images) } else { 0 };
     if above > 0 {

@@ -29,19 +29,14 @@ pub fn enlarge_h1v2(row: &[u8], beside: &[u8], lower: bool, out: &mut [u8]) {
     }
 }
 
-/// A row of half the width and height, with the neighbour above or below.
+/// A row of half the width and height, with the neighbour above or below. `out` has room for twice the row.
 pub fn enlarge_h2v2(row: &[u8], beside: &[u8], out: &mut [u8]) {
-    let n = row.len().min(beside.len());
-    let sum = |i: usize| 3 * u16::from(row[i]) + u16::from(beside[i]);
-    for (x, out) in out.iter_mut().take(2 * n).enumerate() {
-        let (i, right) = (x / 2, x % 2 == 1);
-        let own = sum(i);
-        *out = match right {
-            false if i > 0 => (3 * own + sum(i - 1) + 8) >> 4,
-            false => (4 * own + 8) >> 4,
-            true if i + 1 < n => (3 * own + sum(i + 1) + 7) >> 4,
-            true => (4 * own + 7) >> 4,
-        } as u8;
+    let sums: Vec<u16> = row.iter().zip(beside).map(|(&a, &b)| 3 * u16::from(a) + u16::from(b)).collect();
+    // At the ends a sample is its own neighbour: 3s + s as libjpeg's 4s.
+    let left = sums.first().into_iter().chain(&sums);
+    let right = sums.iter().skip(1).chain(sums.last());
+    for (((own, left), right), out) in sums.iter().zip(left).zip(right).zip(out.as_chunks_mut::<2>().0) {
+        *out = [((3 * own + left + 8) >> 4) as u8, ((3 * own + right + 7) >> 4) as u8];
     }
 }
 
@@ -122,29 +117,40 @@ pub(super) fn assemble(frame: &Frame) -> Result<Jpeg> {
     let planes = frame.components.iter().map(|c| Plane::new(c, frame)).collect::<Result<Vec<_>>>()?;
     let (width, height) = (frame.width, frame.height);
     let channels = if frame.space == Space::Grey { 1 } else { 3 };
-    let mut pixels = Vec::with_capacity(width * height * channels);
+    let mut pixels = vec![0; width * height * channels];
     let mut rows = vec![vec![0; width + 4]; planes.len()];
     for y in 0..height {
         for (plane, row) in planes.iter().zip(&mut rows) {
             plane.enlarge(y, row);
         }
-        match (frame.space, rows.as_slice()) {
-            (Space::Grey, [grey]) => pixels.extend(&grey[..width]),
-            (Space::Ycc, [y, cb, cr]) => pixels.extend((0..width).flat_map(|x| ycc_to_rgb(y[x], cb[x], cr[x]))),
-            (Space::Rgb, [r, g, b]) => pixels.extend((0..width).flat_map(|x| [r[x], g[x], b[x]])),
-            // Stored inverted, whoever wrote it: Pillow turns both round.
-            (Space::Cmyk, [c, m, y, k]) => {
-                pixels.extend((0..width).flat_map(|x| cmyk_to_rgb([c[x], m[x], y[x], k[x]].map(|v| 255 - v))));
-            }
-            (Space::Ycck, [y, cb, cr, k]) => {
-                let ink = |x: usize| {
-                    let [r, g, b] = ycc_to_rgb(y[x], cb[x], cr[x]);
-                    [r, g, b, 255 - k[x]]
-                };
-                pixels.extend((0..width).flat_map(|x| cmyk_to_rgb(ink(x))));
-            }
-            _ => return Err(bad("colours and planes disagree".to_string())),
-        }
+        let line = &mut pixels[y * width * channels..][..width * channels];
+        colour(frame.space, &rows, line)?;
     }
     Ok(Jpeg { width, height, channels, pixels })
+}
+
+/// One row of planes to pixels.
+fn colour(space: Space, rows: &[Vec<u8>], line: &mut [u8]) -> Result<()> {
+    let pixels = line.as_chunks_mut::<3>().0.iter_mut();
+    match (space, rows) {
+        (Space::Grey, [grey]) => line.copy_from_slice(&grey[..line.len()]),
+        (Space::Ycc, [y, cb, cr]) => {
+            pixels.zip(y).zip(cb).zip(cr).for_each(|(((to, y), cb), cr)| *to = ycc_to_rgb(*y, *cb, *cr));
+        }
+        (Space::Rgb, [r, g, b]) => pixels.zip(r).zip(g).zip(b).for_each(|(((to, r), g), b)| *to = [*r, *g, *b]),
+        // Stored inverted, whoever wrote it: Pillow turns both round.
+        (Space::Cmyk, [c, m, y, k]) => {
+            let inks = c.iter().zip(m).zip(y).zip(k);
+            pixels.zip(inks).for_each(|(to, (((c, m), y), k))| *to = cmyk_to_rgb([c, m, y, k].map(|v| 255 - v)));
+        }
+        (Space::Ycck, [y, cb, cr, k]) => {
+            let planes = y.iter().zip(cb).zip(cr).zip(k);
+            pixels.zip(planes).for_each(|(to, (((y, cb), cr), k))| {
+                let [r, g, b] = ycc_to_rgb(*y, *cb, *cr);
+                *to = cmyk_to_rgb([r, g, b, 255 - k]);
+            });
+        }
+        _ => return Err(bad("colours and planes disagree".to_string())),
+    }
+    Ok(())
 }
