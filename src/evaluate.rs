@@ -193,7 +193,10 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     if outcome.verdict == Verdict::Failed {
         outcome.why = Some("the model gave NaN or infinite scores for a legal adversarial point".to_string());
     }
-    let Some(best) = finding.found.or(finding.held) else { return Judged { outcome, point: None } };
+    let Some(best) = finding.found.or(finding.held) else {
+        outcome.why.get_or_insert_with(|| "no point that was asked lies within the threat model".to_string());
+        return Judged { outcome, point: None };
+    };
     outcome.best = Some(best.pred);
     outcome.fragile = clean.fragile || best.fragile;
     outcome.distance = best.distance;

@@ -1,6 +1,7 @@
 //! A run folder: `run.json`, `outcomes.jsonl`, `evidence/`, `summary.json`, `summary.csv`. Files are replaced whole or
 //! appended to; what is on disk is always the beginning of a run.
 
+use crate::doctor::Finding;
 use crate::plan::{Plan, Unit};
 use robust_core::{Error, Kind, Outcome, Result, SCHEMA};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Session {
     pub command: Vec<String>,
     /// Seconds spent per (model, attack), in the plan's order.
     pub attack_seconds: Vec<f64>,
+    /// What the loading doctor found, per model.
+    #[serde(default)]
+    pub doctor: Vec<(String, Vec<Finding>)>,
 }
 
 pub const RECORD_SCHEMA: &str = "robust.run/1";

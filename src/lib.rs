@@ -9,9 +9,11 @@
 //! `examples/custom_model.rs`.
 
 pub mod clock;
+pub mod doctor;
 pub mod evaluate;
 pub mod evidence;
 pub mod folder;
+pub mod given;
 pub mod merge;
 pub mod plan;
 pub mod progress;

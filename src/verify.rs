@@ -204,8 +204,11 @@ impl Judge<'_> {
                 let point = self.point(outcome, label, x, adversarial, &scores)?;
                 Ok(if clean == Note::Fragile { clean } else { point })
             }
-            (None, true) => Err("its evidence is missing".to_string()),
-            (None, false) => Ok(Note::Unproven),
+            (None, true) if outcome.evidence.is_some() => Err("its evidence is missing".to_string()),
+            (None, _) if outcome.verdict == Verdict::Fooled && self.keep != Keep::None => {
+                Err("a fooled sample without a point".to_string())
+            }
+            (None, _) => Ok(Note::Unproven),
         }
     }
 

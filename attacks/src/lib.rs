@@ -61,8 +61,19 @@ pub fn names() -> Vec<String> {
 
 /// Reads `name:key=value,...` for a model: norm from the name or `norm=`, epsilon from `eps=` or the model's card.
 pub fn resolve(text: &str, card: &Card) -> Result<Ready> {
-    let mut spec = Spec::parse(text)?;
+    let spec = Spec::parse(text)?;
     let (entry, named) = find(&spec.name)?;
+    resolve_entry(text, spec, entry, named, card)
+}
+
+/// [`resolve`] for an entry that is not in the index; `named` is the norm its name says.
+pub fn resolve_entry(
+    text: &str,
+    mut spec: Spec,
+    entry: &'static Entry,
+    named: Option<Norm>,
+    card: &Card,
+) -> Result<Ready> {
     let given = spec.remove("norm").map(|v| v.text.parse::<Norm>()).transpose()?;
     if let (Some(a), Some(b)) = (named, given)
         && a != b
@@ -72,9 +83,8 @@ pub fn resolve(text: &str, card: &Card) -> Result<Ready> {
     let norm = named.or(given).unwrap_or(entry.norms[0]);
     if !entry.norms.contains(&norm) {
         let list = entry.norms.iter().map(|n| n.suffix()).collect::<Vec<_>>().join(", ");
-        return Err(
-            Error::usage(format!("attack `{}` does not work in {norm}", entry.name)).hint(format!("it knows {list}"))
-        );
+        let error = Error::usage(format!("attack `{}` does not work in {norm}", entry.name));
+        return Err(error.hint(format!("it knows {list}")));
     }
     let (eps, eps_text) = epsilon(&mut spec, norm, card)?;
     let queries = spec.remove("queries").map(|v| v.number("queries")).transpose()?;

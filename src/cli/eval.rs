@@ -3,7 +3,7 @@
 use super::{Format, STOP, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Error, Kind, Outcome, Result, Target};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, View};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
@@ -11,20 +11,21 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row};
 use robust::run::{Run, Subject};
 use robust::shard::Shard;
-use robust::{clock, say};
+use robust::{clock, doctor, given, say};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER)]
 pub struct Args {
-    /// Model: a file (.onnx, .onnx.gz, .safetensors) or builtin:NAME, with [name=] before and ?key=value after it; repeatable
+    /// Model: a file (.onnx, .onnx.gz, .safetensors, .pth) or builtin:NAME, with [name=] before and ?key=value after it; repeatable
     #[arg(long, required = true, value_name = "MODEL")]
     model: Vec<String>,
-    /// Data set: builtin:mnist, mnist:DIR, folder:PATH, npz:FILE, npy:IMAGES,LABELS, safetensors:FILE
+    /// Data set: builtin:mnist, mnist:DIR, cifar10:PATH, folder:PATH, wds:TAR, npz:FILE, npy:IMAGES,LABELS, ...: `robust list datasets`
     #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
     dataset: Option<String>,
-    /// Attack: name:key=value,... such as pgd-linf:eps=8/255,steps=40; repeatable
+    /// Attack: name:key=value,... such as pgd-linf:eps=8/255,steps=40, or file:POINTS,eps=... to judge examples made elsewhere; repeatable
     #[arg(long, required = true, value_name = "ATTACK")]
     attack: Vec<String>,
     /// A fixed pseudo-random subset of N samples; larger ones contain smaller ones
@@ -75,6 +76,9 @@ pub struct Args {
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
     format: Format,
+    /// Skip the loading doctor, which looks at a few samples for wrong ranges, layouts and modes
+    #[arg(long)]
+    no_doctor: bool,
     /// No progress bar
     #[arg(long)]
     no_progress: bool,
@@ -113,18 +117,25 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let loaded = load_models(&args.model)?;
     let (source, data) = load_data(args, &loaded)?;
     let meter = Arc::new(Meter::default());
-    let subjects = subjects(&loaded, &args.attack, &meter)?;
-    let plan = make_plan(args, &loaded, &subjects, source, data.as_ref())?;
+    let (ids, pick) = choose(args, data.as_ref())?;
+    let subjects = subjects(&loaded, &args.attack, &meter, data.card().samples, &ids)?;
+    let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
     Ok(Prepared { plan, subjects, data, meter })
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let Prepared { plan, subjects, data, meter } = prepare(args)?;
     if args.dry_run {
-        return print(&describe(&plan)?);
+        return print(&describe(&plan, &subjects, data.as_ref())?);
     }
     let root = args.out.clone().map_or_else(|| default_folder(&plan), Ok)?;
     let (mut journal, mut outcomes, mut record) = open(args, &root, &plan)?;
+    if outcomes.is_empty() && !args.no_doctor {
+        let found = consult(&plan, &subjects, data.as_ref())?;
+        if let Some(session) = record.sessions.last_mut() {
+            session.doctor = found;
+        }
+    }
     let hidden = args.no_progress;
     let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter);
     let clock = clock::Stopwatch::start();
@@ -147,6 +158,24 @@ pub fn run(args: &Args) -> Result<()> {
     result.map_err(|e| resumable(e, &root))?;
     written?;
     conclude(args, &root, &record, &outcomes)
+}
+
+/// Lets the loading doctor look at a few samples and says what it found.
+fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
+    let mut all = vec![];
+    for subject in subjects {
+        let model = &subject.target.deployed;
+        let view = View::from(model.card().input.clone());
+        let Some(batch) = data.load(&doctor::spread(&plan.ids), &view, &candle_core::Device::Cpu)?.batch else {
+            continue;
+        };
+        let found = doctor::examine(model.as_ref(), &batch)?;
+        for f in &found {
+            say(&format!("warning: {}: {}\n  hint: {}", model.card().name, f.evidence, f.advice));
+        }
+        all.push((model.card().name.clone(), found));
+    }
+    Ok(all)
 }
 
 /// Adds where the unfinished run lies.
@@ -211,11 +240,21 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
     Ok((source, opened.data))
 }
 
-fn subjects(loaded: &[LoadedModel], specs: &[String], meter: &Arc<Meter>) -> Result<Vec<Subject>> {
+fn subjects(
+    loaded: &[LoadedModel],
+    specs: &[String],
+    meter: &Arc<Meter>,
+    samples: u64,
+    ids: &[u64],
+) -> Result<Vec<Subject>> {
+    let resolve = |spec: &String, model: &LoadedModel| match given::is_file(spec) {
+        true => given::resolve(spec, &model.card, samples, ids),
+        false => attacks::resolve(spec, &model.card),
+    };
     loaded
         .iter()
         .map(|model| {
-            let ready: Vec<Ready> = specs.iter().map(|s| attacks::resolve(s, &model.card)).collect::<Result<_>>()?;
+            let ready: Vec<Ready> = specs.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
@@ -226,14 +265,8 @@ fn subjects(loaded: &[LoadedModel], specs: &[String], meter: &Arc<Meter>) -> Res
         .collect()
 }
 
-fn make_plan(
-    args: &Args,
-    loaded: &[LoadedModel],
-    subjects: &[Subject],
-    source: String,
-    data: &dyn Dataset,
-) -> Result<Plan> {
-    let card = data.card().clone();
+/// The ids of the run and how they were chosen.
+fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
     let (pick, text) = match (args.limit, args.first, &args.ids) {
         (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
         (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
@@ -243,6 +276,19 @@ fn make_plan(
         }
         _ => (subset::Pick::All, "all".to_string()),
     };
+    Ok((subset::choose(data.card().samples, &pick)?, text))
+}
+
+fn make_plan(
+    args: &Args,
+    loaded: &[LoadedModel],
+    subjects: &[Subject],
+    source: String,
+    data: &dyn Dataset,
+    ids: Vec<u64>,
+    pick: String,
+) -> Result<Plan> {
+    let card = data.card().clone();
     let models = args.model.iter().zip(loaded).zip(subjects).map(|((source, model), subject)| PlannedModel {
         name: model.name.clone(),
         source: source.clone(),
@@ -252,9 +298,9 @@ fn make_plan(
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
         models: models.collect(),
-        ids: subset::choose(card.samples, &pick)?,
+        ids,
         dataset: PlannedData { source, card },
-        pick: text,
+        pick,
         seed: args.seed,
         unit: plan::UNIT,
         evidence: args.evidence,
@@ -263,23 +309,50 @@ fn make_plan(
     })
 }
 
-fn describe(plan: &Plan) -> Result<String> {
-    let n = plan.ids.len() as u64;
-    let mut text = format!("{} of {} samples of {}\n", n, plan.dataset.card.samples, plan.dataset.card.name);
-    for model in &plan.models {
+/// The plan in words: passes at most, the time they would take at the speed of a few of them, and the evidence's size.
+fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<String> {
+    let n = plan.units().iter().map(|u| u.count as u64).sum::<u64>()
+        / plan.models.iter().map(|m| m.attacks.len() as u64).sum::<u64>().max(1);
+    let mut text = format!("{n} of {} samples of {}\n", plan.dataset.card.samples, plan.dataset.card.name);
+    let (mut seconds, mut bytes) = (0., 0);
+    for (model, subject) in plan.models.iter().zip(subjects) {
+        let (forward_time, backward_time) = pace(plan, subject, data)?;
         for attack in &model.attacks {
-            let (forward, backward) = attack.passes;
             // One clean forward; one to confirm a success or to judge the strongest point.
-            text += &format!(
-                "{} {}: at most {} forwards, {} backwards\n",
-                model.name,
-                attack.label,
-                n * (forward + 2),
-                n * backward
-            );
+            let (forward, backward) = (n * (attack.passes.0 + 2), n * attack.passes.1);
+            text += &format!("{} {}: at most {forward} forwards, {backward} backwards\n", model.name, attack.label);
+            seconds += forward as f64 * forward_time + backward as f64 * backward_time;
+            bytes += n * 4 * attack.threat.input.len() as u64;
         }
     }
+    let kept = match plan.evidence {
+        Keep::All => format!("{:.1} MB of evidence", bytes as f64 / 1e6),
+        Keep::Fooled => format!("at most {:.1} MB of evidence", bytes as f64 / 1e6),
+        Keep::None => "no evidence".to_string(),
+    };
+    text += &format!(
+        "at most about {} on this machine, {kept}\n",
+        indicatif::HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))
+    );
     Ok(text + &format!("run folder: {}\n", default_folder(plan)?.display()))
+}
+
+/// Seconds that a forward and a backward of one row take, measured on one batch.
+fn pace(plan: &Plan, subject: &Subject, data: &dyn Dataset) -> Result<(f64, f64)> {
+    let model = &subject.target.deployed;
+    let view = View::from(model.card().input.clone());
+    let ids: Vec<u64> = plan.ids.iter().copied().take(plan.unit).collect();
+    let Some(batch) = data.load(&ids, &view, &candle_core::Device::Cpu)?.batch else { return Ok((0., 0.)) };
+    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
+    let rows = batch.len() as f64;
+    model.forward(&batch.x, &draw)?; // the first pass pays for cold caches
+    let clock = clock::Stopwatch::start();
+    let out = model.forward(&batch.x, &draw)?;
+    let forward = clock.seconds() / rows;
+    let clock = clock::Stopwatch::start();
+    model.trace(&batch.x, &draw, &[])?.pull(&[(Site::Output, out.ones_like()?)])?;
+    Ok((forward, (clock.seconds() / rows - forward).max(0.)))
 }
 
 /// `runs/MODELS-DATA-FINGERPRINT`: the same command finds its own folder again.

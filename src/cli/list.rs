@@ -55,7 +55,7 @@ fn lines() -> Vec<Line> {
         kind: What::Models,
         name: format!("?arch={}", a.name),
         summary: a.doc.to_string(),
-        more: "safetensors".to_string(),
+        more: "safetensors, pth".to_string(),
     });
     let sources = data::SOURCES.iter().map(|s| Line {
         kind: What::Datasets,

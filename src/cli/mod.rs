@@ -1,6 +1,7 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
 mod eval;
+mod inspect;
 mod list;
 mod scale;
 mod verify;
@@ -40,6 +41,10 @@ enum Command {
     Plan(Box<eval::Args>),
     /// Join the run folders of all shards into the run they are parts of
     Merge(scale::MergeArgs),
+    /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
+    Inspect(inspect::InspectArgs),
+    /// Rewrite a checkpoint as safetensors, without running anything in it
+    Convert(inspect::ConvertArgs),
     /// List attacks, models and data sources
     List(list::ListArgs),
     /// Say what an attack, built-in model or data source is
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),
     });

@@ -24,10 +24,10 @@ fn tables() -> String {
         writeln!(text, "| `builtin:{}` | {} |", b.name, b.summary).unwrap();
     }
     text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 11 to 21 |\n";
-    text += "| `FILE.safetensors` | weights of an architecture below, recognised from the tensor names |\n";
+    text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names |\n";
     text += "\n| `?arch=` | what it is |\n|---|---|\n";
     for a in models::arch::ARCHITECTURES {
-        writeln!(text, "| `{}` | {} |", a.name, a.doc).unwrap();
+        writeln!(text, "| `{}` | {} |", a.name, a.doc.replace('|', "\\|")).unwrap();
     }
     text += "\n| data | what it is | example |\n|---|---|---|\n";
     for s in data::SOURCES {

@@ -4,7 +4,9 @@
 mod bad_input;
 mod docs;
 mod fixtures;
+mod given;
 mod happy;
+mod inspect;
 mod resume;
 mod scale;
 mod support;

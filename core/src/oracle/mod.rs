@@ -151,6 +151,11 @@ impl<'a> Oracle<'a> {
         self.live.of.is_empty()
     }
 
+    /// Ids of the live samples.
+    pub fn ids(&self) -> Vec<u64> {
+        self.live.keys.iter().map(|k| k.id).collect()
+    }
+
     pub fn goal(&self) -> &Goal {
         &self.live.goal
     }

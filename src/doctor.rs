@@ -1,0 +1,221 @@
+//! The loading doctor: most wrong numbers come from a model or a data set that was loaded wrongly. A few dozen labelled
+//! samples are judged as they are and in the ways people get them wrong; what would be better is said with the fix.
+
+use candle_core::{DType, IndexOp, Tensor};
+use robust_core::{Batch, Draw, Input, InputKind, Model, Result, RowKey, argmax, stream};
+use serde::{Deserialize, Serialize};
+
+/// One thing that looks wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub code: Code,
+    /// What was measured.
+    pub evidence: String,
+    /// What to do.
+    pub advice: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    AtChance,
+    InputRange,
+    MissingNormalisation,
+    DoubledNormalisation,
+    ChannelOrder,
+    ChannelsLast,
+    Softmax,
+    CoupledRows,
+    NonDeterministic,
+}
+
+/// Means and deviations that published networks were trained with.
+const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
+    ("0.485,0.456,0.406&std=0.229,0.224,0.225", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ("0.4914,0.4822,0.4465&std=0.2471,0.2435,0.2616", [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]),
+    ("0.5,0.5,0.5&std=0.5,0.5,0.5", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ("0.1307&std=0.3081", [0.1307; 3], [0.3081; 3]),
+];
+
+/// A variant must be this much better than what was given, and significantly so.
+const BETTER: f64 = 0.15;
+
+/// From this clean accuracy on nothing is suspected.
+const ENOUGH: f64 = 0.9;
+
+/// Samples that are looked at.
+pub const SAMPLES: usize = 48;
+
+/// Up to [`SAMPLES`] ids spread evenly over `ids`: the first ones of a sorted folder are of one class.
+pub fn spread(ids: &[u64]) -> Vec<u64> {
+    let count = ids.len().min(SAMPLES);
+    (0..count).map(|i| ids[i * ids.len() / count]).collect()
+}
+
+/// And this good in itself: among a dozen variants, guessing gets lucky.
+const GOOD: f64 = 0.5;
+
+struct Doctor<'a> {
+    model: &'a dyn Model,
+    batch: &'a Batch,
+    labels: &'a [u32],
+}
+
+/// Examines a model on labelled samples, [`SAMPLES`] or so. Two forwards a sample for an accurate model, about a dozen
+/// for one that is not; finds nothing in a healthy pair.
+pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
+    let labels = batch.labels.clone().unwrap_or_default();
+    let doctor = Doctor { model, batch, labels: &labels };
+    let mut found = vec![];
+    let scores = doctor.scores(&batch.x, 0)?;
+    doctor.determinism(&scores, &mut found)?;
+    doctor.coupling(&scores, &mut found)?;
+    softmax(&scores, &mut found);
+    if labels.len() == batch.len() {
+        doctor.accuracy(&scores, &mut found)?;
+    }
+    Ok(found)
+}
+
+impl Doctor<'_> {
+    fn scores(&self, x: &Tensor, turn: u64) -> Result<Vec<Vec<f32>>> {
+        let rows = x.dims()[0];
+        let keys: Vec<RowKey> = self.batch.ids[..rows].iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let draw = Draw { seed: 0, stream: stream("doctor"), turn, rows: &keys };
+        Ok(self.model.forward(&x.contiguous()?, &draw)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+    }
+
+    fn determinism(&self, first: &[Vec<f32>], found: &mut Vec<Finding>) -> Result<()> {
+        let again = self.scores(&self.batch.x, 1)?;
+        let changed = first.iter().zip(&again).filter(|(a, b)| !same(a, b)).count();
+        if changed > 0 && !self.model.card().stochastic {
+            found.push(Finding {
+                code: Code::NonDeterministic,
+                evidence: format!("{changed} of {} samples get other scores the second time", first.len()),
+                advice:
+                    "export the model in inference mode (dropout off); a randomised defence must say so in its card"
+                        .into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn coupling(&self, together: &[Vec<f32>], found: &mut Vec<Finding>) -> Result<()> {
+        if self.batch.len() < 2 || found.iter().any(|f| f.code == Code::NonDeterministic) {
+            return Ok(());
+        }
+        let part = self.scores(&self.batch.x.narrow(0, 0, 1)?, 0)?;
+        if !close(&part[0], &together[0]) {
+            found.push(Finding {
+                code: Code::CoupledRows,
+                evidence: "the first sample's scores change when it stands alone".into(),
+                advice:
+                    "batch normalisation in training mode? Export with `model.eval()`; results would depend on batches"
+                        .into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn hits(&self, scores: &[Vec<f32>]) -> usize {
+        scores.iter().zip(self.labels).filter(|(z, y)| argmax(z) == Some(**y)).count()
+    }
+
+    /// The best way to be wrong, if one beats what was given.
+    fn accuracy(&self, scores: &[Vec<f32>], found: &mut Vec<Finding>) -> Result<()> {
+        let (n, given) = (self.labels.len(), self.hits(scores));
+        if given as f64 >= ENOUGH * n as f64 {
+            return Ok(());
+        }
+        let mut best: Option<(usize, Finding)> = None;
+        for (x, code, advice) in variants(&self.batch.x, &self.model.card().input)? {
+            let hits = self.hits(&self.scores(&x, 0)?);
+            let gain = (hits as f64 - given as f64) / n as f64;
+            // Two standard errors of a difference of two rates, so that small samples do not accuse.
+            let doubt = 2. * (0.5 / n as f64).sqrt();
+            let good = hits as f64 >= GOOD * n as f64;
+            if good && gain > BETTER.max(doubt) && best.as_ref().is_none_or(|(h, _)| hits > *h) {
+                let evidence = format!("{hits} of {n} samples are right that way, {given} as given");
+                best = Some((hits, Finding { code, evidence, advice }));
+            }
+        }
+        let classes = self.model.card().output.width() as f64;
+        // Within two standard errors of guessing.
+        let chance = 1. / classes + 2. * (1. / classes / n as f64).sqrt();
+        if let Some((_, finding)) = best {
+            found.push(finding);
+        } else if n >= 16 && given as f64 / n as f64 <= chance {
+            found.push(Finding {
+                code: Code::AtChance,
+                evidence: format!("{given} of {n} clean samples are right, guessing gives {:.1}", n as f64 / classes),
+                advice: "are these the classes, in the order, that the model was trained on? Was it trained at all?"
+                    .into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn same(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+}
+
+fn close(a: &[f32], b: &[f32]) -> bool {
+    let top = a.iter().chain(b).fold(0f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).all(|(x, y)| (x - y).abs() <= 1e-4 * (1. + top))
+}
+
+fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
+    let is =
+        |z: &Vec<f32>| z.iter().all(|v| (-1e-5..=1. + 1e-5).contains(v)) && (z.iter().sum::<f32>() - 1.).abs() < 1e-4;
+    if !scores.is_empty() && scores.iter().all(is) {
+        found.push(Finding {
+            code: Code::Softmax,
+            evidence: "every row of scores is in [0,1] and sums to 1".into(),
+            advice: "the model ends in a softmax, which saturates and hides gradients: export it without that layer"
+                .into(),
+        });
+    }
+}
+
+/// The inputs a model may have been meant for, each with what it would mean.
+fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
+    let mut all = vec![];
+    let ([c, h, w], InputKind::Image) = (input.shape.as_slice(), input.kind) else { return Ok(all) };
+    let range = "the model expects pixels in [0,255]: add ?std=0.00392156862745098 (1/255)";
+    all.push((x.affine(255., 0.)?, Code::InputRange, range.to_string()));
+    for (text, mean, std) in
+        NORMALISATIONS.iter().filter(|(t, ..)| *c == 3 || t.starts_with("0.1307") || t.starts_with("0.5"))
+    {
+        let values = |v: &[f64; 3]| {
+            Tensor::new(v[..*c].iter().map(|v| *v as f32).collect::<Vec<_>>(), x.device())?.reshape((1, *c, 1, 1))
+        };
+        if *c > 3 {
+            continue;
+        }
+        let (mean, std) = (values(mean)?, values(std)?);
+        let missing = format!("the model expects normalised input: add ?mean={text}");
+        all.push((x.broadcast_sub(&mean)?.broadcast_div(&std)?, Code::MissingNormalisation, missing));
+        let doubled =
+            "the input seems to be normalised twice: leave ?mean= and ?std= out, the file normalises by itself";
+        all.push((x.broadcast_mul(&std)?.broadcast_add(&mean)?, Code::DoubledNormalisation, doubled.to_string()));
+    }
+    if *c == 3 {
+        let swapped = Tensor::cat(&[x.i((.., 2..3))?, x.i((.., 1..2))?, x.i((.., 0..1))?], 1)?;
+        let advice = "the model expects blue-green-red: swap the first layer's input channels, or the data's";
+        all.push((swapped, Code::ChannelOrder, advice.to_string()));
+    }
+    if *c > 1 {
+        let rows = x.dims()[0];
+        let last = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((rows, *c, *h, *w))?;
+        let first = x.reshape((rows, *h, *w, *c))?.permute((0, 3, 1, 2))?.contiguous()?;
+        let advice =
+            "images are stored channels last where the model reads channels first: transpose them to [n, c, h, w]";
+        all.push((last, Code::ChannelsLast, advice.to_string()));
+        all.push((first, Code::ChannelsLast, advice.to_string()));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests;
