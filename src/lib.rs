@@ -12,6 +12,7 @@ pub mod clock;
 pub mod doctor;
 pub mod evaluate;
 pub mod evidence;
+pub mod export;
 pub mod folder;
 pub mod given;
 pub mod merge;

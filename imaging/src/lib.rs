@@ -2,8 +2,10 @@
 //! `[c, h, w]` f32 in [0,1], row-major; byte pixels are interleaved `[h, w, c]`, as Pillow computes with them.
 
 mod decode;
+mod encode;
 pub mod jpeg;
 mod resize;
 
 pub use decode::{MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, size, stored};
+pub use encode::{interleaved, level, png};
 pub use resize::{Bytes, Filter, resized};

@@ -1,6 +1,7 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
 mod eval;
+mod export;
 mod inspect;
 mod list;
 mod scale;
@@ -41,6 +42,8 @@ enum Command {
     Plan(Box<eval::Args>),
     /// Join the run folders of all shards into the run they are parts of
     Merge(scale::MergeArgs),
+    /// Write a run's adversarial points as images or arrays, and say how many survive 8-bit pixels
+    Export(export::Args),
     /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
     Inspect(inspect::InspectArgs),
     /// Rewrite a checkpoint as safetensors, without running anything in it
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
+        Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),

@@ -26,7 +26,7 @@ fn templates() -> Vec<Vec<f32>> {
     let red = noise(SEED, -0.2, 0.2, 16);
     let pattern: Vec<f32> = red.iter().copied().chain([0.; 16]).chain(red.iter().map(|v| -v)).collect();
     let template = |k: usize| {
-        let (level, sign) = (0.25 * (1 + k / 2) as f32, if k % 2 == 0 { 1. } else { -1. });
+        let (level, sign) = (0.25 * (1 + k / 2) as f32, if k.is_multiple_of(2) { 1. } else { -1. });
         pattern.iter().map(|p| level + sign * p).collect()
     };
     (0..K).map(template).collect()

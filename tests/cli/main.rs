@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod docs;
+mod export;
 mod fixtures;
 mod given;
 mod happy;

@@ -1,0 +1,230 @@
+//! Adversarial points of a run as files for people and other tools, and whether they survive being 8-bit images.
+
+use crate::evaluate::stack;
+use crate::evidence;
+use crate::folder::{self, Record, write_atomic};
+use crate::plan::{PlannedAttack, Unit};
+use candle_core::Device;
+use robust_core::{Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, View, stream, to_host};
+use robust_imaging::{interleaved, level, png};
+use safetensors::{Dtype, tensor::TensorView};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// One 8-bit PNG per sample, named by its id.
+    Png,
+    /// `x.npy` (f32 `[n, ...]`), `y.npy` and `ids.npy` (i64).
+    Npy,
+    /// `points.safetensors` with `x`, `y`, `ids`: `--attack file:` and `--dataset safetensors:` read it.
+    Safetensors,
+    /// `sheet.png`: clean, adversarial and ten times their difference, a row per sample.
+    Sheet,
+}
+
+/// What one (model, attack) left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    pub model: String,
+    pub attack: String,
+    pub folder: String,
+    pub points: u64,
+    /// Points of fooled samples.
+    pub fooled: u64,
+    /// Of these, still fooled and still legal once every pixel is one of 256 levels.
+    pub survive_8bit: u64,
+    /// Of these, still fooled but pushed out of the region by the rounding.
+    pub illegal_8bit: u64,
+}
+
+/// One point with all that belongs to it.
+struct Point {
+    outcome: Outcome,
+    clean: Vec<f32>,
+    x: Vec<f32>,
+}
+
+/// Rows of the contact sheet.
+const SHEET_ROWS: usize = 16;
+
+/// Writes the kept points of a run below `out`, one folder per model and attack, and judges their 8-bit copies.
+///
+/// # Errors
+/// Kind `Load` when the run kept no points, kind `Write` when files cannot be written.
+pub fn export(
+    root: &Path,
+    record: &Record,
+    targets: &[Target],
+    data: &dyn Dataset,
+    out: &Path,
+    kinds: &[As],
+) -> Result<Vec<Exported>> {
+    let outcomes = folder::read_outcomes(root, &record.plan)?.outcomes;
+    let mut all = vec![];
+    let mut groups: Vec<((usize, usize), Vec<Point>)> = vec![];
+    let mut at = 0;
+    for unit in record.plan.units() {
+        let Some(lines) = outcomes.get(at..at + unit.count) else { break };
+        at += unit.count;
+        let points = load(root, record, unit, lines, data)?;
+        let key = (unit.model, unit.attack);
+        match groups.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, group)) => group.extend(points),
+            None => groups.push((key, points)),
+        }
+    }
+    for ((model, attack), points) in groups.iter().filter(|(_, p)| !p.is_empty()) {
+        let (planned, attack) = (&record.plan.models[*model], &record.plan.models[*model].attacks[*attack]);
+        let name = plain(&format!("{}--{}", planned.name, attack.label));
+        let dir = out.join(&name);
+        std::fs::create_dir_all(&dir).map_err(|e| Error::write(dir.display(), e))?;
+        for kind in kinds {
+            write(*kind, &dir, attack, points)?;
+        }
+        let mut done =
+            Exported { model: planned.name.clone(), attack: attack.label.clone(), folder: name, ..Exported::default() };
+        survival(&targets[*model], attack, points, &mut done)?;
+        all.push(done);
+    }
+    if all.is_empty() {
+        return Err(Error::load(root.display(), "the run kept no adversarial points")
+            .hint("run it with --evidence all or fooled"));
+    }
+    let text = serde_json::json!({ "schema": "robust.export/1", "results": all }).to_string();
+    write_atomic(&out.join("export.json"), text.as_bytes())?;
+    Ok(all)
+}
+
+/// Names of files that any system takes.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-.=_".contains(c) { c } else { '_' }).collect()
+}
+
+fn load(root: &Path, record: &Record, unit: Unit, lines: &[Outcome], data: &dyn Dataset) -> Result<Vec<Point>> {
+    let planned = &record.plan.models[unit.model];
+    let attack = &planned.attacks[unit.attack];
+    let mut points = evidence::read(root, &unit.name(), &planned.name, &attack.label)?;
+    let ids: Vec<u64> = lines.iter().map(|o| o.id).filter(|id| points.contains_key(id)).collect();
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let loaded = data.load(&ids, &View::from(attack.threat.input.clone()), &Device::Cpu)?;
+    let mut clean: HashMap<u64, Vec<f32>> = HashMap::new();
+    if let Some(batch) = loaded.batch {
+        let (flat, width) = to_host(&batch.x)?;
+        clean.extend(batch.ids.iter().copied().zip(flat.chunks(width.max(1)).map(<[f32]>::to_vec)));
+    }
+    let point = |o: &Outcome| Some(Point { outcome: o.clone(), clean: clean.remove(&o.id)?, x: points.remove(&o.id)? });
+    Ok(lines.iter().filter_map(point).collect())
+}
+
+fn survival(target: &Target, attack: &PlannedAttack, points: &[Point], into: &mut Exported) -> Result<()> {
+    into.points = points.len() as u64;
+    let fooled: Vec<&Point> = points.iter().filter(|p| p.outcome.verdict == Verdict::Fooled).collect();
+    into.fooled = fooled.len() as u64;
+    for part in fooled.chunks(crate::plan::UNIT) {
+        let rounded: Vec<Vec<f32>> =
+            part.iter().map(|p| p.x.iter().map(|v| f32::from(level(*v)) / 255.).collect()).collect();
+        let keys: Vec<RowKey> = part.iter().map(|p| RowKey { id: p.outcome.id, lane: 0, draw: 0 }).collect();
+        let draw = Draw { seed: 0, stream: stream("export"), turn: 0, rows: &keys };
+        let scores = target.deployed.exact(&stack(&rounded, &attack.threat.input.shape)?, &draw)?.to_vec2::<f32>()?;
+        for ((point, x), scores) in part.iter().zip(&rounded).zip(&scores) {
+            let goal = match point.outcome.target {
+                Some(class) => Goal::Targeted(vec![class]),
+                None => Goal::Untargeted(point.outcome.label.into_iter().collect()),
+            };
+            if goal.judge(0, scores).is_some_and(|p| goal.reached(p)) {
+                let legal = attack.threat.admits(&point.clean, x);
+                into.survive_8bit += u64::from(legal);
+                into.illegal_8bit += u64::from(!legal);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(kind: As, dir: &Path, attack: &PlannedAttack, points: &[Point]) -> Result<()> {
+    let shape = &attack.threat.input.shape;
+    match kind {
+        As::Png => {
+            let [c, h, w] = image(shape)?;
+            points.iter().try_for_each(|p| {
+                write_atomic(&dir.join(format!("{:08}.png", p.outcome.id)), &png(&interleaved(&p.x, c), h, w, c)?)
+            })
+        }
+        As::Npy => arrays(points).into_iter().try_for_each(|(name, bytes, dtype)| {
+            let dims = if name == "x" { with_rows(points.len(), shape) } else { vec![points.len()] };
+            let path: PathBuf = dir.join(format!("{name}.npy"));
+            write_atomic(&path, &npy(&bytes, if dtype == Dtype::F32 { "<f4" } else { "<i8" }, &dims))
+        }),
+        As::Safetensors => {
+            let broken = |e: safetensors::SafeTensorError| Error::internal(format!("export: {e}"));
+            let arrays = arrays(points);
+            let views = arrays.iter().map(|(name, bytes, dtype)| {
+                let dims = if *name == "x" { with_rows(points.len(), shape) } else { vec![points.len()] };
+                Ok((*name, TensorView::new(*dtype, dims, bytes).map_err(broken)?))
+            });
+            let views = views.collect::<Result<Vec<_>>>()?;
+            write_atomic(&dir.join("points.safetensors"), &safetensors::serialize(views, None).map_err(broken)?)
+        }
+        As::Sheet => sheet(dir, image(shape)?, points),
+    }
+}
+
+fn with_rows(rows: usize, shape: &[usize]) -> Vec<usize> {
+    std::iter::once(rows).chain(shape.iter().copied()).collect()
+}
+
+fn image(shape: &[usize]) -> Result<[usize; 3]> {
+    <[usize; 3]>::try_from(shape).map_err(|_| {
+        Error::usage(format!("inputs of shape {shape:?} are no images")).hint("export them as npy or safetensors")
+    })
+}
+
+fn arrays(points: &[Point]) -> [(&'static str, Vec<u8>, Dtype); 3] {
+    let x = points.iter().flat_map(|p| p.x.iter().flat_map(|v| v.to_le_bytes())).collect();
+    let y = points.iter().flat_map(|p| i64::from(p.outcome.label.unwrap_or_default()).to_le_bytes()).collect();
+    let ids = points.iter().flat_map(|p| p.outcome.id.to_le_bytes()).collect();
+    [("x", x, Dtype::F32), ("y", y, Dtype::I64), ("ids", ids, Dtype::I64)]
+}
+
+/// NumPy's format 1.0: magic, version, header length, a Python dict padded to 64 bytes, the values.
+fn npy(bytes: &[u8], descr: &str, dims: &[usize]) -> Vec<u8> {
+    let list: String = dims.iter().map(|d| format!("{d}, ")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", list.trim_end());
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.bytes());
+    out.extend(bytes);
+    out
+}
+
+/// Clean, adversarial, difference: small images are enlarged so that a person sees their pixels.
+fn sheet(dir: &Path, [c, h, w]: [usize; 3], points: &[Point]) -> Result<()> {
+    let zoom = (128 / h.max(w).max(1)).max(1);
+    let gap = 4;
+    let rows = points.len().min(SHEET_ROWS);
+    let (height, width) = (rows * (h * zoom + gap), 3 * (w * zoom + gap));
+    let mut bytes = vec![255u8; height * width * c];
+    for (row, point) in points.iter().take(rows).enumerate() {
+        let difference: Vec<f32> = point.x.iter().zip(&point.clean).map(|(x, c)| 0.5 + 10. * (x - c)).collect();
+        for (column, pixels) in [&point.clean, &point.x, &difference].into_iter().enumerate() {
+            let tile = interleaved(pixels, c);
+            for y in 0..h * zoom {
+                for x in 0..w * zoom {
+                    let from = ((y / zoom) * w + x / zoom) * c;
+                    let to = ((row * (h * zoom + gap) + y) * width + column * (w * zoom + gap) + x) * c;
+                    bytes[to..to + c].copy_from_slice(&tile[from..from + c]);
+                }
+            }
+        }
+    }
+    write_atomic(&dir.join("sheet.png"), &png(&bytes, height, width, c)?)
+}
