@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum As {
-    /// One 8-bit PNG per sample, named by its id.
+    /// One 8-bit PNG per sample, named by its id: [`to_levels`].
     Png,
     /// `x.npy` (f32 `[n, ...]`), `y.npy` and `ids.npy` (i64).
     Npy,
@@ -45,6 +45,21 @@ struct Point {
     outcome: Outcome,
     clean: Vec<f32>,
     x: Vec<f32>,
+}
+
+/// The 256-level copy of a point: the nearest level, or the next one toward the clean pixel where the nearest is further
+/// from it than the point was. Between 8-bit clean images and their points no distance grows, so legal points stay legal.
+pub fn to_levels(x: &[f32], clean: &[f32]) -> Vec<f32> {
+    let level_of = |(&x, &clean): (&f32, &f32)| {
+        let nearest = level(x);
+        let gap = (f32::from(nearest) / 255. - clean).abs();
+        let inward = match f32::from(nearest) / 255. > clean {
+            true => nearest.saturating_sub(1),
+            false => nearest.saturating_add(1),
+        };
+        f32::from(if gap > (x - clean).abs() { inward } else { nearest }) / 255.
+    };
+    x.iter().zip(clean).map(level_of).collect()
 }
 
 /// Rows of the contact sheet.
@@ -126,8 +141,7 @@ fn survival(target: &Target, attack: &PlannedAttack, points: &[Point], into: &mu
     let fooled: Vec<&Point> = points.iter().filter(|p| p.outcome.verdict == Verdict::Fooled).collect();
     into.fooled = fooled.len() as u64;
     for part in fooled.chunks(crate::plan::UNIT) {
-        let rounded: Vec<Vec<f32>> =
-            part.iter().map(|p| p.x.iter().map(|v| f32::from(level(*v)) / 255.).collect()).collect();
+        let rounded: Vec<Vec<f32>> = part.iter().map(|p| to_levels(&p.x, &p.clean)).collect();
         let keys: Vec<RowKey> = part.iter().map(|p| RowKey { id: p.outcome.id, lane: 0, draw: 0 }).collect();
         let draw = Draw { seed: 0, stream: stream("export"), turn: 0, rows: &keys };
         let scores = target.deployed.exact(&stack(&rounded, &attack.threat.input.shape)?, &draw)?.to_vec2::<f32>()?;
@@ -152,7 +166,10 @@ fn write(kind: As, dir: &Path, attack: &PlannedAttack, points: &[Point]) -> Resu
         As::Png => {
             let [c, h, w] = image(shape)?;
             points.iter().try_for_each(|p| {
-                write_atomic(&dir.join(format!("{:08}.png", p.outcome.id)), &png(&interleaved(&p.x, c), h, w, c)?)
+                write_atomic(
+                    &dir.join(format!("{:08}.png", p.outcome.id)),
+                    &png(&interleaved(&to_levels(&p.x, &p.clean), c), h, w, c)?,
+                )
             })
         }
         As::Npy => arrays(points).into_iter().try_for_each(|(name, bytes, dtype)| {
@@ -227,4 +244,33 @@ fn sheet(dir: &Path, [c, h, w]: [usize; 3], points: &[Point]) -> Result<()> {
         }
     }
     write_atomic(&dir.join("sheet.png"), &png(&bytes, height, width, c)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_never_move_away_from_an_8_bit_clean_image() {
+        for clean in 0..=255u8 {
+            for step in -40..=40 {
+                let clean = f32::from(clean) / 255.;
+                let x = (clean + step as f32 * 0.0077).clamp(0., 1.);
+                let q = to_levels(&[x], &[clean])[0];
+                assert!(
+                    (q - clean).abs() <= (x - clean).abs() + 1e-7 && (q - x).abs() < 1. / 255. + 1e-6,
+                    "{clean} {x} {q}"
+                );
+                assert_eq!(f32::from(level(q)) / 255., q);
+            }
+        }
+    }
+
+    #[test]
+    fn the_npy_header_is_numpys() {
+        let file = npy(&[1, 2, 3, 4], "<f4", &[1, 1]);
+        assert_eq!(&file[..8], b"\x93NUMPY\x01\x00");
+        assert_eq!(file.len(), 64 + 64 + 4);
+        assert!(String::from_utf8_lossy(&file[10..]).contains("'shape': (1, 1,), }"));
+    }
 }
