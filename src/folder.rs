@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub schema: String,
-    pub robust: String,
     pub fingerprint: String,
     pub plan: Plan,
     /// One entry per start of the run.

@@ -15,6 +15,8 @@ pub const UNIT: usize = 64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
+    /// The version that attacks: another one may find other points, and does not continue this run.
+    pub robust: String,
     pub models: Vec<PlannedModel>,
     pub dataset: PlannedData,
     /// Sample ids, ascending; written as ranges, `0-99,120`.
@@ -126,7 +128,7 @@ impl Plan {
     pub fn unit_id(&self, unit: &Unit) -> Result<String> {
         let (model, ids) = (&self.models[unit.model], &self.ids[unit.start..unit.start + unit.count]);
         let facts = serde_json::json!({
-            "outcome": robust_core::SCHEMA, "model": model.digest, "attack": model.attacks[unit.attack],
+            "outcome": robust_core::SCHEMA, "robust": self.robust, "model": model.digest, "attack": model.attacks[unit.attack],
             "dataset": self.dataset.card.digest, "ids": ids, "seed": self.seed, "interpreter": self.interpreter,
         });
         Ok(blake3::hash(facts.to_string().as_bytes()).to_hex().to_string())
@@ -230,6 +232,7 @@ mod tests {
         let card = DataCard { name: "data".into(), digest: "e".into(), samples: 200, classes: None };
         Plan {
             schema: SCHEMA.into(),
+            robust: "0.1.0".into(),
             models: vec![model],
             dataset: PlannedData { source: "folder:data".into(), card },
             ids: (0..130).chain([150, 199]).collect(),

@@ -297,6 +297,7 @@ fn make_plan(
     });
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
+        robust: env!("CARGO_PKG_VERSION").to_string(),
         models: models.collect(),
         ids,
         dataset: PlannedData { source, card },
@@ -402,13 +403,8 @@ fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<O
         );
     }
     let journal = folder::create(root)?;
-    let record = Record {
-        schema: folder::RECORD_SCHEMA.to_string(),
-        robust: env!("CARGO_PKG_VERSION").to_string(),
-        fingerprint,
-        plan: plan.clone(),
-        sessions: vec![session],
-    };
+    let record =
+        Record { schema: folder::RECORD_SCHEMA.to_string(), fingerprint, plan: plan.clone(), sessions: vec![session] };
     folder::write_record(root, &record)?;
     Ok((journal, vec![], record))
 }
