@@ -80,10 +80,7 @@ pub fn export(
     let outcomes = folder::read_outcomes(root, &record.plan)?.outcomes;
     let mut all = vec![];
     let mut groups: Vec<((usize, usize), Vec<Point>)> = vec![];
-    let mut at = 0;
-    for unit in record.plan.units() {
-        let Some(lines) = outcomes.get(at..at + unit.count) else { break };
-        at += unit.count;
+    for (unit, lines) in folder::by_unit(&record.plan, &outcomes).filter(|(unit, mine)| mine.len() == unit.count) {
         let points = load(root, record, unit, lines, data)?;
         let key = (unit.model, unit.attack);
         match groups.iter_mut().find(|(k, _)| *k == key) {

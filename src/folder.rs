@@ -180,6 +180,16 @@ pub struct Lines {
     pub ends: Vec<u64>,
 }
 
+/// A run's units with their outcomes as far as these reach: the last one may be cut short.
+pub fn by_unit<'a>(plan: &Plan, outcomes: &'a [Outcome]) -> impl Iterator<Item = (Unit, &'a [Outcome])> {
+    let mut rest = outcomes;
+    plan.units().into_iter().map_while(move |unit| {
+        let (mine, others) = rest.split_at(unit.count.min(rest.len()));
+        rest = others;
+        (!mine.is_empty()).then_some((unit, mine))
+    })
+}
+
 /// Reads `outcomes.jsonl` and checks every line against the plan's order. A last line without its newline is a write
 /// that was cut off, and is ignored.
 ///

@@ -66,11 +66,8 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
 
 fn collect(record: &Record, path: &Path, units: &mut BTreeMap<String, Part>) -> Result<()> {
     let lines = folder::read_outcomes(path, &record.plan)?.outcomes;
-    let mut at = 0;
-    for unit in record.plan.units() {
-        // A torn end belongs to a shard that is still running or was killed: its whole units count.
-        let Some(outcomes) = lines.get(at..at + unit.count) else { break };
-        at += unit.count;
+    // A torn end belongs to a shard that is still running or was killed: its whole units count.
+    for (unit, outcomes) in folder::by_unit(&record.plan, &lines).filter(|(unit, mine)| mine.len() == unit.count) {
         let model = &record.plan.models[unit.model];
         let points = evidence::read(path, &unit.name(), &model.name, &model.attacks[unit.attack].label)?;
         let part = Part { outcomes: outcomes.to_vec(), points, from: path.to_path_buf() };

@@ -3,7 +3,7 @@
 use crate::evaluate::{row_digest, stack};
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
-use crate::plan::{Keep, PlannedAttack, Unit};
+use crate::plan::{Keep, Plan, PlannedAttack, Unit};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, View, fragile, to_host};
 use robust_engine::Reference;
@@ -35,45 +35,46 @@ const SLICE: usize = 24;
 /// Verdicts may rest on margins that agree to this share of the scores' size between interpreters.
 const TOLERANCE: f64 = 1e-4;
 
-/// Re-judges the run in `root` with networks in f64 and the data set itself.
+/// Re-judges `outcomes`, the lines of the run in `root`, with networks in f64 and the data set itself.
 ///
 /// # Errors
-/// Kind `Load` when a model or the data set is not the one of the run, or a file is damaged beyond reading.
+/// Kind `Load` when a file is damaged beyond reading, kind `Interrupted` when `stop` was set.
 pub fn verify(
     root: &Path,
     record: &Record,
+    outcomes: &[Outcome],
     models: &[LoadedModel],
     data: &dyn Dataset,
     stop: &AtomicBool,
 ) -> Result<Vec<Checked>> {
     let plan = &record.plan;
-    for (planned, model) in plan.models.iter().zip(models) {
-        same("model", &planned.name, &planned.digest, &model.card.digest)?;
-    }
-    same("data set", &plan.dataset.card.name, &plan.dataset.card.digest, &data.card().digest)?;
-    let lines = folder::read_outcomes(root, plan)?;
+    let double = |m: &LoadedModel| Reference::new(m.network.clone(), DType::F64);
+    let references: Vec<Reference> = models.iter().map(double).collect::<Result<_>>()?;
     let mut checked: Vec<Checked> = vec![];
-    let mut at = 0;
-    for unit in plan.units() {
+    for (unit, outcomes) in folder::by_unit(plan, outcomes) {
         if stop.load(Relaxed) {
             return Err(Error::new(Kind::Interrupted, "interrupted"));
         }
-        let Some(outcomes) = lines.outcomes.get(at..(at + unit.count).min(lines.outcomes.len())) else { break };
-        at += outcomes.len();
         let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
         if checked.last().is_none_or(|c| (&c.model, &c.attack) != (&model.name, &attack.label)) {
             checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
         }
         let Some(into) = checked.last_mut() else { break };
-        let judge = Judge {
-            reference: Reference::new(models[unit.model].network.clone(), DType::F64)?,
-            data,
-            attack,
-            keep: plan.evidence,
-        };
+        let judge = Judge { reference: &references[unit.model], data, attack, keep: plan.evidence };
         judge.unit(root, unit, &model.name, outcomes, into)?;
     }
     Ok(checked)
+}
+
+/// Whether models and data set are those of the run, by content.
+///
+/// # Errors
+/// Kind `Load` naming the one that is not.
+pub fn check_identity(plan: &Plan, models: &[LoadedModel], data: &dyn Dataset) -> Result<()> {
+    for (planned, model) in plan.models.iter().zip(models) {
+        same("model", &planned.name, &planned.digest, &model.card.digest)?;
+    }
+    same("data set", &plan.dataset.card.name, &plan.dataset.card.digest, &data.card().digest)
 }
 
 fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
@@ -85,11 +86,11 @@ fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
         format!("{what} `{name}`"),
         format!("its content {} is not the run's {}", short(ours), short(theirs)),
     )
-    .hint("verify needs the very files of the run; name them with --model and --dataset if they have moved"))
+    .hint("the very files of the run are needed; name them with --model and --dataset if they have moved"))
 }
 
 struct Judge<'a> {
-    reference: Reference,
+    reference: &'a Reference,
     data: &'a dyn Dataset,
     attack: &'a PlannedAttack,
     keep: Keep,

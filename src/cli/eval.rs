@@ -11,7 +11,7 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row};
 use robust::run::{Run, Subject};
 use robust::shard::Shard;
-use robust::{clock, doctor, given, say};
+use robust::{clock, doctor, given, say, verify};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,6 +223,25 @@ pub fn load_models(specs: &[String]) -> Result<Vec<LoadedModel>> {
         loaded.push(model);
     }
     Ok(loaded)
+}
+
+/// The models and the data set of a finished run, from where it found them or from where they are now.
+///
+/// # Errors
+/// Kind `Load` when one of them is not what the run attacked.
+pub fn reopen(
+    plan: &Plan,
+    models: &[String],
+    dataset: Option<&String>,
+) -> Result<(Vec<LoadedModel>, Box<dyn Dataset>)> {
+    let planned: Vec<String> = plan.models.iter().map(|m| m.source.clone()).collect();
+    if !models.is_empty() && models.len() != planned.len() {
+        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), models.len())));
+    }
+    let loaded = load_models(if models.is_empty() { &planned } else { models })?;
+    let data = data::open(dataset.unwrap_or(&plan.dataset.source))?;
+    verify::check_identity(plan, &loaded, data.as_ref())?;
+    Ok((loaded, data))
 }
 
 fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {

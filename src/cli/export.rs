@@ -1,8 +1,7 @@
 //! `robust export`: a run's adversarial points for people and other tools.
 
 use super::{eval, print};
-use robust::benchmarks::data;
-use robust::core::{Error, Result, Target};
+use robust::core::{Result, Target};
 use robust::export::{As, Exported, export};
 use robust::{folder, say};
 use std::path::PathBuf;
@@ -42,13 +41,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let record = folder::read_record(&args.dir)?;
-    let planned: Vec<String> = record.plan.models.iter().map(|m| m.source.clone()).collect();
-    if !args.model.is_empty() && args.model.len() != planned.len() {
-        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), args.model.len())));
-    }
-    let models = eval::load_models(if args.model.is_empty() { &planned } else { &args.model })?;
+    let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
     let targets: Vec<Target> = models.iter().map(|m| Target::white_box(m.model.clone())).collect();
-    let data = data::open(args.dataset.as_ref().unwrap_or(&record.plan.dataset.source))?;
     let flags = [
         (args.png, As::Png),
         (args.npy, As::Npy),

@@ -1,8 +1,7 @@
 //! `robust verify`: re-judge a run.
 
 use super::{Format, STOP, eval, print};
-use robust::benchmarks::data;
-use robust::core::{Error, Kind, Result};
+use robust::core::{Error, Kind, Outcome, Result};
 use robust::report;
 use robust::verify::{Checked, verify};
 use robust::{folder, say};
@@ -31,17 +30,13 @@ const NAMED: usize = 10;
 
 pub fn run(args: &Args) -> Result<()> {
     let record = folder::read_record(&args.dir)?;
-    let planned: Vec<String> = record.plan.models.iter().map(|m| m.source.clone()).collect();
-    if !args.model.is_empty() && args.model.len() != planned.len() {
-        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), args.model.len())));
-    }
     if record.plan.fingerprint()? != record.fingerprint {
         return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
     }
-    let models = eval::load_models(if args.model.is_empty() { &planned } else { &args.model })?;
-    let data = data::open(args.dataset.as_ref().unwrap_or(&record.plan.dataset.source))?;
-    let checked = verify(&args.dir, &record, &models, data.as_ref(), &STOP)?;
-    let summary = check_summary(args, &record)?;
+    let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
+    let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
+    let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), &STOP)?;
+    let summary = check_summary(args, &record, &outcomes)?;
     print(&match args.format {
         Format::Text => to_text(&checked),
         Format::Json => to_json(&checked)?,
@@ -51,11 +46,10 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The summary must be what the outcomes say, seconds included.
-fn check_summary(args: &Args, record: &folder::Record) -> Result<Option<String>> {
+fn check_summary(args: &Args, record: &folder::Record, outcomes: &[Outcome]) -> Result<Option<String>> {
     let path = args.dir.join("summary.json");
     let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
-    let rows = report::summarise(&record.plan, &outcomes, &eval::total_seconds(record));
+    let rows = report::summarise(&record.plan, outcomes, &eval::total_seconds(record));
     Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
 }
 

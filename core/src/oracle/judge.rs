@@ -1,7 +1,7 @@
 //! The oracle's inner workings: granting and booking rows, asking models, and the judge.
 
 use super::record::{Confirmed, Point};
-use super::{Finding, Oracle, judge_row};
+use super::{Finding, Oracle};
 use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, fragile, stream, to_host};
 use candle_core::Tensor;
 
@@ -125,7 +125,7 @@ impl Oracle<'_> {
     pub(super) fn note(&mut self, x: &Tensor, of: &[u32], scores: &[f32], width: usize) -> Result<()> {
         let (flat, row) = to_host(x)?;
         for ((&o, z), x) in of.iter().zip(scores.chunks(width)).zip(flat.chunks(row.max(1))) {
-            let seen = judge_row(&self.live.goal, o, z);
+            let seen = self.live.goal.judge(o as usize, z);
             let reached = seen.is_some_and(|p| self.live.goal.reached(p));
             self.records[self.live.of[o as usize] as usize].note(self.threat, self.stop, reached, seen, x);
         }
@@ -163,7 +163,7 @@ impl Oracle<'_> {
             let draw = Draw { seed: self.seed, stream: stream(&format!("{}/judge", self.path)), turn: 0, rows: &keys };
             let (scores, width) = to_host(&checked(target.deployed.exact(&x, &draw)?, points.len(), target)?)?;
             for ((z, &o), seen) in scores.chunks(width).zip(&owners).zip(&mut seen) {
-                seen.push(judge_row(&self.live.goal, o, z).map(|p| (p, fragile(p.margin, z))));
+                seen.push(self.live.goal.judge(o as usize, z).map(|p| (p, fragile(p.margin, z))));
             }
             points.iter().for_each(|(r, _)| self.records[*r as usize].cost.confirm += 1);
         }

@@ -9,8 +9,8 @@ mod tests;
 pub use record::Confirmed;
 
 use crate::{
-    Access, Batch, Cost, Draw, Error, Goal, Objective, Pred, Result, RowKey, Rows, Site, Target, ThreatModel, stream,
-    take, to_host,
+    Access, Batch, Cost, Draw, Error, Goal, Objective, Result, RowKey, Rows, Site, Target, ThreatModel, stream, take,
+    to_host,
 };
 use candle_core::Tensor;
 use record::Record;
@@ -355,9 +355,4 @@ fn subset(x: &Tensor, of: &[u32], rows: &[u32]) -> Result<(Tensor, Vec<u32>)> {
 
 fn row_mut(flat: &mut [f32], row: u32, width: usize) -> &mut [f32] {
     &mut flat[row as usize * width..][..width]
-}
-
-/// What a row's label and margin are under the goal, `None` when its scores are not finite.
-fn judge_row(goal: &Goal, owner: u32, scores: &[f32]) -> Option<Pred> {
-    goal.judge(owner as usize, scores)
 }

@@ -127,6 +127,18 @@ fn ascend(oracle: &mut Oracle, steps: u64, eps: f64) -> Result<()> {
     Ok(())
 }
 
+/// An untargeted question that stops at the first success, without a budget.
+fn plain<'a>(
+    target: &'a Target,
+    threat: &'a ThreatModel,
+    batch: &'a Batch,
+    labels: Vec<u32>,
+    clean: &'a [Vec<f32>],
+) -> Question<'a> {
+    let (goal, stop, budget) = (Goal::Untargeted(labels), Stop::AtFirst, Budget::default());
+    Question { target, threat, batch, goal, clean, seed: 1, path: "p", stop, budget }
+}
+
 struct Case {
     eps: f64,
     steps: u64,
@@ -239,17 +251,7 @@ fn eot_and_surrogates_book_every_draw() {
     target.surrogates = vec![models[1].clone(), models[2].clone()];
     let threat = threat(0.1, Access::Gradient);
     let clean = vec![vec![0.; K]; 3];
-    let question = Question {
-        target: &target,
-        threat: &threat,
-        batch: &batch,
-        goal: Goal::Untargeted(labels),
-        clean: &clean,
-        seed: 1,
-        path: "eot",
-        stop: Stop::Never,
-        budget: Budget::default(),
-    };
+    let question = Question { stop: Stop::Never, ..plain(&target, &threat, &batch, labels, &clean) };
     let mut oracle = Oracle::new(question).unwrap();
     oracle.gradient(&batch.x, &[0, 1, 2], &Objective::Margin).unwrap();
     oracle.ask(&batch.x, &[0, 1, 2]).unwrap();
@@ -281,17 +283,7 @@ fn populations_are_granted_row_by_row_and_labels_only_hide_scores() {
     let threat = threat(0.1, Access::Label);
     let clean = vec![vec![0.; K]; 2];
     let budget = Budget { queries: Some(2) };
-    let question = Question {
-        target: &target,
-        threat: &threat,
-        batch: &batch,
-        goal: Goal::Untargeted(labels.clone()),
-        clean: &clean,
-        seed: 1,
-        path: "p",
-        stop: Stop::AtFirst,
-        budget,
-    };
+    let question = Question { budget, ..plain(&target, &threat, &batch, labels.clone(), &clean) };
     let mut oracle = Oracle::new(question).unwrap();
     let rows = take(&batch.x, &[0, 0, 1, 0]).unwrap();
     let answer = oracle.ask(&rows, &[0, 0, 1, 0]).unwrap();
@@ -310,17 +302,7 @@ fn stages_keep_what_they_found_and_give_the_others_back() {
     let (batch, labels) = labelled(&model, &ids);
     let (target, threat) = (Target::white_box(model.clone()), threat(0.1, Access::Gradient));
     let clean = vec![vec![0.; K]; ids.len()];
-    let question = Question {
-        target: &target,
-        threat: &threat,
-        batch: &batch,
-        goal: Goal::Untargeted(labels),
-        clean: &clean,
-        seed: 1,
-        path: "p",
-        stop: Stop::AtFirst,
-        budget: Budget::default(),
-    };
+    let question = plain(&target, &threat, &batch, labels, &clean);
     let mut oracle = Oracle::new(question).unwrap();
     let mut seen = vec![];
     for stage in ["r0", "r1", "r2"] {
@@ -343,17 +325,7 @@ fn a_jacobian_is_the_weights_and_costs_one_backward_a_seed() {
     let (batch, labels) = labelled(&model, &[1, 2]);
     let (target, threat) = (Target::white_box(model.clone()), threat(0.1, Access::Gradient));
     let clean = vec![vec![0.; K]; 2];
-    let question = Question {
-        target: &target,
-        threat: &threat,
-        batch: &batch,
-        goal: Goal::Untargeted(labels),
-        clean: &clean,
-        seed: 1,
-        path: "p",
-        stop: Stop::Never,
-        budget: Budget::default(),
-    };
+    let question = Question { stop: Stop::Never, ..plain(&target, &threat, &batch, labels, &clean) };
     let mut oracle = Oracle::new(question).unwrap();
     let unit = |k: usize| {
         let row = (0..K).map(|i| if i == k { 1f32 } else { 0. }).collect::<Vec<_>>();
