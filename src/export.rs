@@ -5,7 +5,7 @@ use crate::evidence;
 use crate::folder::{self, Record, write_atomic};
 use crate::plan::{PlannedAttack, Unit};
 use candle_core::Device;
-use robust_core::{Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, View, stream, to_host};
+use robust_core::{Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, stream, to_host};
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
@@ -123,7 +123,7 @@ fn load(root: &Path, record: &Record, unit: Unit, lines: &[Outcome], data: &dyn 
     if ids.is_empty() {
         return Ok(vec![]);
     }
-    let loaded = data.load(&ids, &View::from(attack.threat.input.clone()), &Device::Cpu)?;
+    let loaded = data.load(&ids, &planned.view(attack), &Device::Cpu)?;
     let mut clean: HashMap<u64, Vec<f32>> = HashMap::new();
     if let Some(batch) = loaded.batch {
         let (flat, width) = to_host(&batch.x)?;

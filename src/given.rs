@@ -102,7 +102,7 @@ pub fn resolve(text: &str, card: &Card, samples: u64, ids: &[u64]) -> Result<Rea
     let spec = Spec { name: "file".to_string(), ..Spec::parse(&format!("file:{params}"))? };
     let project = spec.get("project").is_some_and(|v| v.json == true);
     let mut ready = resolve_entry(text, spec, &ENTRY, None, card)?;
-    let rows = data::open(path)?;
+    let rows = data::open_points(path)?;
     let count = rows.card().samples;
     let place: HashMap<u64, u64> = match count {
         n if n == samples => ids.iter().map(|id| (*id, *id)).collect(),

@@ -3,7 +3,7 @@
 
 use crate::shard::Shard;
 use robust_attacks::Ready;
-use robust_core::{DataCard, Error, Result, ThreatModel};
+use robust_core::{DataCard, Error, Preprocess, Result, ThreatModel, View};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -39,6 +39,9 @@ pub struct PlannedModel {
     pub name: String,
     pub source: String,
     pub digest: String,
+    /// How images become its input, unless the data set's source says so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
     pub attacks: Vec<PlannedAttack>,
 }
 
@@ -84,6 +87,13 @@ impl Unit {
     /// The evidence file's stem.
     pub fn name(&self) -> String {
         format!("m{:02}-a{:02}-{:08}", self.model, self.attack, self.start)
+    }
+}
+
+impl PlannedModel {
+    /// What an attack on this model wants of the data set.
+    pub fn view(&self, attack: &PlannedAttack) -> View {
+        View { input: attack.threat.input.clone(), preprocess: self.preprocess }
     }
 }
 
@@ -227,6 +237,7 @@ mod tests {
             name: "m".into(),
             source: "here/m.onnx".into(),
             digest: "d".into(),
+            preprocess: None,
             attacks: vec![attack("a"), attack("b")],
         };
         let card = DataCard { name: "data".into(), digest: "e".into(), samples: 200, classes: None };

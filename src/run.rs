@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{clock, evidence, folder};
 use candle_core::Device;
 use robust_attacks::Ready;
-use robust_core::{Batch, Dataset, Error, Kind, Outcome, Result, Target, View};
+use robust_core::{Batch, Dataset, Error, Kind, Outcome, Result, Target};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -106,7 +106,7 @@ impl Run<'_> {
 
     fn load(&self, unit: Unit, known: Option<Vec<Clean>>) -> Result<Loaded> {
         let target = &self.subjects[unit.model].target;
-        let view = View::from(target.deployed.card().input.clone());
+        let view = target.deployed.card().view();
         let ids = &self.plan.ids[unit.start..unit.start + unit.count];
         let loaded = self.data.load(ids, &view, &Device::Cpu)?;
         let clean = match (&loaded.batch, known) {

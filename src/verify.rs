@@ -3,9 +3,9 @@
 use crate::evaluate::{row_digest, stack};
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
-use crate::plan::{Keep, Plan, PlannedAttack, Unit};
+use crate::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
 use candle_core::{DType, Device, Tensor};
-use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, View, fragile, to_host};
+use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
 use robust_engine::Reference;
 use robust_models::LoadedModel;
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub fn verify(
             checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
         }
         let Some(into) = checked.last_mut() else { break };
-        let judge = Judge { reference: &references[unit.model], data, attack, keep: plan.evidence };
+        let judge = Judge { reference: &references[unit.model], data, model, attack, keep: plan.evidence };
         judge.unit(root, unit, &model.name, outcomes, into)?;
     }
     Ok(checked)
@@ -92,6 +92,7 @@ fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
 struct Judge<'a> {
     reference: &'a Reference,
     data: &'a dyn Dataset,
+    model: &'a PlannedModel,
     attack: &'a PlannedAttack,
     keep: Keep,
 }
@@ -113,7 +114,7 @@ impl Judge<'_> {
 
     fn part(&self, outcomes: &[Outcome], points: &Points, into: &mut Checked) -> Result<()> {
         let ids: Vec<u64> = outcomes.iter().map(|o| o.id).collect();
-        let view = View::from(self.attack.threat.input.clone());
+        let view = self.model.view(self.attack);
         let loaded = self.data.load(&ids, &view, &Device::Cpu)?;
         let unreadable: HashMap<u64, String> = loaded.failed.into_iter().collect();
         let mut rows: HashMap<u64, (u32, Vec<f32>)> = HashMap::new();

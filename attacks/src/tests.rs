@@ -29,6 +29,7 @@ fn linear(bias: f32) -> Linear {
         couples_rows: false,
         access: Access::Gradient,
         taps: vec![],
+        preprocess: None,
         default_threat: Some((Norm::Linf, 0.1)),
     };
     Linear { card, w, bias }

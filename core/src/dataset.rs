@@ -1,6 +1,6 @@
 //! Images by sample id, whatever they are stored in.
 
-use crate::{Batch, Input, Result};
+use crate::{Batch, Input, Preprocess, Result};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
@@ -16,37 +16,6 @@ impl From<Input> for View {
     fn from(input: Input) -> Self {
         Self { input, preprocess: None }
     }
-}
-
-/// Resizing, then a crop from the centre, as torchvision does both on 8-bit images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preprocess {
-    pub resize: Option<Resize>,
-    #[serde(default)]
-    pub interpolation: Interpolation,
-    /// Height and width.
-    pub crop: Option<(usize, usize)>,
-}
-
-/// What an image's size becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resize {
-    /// Height and width, whatever the proportions.
-    Exact(usize, usize),
-    /// The shorter side; the other keeps the proportions, rounded down.
-    Shortest(usize),
-}
-
-/// How values between pixels are found; all but `Box` and `Bilinear` may ring at edges.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interpolation {
-    Box,
-    #[default]
-    Bilinear,
-    Bicubic,
-    Lanczos,
 }
 
 /// What a data set says of itself.

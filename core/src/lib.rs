@@ -11,12 +11,13 @@ mod model;
 mod objective;
 mod oracle;
 mod outcome;
+mod preprocess;
 mod spec;
 mod threat;
 
 pub use attack::{Attack, Built, Entry, documentation, parameters};
 pub use batch::{Batch, Rows, take, to_host};
-pub use dataset::{DataCard, Dataset, Interpolation, Loaded, Preprocess, Resize, View};
+pub use dataset::{DataCard, Dataset, Loaded, View};
 pub use draw::{Draw, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};
 pub use goal::{Goal, Pred, argmax, fragile};
@@ -24,5 +25,6 @@ pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Targ
 pub use objective::{Climb, Objective};
 pub use oracle::{Answer, Budget, Confirmed, Finding, Oracle, Question, Slope, Stop};
 pub use outcome::{Cost, Outcome, Passes, SCHEMA, Verdict};
+pub use preprocess::{Interpolation, PREPROCESSING, Preprocess, Resize};
 pub use spec::{Spec, Value};
 pub use threat::{Norm, Region, ThreatModel, check_epsilon};

@@ -1,6 +1,6 @@
 //! What an attack, a defence or a report may know of a model, and how it is asked.
 
-use crate::{Draw, Error, Norm, Result};
+use crate::{Draw, Error, Norm, Preprocess, Result, View};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -88,8 +88,18 @@ pub struct Card {
     pub access: Access,
     /// Names of inner activations a trace can return, by [`TapId`].
     pub taps: Vec<String>,
+    /// How images become its input, where it is known; a data set's own rule goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
     /// The threat the model was built against, if it says so: used when the user gives no epsilon.
     pub default_threat: Option<(Norm, f64)>,
+}
+
+impl Card {
+    /// What the model wants of a data set.
+    pub fn view(&self) -> View {
+        View { input: self.input.clone(), preprocess: self.preprocess }
+    }
 }
 
 /// Index into [`Card::taps`].

@@ -57,6 +57,7 @@ impl<M: Module + Send + Sync> ModuleModel<M> {
             couples_rows: false,
             access: Access::Scores,
             taps: vec![],
+            preprocess: None,
             default_threat: None,
         };
         let mut model = Self { module, card };

@@ -35,6 +35,7 @@ impl NetworkModel {
             couples_rows: false,
             access: Access::Gradient,
             taps,
+            preprocess: None,
             default_threat: None,
         };
         Self::with_card(net, card)

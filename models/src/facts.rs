@@ -2,7 +2,7 @@
 
 use crate::LoadedModel;
 use candle_core::DType;
-use robust_core::Input;
+use robust_core::{Input, Preprocess};
 use robust_engine::{Network, Node, Op, Param, ParamId, Shape};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -19,6 +19,8 @@ pub struct Facts {
     pub input: Input,
     /// Applied to the pixels inside the network, if anything is.
     pub normalisation: Option<Normalisation>,
+    /// How images of other sizes become the input, where it was said.
+    pub preprocess: Option<Preprocess>,
     pub classes: usize,
     /// Entries of all weights that training changes: no running statistics, no normalisation.
     pub parameters: u64,
@@ -76,6 +78,7 @@ pub fn inspect(model: &LoadedModel) -> Facts {
         family: model.family.clone(),
         digest: model.card.digest.clone(),
         input: model.card.input.clone(),
+        preprocess: model.card.preprocess,
         normalisation: normalisation(network),
         classes: model.card.output.width(),
         parameters: parameters(network),

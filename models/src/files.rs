@@ -7,6 +7,9 @@ use std::path::Path;
 
 /// Bytes a model file may have, unpacked too.
 const MAX_BYTES: u64 = 4 << 30;
+/// What packed bytes may become: weights hardly shrink, so whatever grows more than this is a bomb.
+const MAX_RATIO: u64 = 64;
+const FREE_GROWTH: u64 = 64 << 20;
 
 /// The file's bytes, unpacked if it is gzip'd (told by its first bytes, not by its name).
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -24,15 +27,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     if bytes.starts_with(&[0x1f, 0x8b]) { unpack(&bytes).map_err(|e| e.within(path.display())) } else { Ok(bytes) }
 }
 
-/// Unpacks gzip, up to the same bound.
+/// Unpacks gzip, up to the same bound and to what so many bytes may honestly become.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    let most = FREE_GROWTH.max(MAX_RATIO * packed.len() as u64).min(MAX_BYTES);
     let mut bytes = vec![];
-    let mut reader = GzDecoder::new(packed).take(MAX_BYTES + 1);
+    let mut reader = GzDecoder::new(packed).take(most + 1);
     reader
         .read_to_end(&mut bytes)
         .map_err(|e| Error::load("the file", format!("its gzip data is damaged ({e})")).hint("copy the file again"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::load("the file", format!("it unpacks to more than {MAX_BYTES} bytes")));
+    if bytes.len() as u64 > most {
+        let why = format!("its {} packed bytes unpack to more than {most}", packed.len());
+        return Err(Error::load("the file", why).hint("unpack it yourself if that is right"));
     }
     Ok(bytes)
 }

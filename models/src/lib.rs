@@ -16,7 +16,7 @@ pub use facts::{Facts, Normalisation, OpFacts, inspect};
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};
-use robust_core::{Error, Result};
+use robust_core::{Error, Preprocess, Result};
 use robust_engine::{Binary, Builder, NodeId, Op};
 
 /// What a user may say about a model beyond where it is.
@@ -38,6 +38,8 @@ pub struct Options {
     pub strip: Option<String>,
     /// Channels, height, width, where the file leaves them open.
     pub input: Option<[usize; 3]>,
+    /// How images of other sizes become the input.
+    pub preprocess: Option<Preprocess>,
 }
 
 /// Appends `(x - mean) / std` per channel, from the options or from the buffers a file brings; nothing if neither does.

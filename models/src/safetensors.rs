@@ -71,6 +71,10 @@ impl StateDict {
         self.tensors.keys().map(String::as_str)
     }
 
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(Tensor::dims)
     }

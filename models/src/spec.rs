@@ -2,7 +2,9 @@
 
 use crate::safetensors::StateDict;
 use crate::{Options, arch, builtin, files, onnx, pth};
-use robust_core::{Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, Result, nearest};
+use robust_core::{
+    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, nearest,
+};
 use robust_engine::{Network, NetworkModel, Op};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +40,20 @@ enum Source {
     Builtin(String),
 }
 
-const KEYS: &[&str] = &["arch", "key", "prefix", "strip", "mean", "std", "input", "variant", "activation"];
+const KEYS: &[&str] = &[
+    "arch",
+    "key",
+    "prefix",
+    "strip",
+    "mean",
+    "std",
+    "input",
+    "variant",
+    "activation",
+    "resize",
+    "crop",
+    "interpolation",
+];
 const SCHEMES: &[&str] = &["builtin", "onnx", "torch"];
 const FORMATS: &str = "a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, builtin:NAME";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
@@ -55,7 +70,7 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
     let name = name.unwrap_or(default_name);
     let Parts { network, family, notes, ignored } = built;
     let network = Arc::new(network);
-    let card = describe(&network, name.clone(), threat)?;
+    let card = Card { preprocess: options.preprocess, ..describe(&network, name.clone(), threat)? };
     let model = NetworkModel::with_card(Arc::clone(&network), card)?;
     let card = model.card().clone();
     Ok(LoadedModel { name, format, family, card, network, model: Arc::new(model), notes, ignored })
@@ -79,8 +94,8 @@ struct Read {
 fn read(source: &Source, options: &Options) -> Result<Read> {
     match source {
         Source::Builtin(which) => {
-            if *options != Options::default() {
-                return Err(Error::usage(format!("builtin:{which} takes no parameters")));
+            if *options != (Options { preprocess: options.preprocess, ..Options::default() }) {
+                return Err(Error::usage(format!("builtin:{which} takes no parameters but those of preprocessing")));
             }
             let found = builtin::find(which)?;
             let family = Some(found.arch().to_string());
@@ -91,8 +106,8 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             let Options { arch, strip, key, variant, activation, .. } = options;
             if [arch, strip, key, variant, activation].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
-                    "an ONNX file brings its own graph: of the parameters, `mean`, `std` and `input` \
-                                         apply",
+                    "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input` \
+                                         and the preprocessing apply",
                 ));
             }
             let read = onnx::import(files::read(path)?, options).map_err(|e| e.within(path.display()))?;
@@ -146,6 +161,7 @@ fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>) -> Res
         couples_rows: false,
         access: Access::Gradient,
         taps: features(network).into_iter().collect(),
+        preprocess: None,
         default_threat: threat,
     })
 }
@@ -273,6 +289,7 @@ fn stranger(source: &str) -> Error {
 fn options(query: &str) -> Result<Options> {
     let mut options = Options::default();
     let mut seen = vec![];
+    let mut sizes: Vec<(&str, &str)> = vec![];
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').filter(|(_, v)| !v.is_empty()).ok_or_else(|| {
             Error::usage(format!("parameter `{pair}` has no value")).hint("write `?key=value&key=value`")
@@ -293,6 +310,7 @@ fn options(query: &str) -> Result<Options> {
             "mean" => options.mean = Some(numbers(key, value)?),
             "std" => options.std = Some(numbers(key, value)?),
             "input" => options.input = Some(image(value)?),
+            _ if PREPROCESSING.contains(&key) => sizes.push((key, value)),
             _ => {
                 let close = nearest(key, KEYS.iter().copied()).map(|k| format!("did you mean `{k}`? "));
                 return Err(Error::usage(format!("unknown model parameter `{key}`")).hint(format!(
@@ -303,6 +321,7 @@ fn options(query: &str) -> Result<Options> {
             }
         }
     }
+    options.preprocess = Preprocess::parse(|key| sizes.iter().find(|(k, _)| *k == key).map(|(_, value)| *value))?;
     if let Some(bad) = options.std.iter().flatten().find(|v| **v <= 0.) {
         return Err(Error::usage(format!("std = {bad} is not positive")));
     }

@@ -3,7 +3,7 @@
 use super::{Format, STOP, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, View};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
@@ -165,7 +165,7 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
     let mut all = vec![];
     for subject in subjects {
         let model = &subject.target.deployed;
-        let view = View::from(model.card().input.clone());
+        let view = model.card().view();
         let Some(batch) = data.load(&doctor::spread(&plan.ids), &view, &candle_core::Device::Cpu)?.batch else {
             continue;
         };
@@ -312,6 +312,7 @@ fn make_plan(
         name: model.name.clone(),
         source: source.clone(),
         digest: model.card.digest.clone(),
+        preprocess: model.card.preprocess,
         attacks: subject.attacks.iter().map(PlannedAttack::new).collect(),
     });
     Ok(Plan {
@@ -360,7 +361,7 @@ fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Str
 /// Seconds that a forward and a backward of one row take, measured on one batch.
 fn pace(plan: &Plan, subject: &Subject, data: &dyn Dataset) -> Result<(f64, f64)> {
     let model = &subject.target.deployed;
-    let view = View::from(model.card().input.clone());
+    let view = model.card().view();
     let ids: Vec<u64> = plan.ids.iter().copied().take(plan.unit).collect();
     let Some(batch) = data.load(&ids, &view, &candle_core::Device::Cpu)?.batch else { return Ok((0., 0.)) };
     let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();

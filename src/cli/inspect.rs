@@ -2,7 +2,7 @@
 
 use super::print;
 use robust::benchmarks::data;
-use robust::core::{Result, View};
+use robust::core::Result;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, say};
 use serde_json::json;
@@ -63,7 +63,7 @@ fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
         Some(source) => {
             let data = data::open(source)?;
             let ids: Vec<u64> = (0..data.card().samples).collect();
-            let view = View::from(model.card.input.clone());
+            let view = model.card.view();
             let batch = data.load(&doctor::spread(&ids), &view, &candle_core::Device::Cpu)?.batch;
             Some(batch.map_or(Ok(vec![]), |b| doctor::examine(model.model.as_ref(), &b))?)
         }
@@ -91,6 +91,9 @@ fn to_text(f: &Facts) -> String {
         Some(n) => format!("normalisation inside: mean {}; std {}\n", list(&n.mean), list(&n.std)),
         None => "normalisation inside: none\n".to_string(),
     };
+    if let Some(how) = &f.preprocess {
+        text += &format!("preprocessing: {how}\n");
+    }
     text +=
         &format!("parameters: {}\nGMACs: {:.3}\ndigest: {}\n", f.parameters, f.multiply_adds as f64 / 1e9, f.digest);
     for op in &f.ops {

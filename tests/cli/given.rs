@@ -11,10 +11,9 @@ fn points(place: &Place, run: &str, name: &str, shift: f32) -> u64 {
     let shifted = x.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) + shift);
     let x: Vec<u8> = shifted.flat_map(|v| v.clamp(0., 1.).to_le_bytes()).collect();
     let n = x.len() / 4 / 784;
-    let y = vec![0u8; 8 * n];
+    // No labels, and a name of their own: the points are all there is.
     let x = TensorView::new(Dtype::F32, vec![n, 1, 28, 28], &x).unwrap();
-    let y = TensorView::new(Dtype::I64, vec![n], &y).unwrap();
-    std::fs::write(place.path(name), safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
+    std::fs::write(place.path(name), safetensors::serialize([("mine", x)], None).unwrap()).unwrap();
     n as u64
 }
 
@@ -36,6 +35,16 @@ fn points_of_another_tool_get_the_verdict_they_deserve() {
         assert_eq!(b["cost"]["search"]["forward"], 1);
     }
     place.ok("verify judged");
+    // The same as one .npy file.
+    let bytes = std::fs::read(place.path("adv.safetensors")).unwrap();
+    let x = SafeTensors::deserialize(&bytes).unwrap().tensor("mine").unwrap().data().to_vec();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 1, 28, 28), }\n";
+    let npy = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &x].concat();
+    std::fs::write(place.path("adv.npy"), npy).unwrap();
+    place.ok(&format!("{run} --attack file:adv.npy,eps=0.2,norm=linf --out from_npy"));
+    for (a, b) in lines("judged").iter().zip(lines("from_npy")) {
+        assert_eq!((&a["verdict"], &a["best"], &a["distance"]), (&b["verdict"], &b["best"], &b["distance"]));
+    }
     // Points outside the ball do not count, unless they are moved into it.
     points(&place, "made", "far.safetensors", 0.05);
     place.ok(&format!("{run} --attack file:far.safetensors,eps=0.2,norm=linf --out far"));

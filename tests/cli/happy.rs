@@ -145,3 +145,30 @@ fn lists_and_explanations_come_from_the_indexes() {
         assert!(place.ok(&format!("{verb} --help")).out.contains("Examples:"), "{verb}");
     }
 }
+
+#[test]
+fn a_models_own_preprocessing_reaches_the_images_unless_the_data_set_has_its_own() {
+    let place = Place::new();
+    for (i, class) in ["a", "b", "a"].iter().enumerate() {
+        let pixels: Vec<u8> = (0..40 * 34).map(|p| ((p * (i + 3) * 7) % 251) as u8).collect();
+        let png = robust_imaging::png(&pixels, 34, 40, 1).unwrap();
+        std::fs::create_dir_all(place.path(&format!("set/{class}"))).unwrap();
+        std::fs::write(place.path(&format!("set/{class}/{i}.png")), png).unwrap();
+    }
+    let eval = |model: &str, data: &str, out: &str| {
+        place.ok(&format!("eval --model {model} --dataset {data} --attack uniform-noise:eps=0.1 --out {out}"));
+        place.ok(&format!("verify {out}"));
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let lines: Vec<_> = place.read(&format!("{out}/outcomes.jsonl")).lines().map(value).collect();
+        lines.into_iter().map(|l| (l["digest"].clone(), l["clean"].clone())).collect::<Vec<_>>()
+    };
+    let by_data = eval("builtin:mnist-std", "folder:set?resize=32&crop=28&interpolation=bicubic", "data");
+    let by_model = eval("builtin:mnist-std?resize=32&crop=28&interpolation=bicubic", "folder:set", "model");
+    let both = eval("builtin:mnist-std?resize=28x28", "folder:set?resize=32&crop=28&interpolation=bicubic", "both");
+    let other = eval("builtin:mnist-std?resize=28x28", "folder:set", "other");
+    assert_eq!(by_data, by_model);
+    assert_eq!(by_data, both);
+    assert_ne!(by_data, other);
+    place.fails("inspect builtin:mnist-std?crop=0", 2, &["crop=0"]);
+    assert!(place.ok("inspect builtin:mnist-std?resize=32&crop=28").out.contains("resize=32&crop=28x28"));
+}

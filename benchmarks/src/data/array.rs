@@ -186,8 +186,12 @@ pub(crate) struct ArraySet {
 }
 
 impl ArraySet {
-    /// `subject` names the source in errors.
-    pub fn new(subject: &str, card: DataCard, images: Array, labels: &Array) -> Result<Self> {
+    /// `subject` names the source in errors. Without labels (points to judge) every row's is 0.
+    pub fn new(subject: &str, card: DataCard, images: Array, labels: Option<&Array>) -> Result<Self> {
+        let Some(labels) = labels else {
+            let rows = images.rows();
+            return Self::with_labels(subject, card, images, vec![0; rows]);
+        };
         check_rows(subject, images.rows(), labels.rows())?;
         Self::with_labels(subject, card, images, labels.labels(subject)?)
     }

@@ -4,17 +4,14 @@ use super::Reader;
 use super::rows::{Bad, assemble, shape_text};
 use super::spec::Query;
 use candle_core::Device;
-use robust_core::{
-    DataCard, Dataset, Error, InputKind, Interpolation, Loaded, Preprocess, Resize, Result, View, nearest,
-};
+use robust_core::{DataCard, Dataset, Error, InputKind, Loaded, Preprocess, Result, View};
 use robust_imaging::{decode, decode_bytes, resized, size};
+use std::sync::OnceLock;
 
 /// How many images, from the first, are looked at to tell whether the set fits a model.
 const PROBES: u64 = 8;
 /// No model takes more pixels, so larger images are not decoded to learn whether they are grey.
 const MAX_PROBED: usize = 4 << 20;
-/// Of every source of images.
-pub(super) const PARAMETERS: [&str; 3] = ["resize", "crop", "interpolation"];
 
 /// Packed images by sample id.
 pub(super) trait Images: Send + Sync {
@@ -30,23 +27,33 @@ pub(super) struct ImageSet<S> {
     probes: Vec<Probe>,
 }
 
-/// What an image is like: size, and whether its channels are equal throughout.
+/// What an image is like: its size, and whether its channels are equal throughout, found out when it matters: a small
+/// file may hold a large image.
 struct Probe {
+    id: u64,
     height: usize,
     width: usize,
-    grey: bool,
+    /// `None` inside: it cannot be read.
+    grey: OnceLock<Option<bool>>,
 }
 
 impl Probe {
-    fn of(bytes: &[u8]) -> Option<Self> {
+    fn of(id: u64, bytes: &[u8]) -> Option<Self> {
         let (height, width) = size(bytes).ok()?;
-        if height * width > MAX_PROBED {
-            return Some(Self { height, width, grey: false });
-        }
-        let pixels = decode(bytes, 3).ok()?.pixels;
-        let plane = height * width;
-        let grey = pixels[..plane] == pixels[plane..2 * plane] && pixels[..plane] == pixels[2 * plane..];
-        Some(Self { height, width, grey })
+        Some(Self { id, height, width, grey: OnceLock::new() })
+    }
+
+    /// Unless it is known to have colours, or is too large to look.
+    fn grey(&self, source: &impl Images) -> bool {
+        let look = || -> Option<bool> {
+            if self.height * self.width > MAX_PROBED {
+                return Some(false);
+            }
+            let pixels = decode(&source.bytes(self.id).ok()?, 3).ok()?.pixels;
+            let plane = self.height * self.width;
+            Some(pixels[..plane] == pixels[plane..2 * plane] && pixels[..plane] == pixels[2 * plane..])
+        };
+        self.grey.get_or_init(look).unwrap_or(true)
     }
 
     fn after(&self, how: Option<&Preprocess>) -> (usize, usize) {
@@ -61,14 +68,14 @@ impl<S: Images> ImageSet<S> {
     /// Preprocessing is part of what the data are: it enters the card's name and digest.
     pub fn new(mut card: DataCard, source: S, prepare: Option<Preprocess>) -> Self {
         if let Some(how) = &prepare {
-            let text = text(how);
+            let text = how.to_string();
             let digest = blake3::hash(format!("{} {text}", card.digest).as_bytes());
             card.digest = digest.to_hex().to_string();
             card.name += if card.name.contains('?') { "&" } else { "?" };
             card.name += &text;
         }
         let ids = 0..card.samples.min(PROBES);
-        let probes = ids.filter_map(|id| Probe::of(&source.bytes(id).ok()?)).collect();
+        let probes = ids.filter_map(|id| Probe::of(id, &source.bytes(id).ok()?)).collect();
         Self { card, source, prepare, probes }
     }
 
@@ -80,17 +87,19 @@ impl<S: Images> ImageSet<S> {
             (InputKind::Tokens, ..) => None,
             (_, &[c, h, w], _) if c == 1 || c == 3 => Some([c, h, w]),
             // One channel has one order, so a flat input can take it as it lies.
-            (_, &[d], Some(p)) if p.grey => Some(p.after(how)).filter(|(h, w)| h * w == d).map(|(h, w)| [1, h, w]),
+            (_, &[d], Some(p)) if p.grey(&self.source) => {
+                Some(p.after(how)).filter(|(h, w)| h * w == d).map(|(h, w)| [1, h, w])
+            }
             _ => None,
         };
         let fits = |[c, h, w]: [usize; 3]| {
-            let like = |p: &Probe| p.after(how) == (h, w) && (c == 3 || p.grey);
+            let like = |p: &Probe| p.after(how) == (h, w) && (c == 3 || p.grey(&self.source));
             self.probes.is_empty() || self.probes.iter().any(like)
         };
         wanted.filter(|&wanted| fits(wanted)).ok_or_else(|| {
             let got = first.map_or("images".to_string(), |p| {
                 let (h, w) = p.after(how);
-                shape_text(&[if p.grey { 1 } else { 3 }, h, w])
+                shape_text(&[if p.grey(&self.source) { 1 } else { 3 }, h, w])
             });
             let why = format!("the model wants {}, the data set has {got}", shape_text(&input.shape));
             let rule = match input.shape.as_slice() {
@@ -158,57 +167,7 @@ impl<S: Images> Reader for ImageSet<S> {
     }
 }
 
-/// `resize=256&crop=224x224&interpolation=bicubic`, always the same for the same rule.
-fn text(how: &Preprocess) -> String {
-    let resize = how.resize.map(|resize| match resize {
-        Resize::Exact(h, w) => format!("resize={h}x{w}&"),
-        Resize::Shortest(n) => format!("resize={n}&"),
-    });
-    let crop = how.crop.map(|(h, w)| format!("crop={h}x{w}&"));
-    let name = NAMES.iter().find(|(_, by)| *by == how.interpolation).map_or("", |(name, _)| name);
-    resize.unwrap_or_default() + &crop.unwrap_or_default() + "interpolation=" + name
-}
-
-const NAMES: [(&str, Interpolation); 4] = [
-    ("bilinear", Interpolation::Bilinear),
-    ("bicubic", Interpolation::Bicubic),
-    ("lanczos", Interpolation::Lanczos),
-    ("box", Interpolation::Box),
-];
-
-/// The rule of `?resize=256|HxW&crop=224|HxW&interpolation=bilinear|bicubic|lanczos|box`.
+/// The rule in a data set's parameters.
 pub(super) fn preprocess(query: &Query) -> Result<Option<Preprocess>> {
-    let (resize, crop) = (size_of(query, "resize")?, size_of(query, "crop")?);
-    let interpolation = match query.get("interpolation") {
-        None => Interpolation::default(),
-        Some(name) => NAMES.iter().find(|(known, _)| *known == name).map(|(_, by)| *by).ok_or_else(|| {
-            let known = NAMES.map(|(name, _)| name);
-            let hint = nearest(name, known).map_or(known.join(", "), |near| format!("did you mean `{near}`?"));
-            Error::usage(format!("unknown interpolation `{name}`")).hint(hint)
-        })?,
-    };
-    if query.get("interpolation").is_some() && resize.is_none() {
-        return Err(Error::usage("`interpolation` without `resize` changes nothing").hint("add `&resize=256`"));
-    }
-    if resize.is_none() && crop.is_none() {
-        return Ok(None);
-    }
-    let resize = resize.map(|size| match size {
-        (n, None) => Resize::Shortest(n),
-        (h, Some(w)) => Resize::Exact(h, w),
-    });
-    Ok(Some(Preprocess { resize, interpolation, crop: crop.map(|(h, w)| (h, w.unwrap_or(h))) }))
-}
-
-/// `224` or `224x192` (height first).
-fn size_of(query: &Query, key: &str) -> Result<Option<(usize, Option<usize>)>> {
-    let Some(text) = query.get(key) else { return Ok(None) };
-    let side = |text: &str| text.parse().ok().filter(|n| (1..=robust_imaging::MAX_SIDE as usize).contains(n));
-    let size = match text.split_once('x') {
-        None => side(text).map(|n| (n, None)),
-        Some((h, w)) => side(h).zip(side(w)).map(|(h, w)| (h, Some(w))),
-    };
-    size.map(Some).ok_or_else(|| {
-        Error::usage(format!("`{key}={text}` is no size")).hint(format!("`{key}=224` or `{key}=HEIGHTxWIDTH`"))
-    })
+    Preprocess::parse(|key| query.get(key))
 }

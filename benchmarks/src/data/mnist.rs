@@ -37,7 +37,8 @@ pub(super) fn pair(subject: &str, name: String, images: &Blob, labels: &Blob) ->
     let fail = |e: std::io::Error| Error::load(subject, e);
     let parts = [("images", images.digest().map_err(fail)?), ("labels", labels.digest().map_err(fail)?)];
     let card = DataCard { name, digest: digest_of(&parts), samples: 0, classes: None };
-    let set = ArraySet::new(subject, card, idx(&within("images"), images, 3)?, &idx(&within("labels"), labels, 1)?)?;
+    let set =
+        ArraySet::new(subject, card, idx(&within("images"), images, 3)?, Some(&idx(&within("labels"), labels, 1)?))?;
     // The files hold no names; letters and merged classes (EMNIST) are not digits.
     let digits = set.labels().iter().all(|&label| label < 10);
     Ok(set.with_classes(digits.then(|| (0..10).map(|d: u32| d.to_string()).collect())))

@@ -115,8 +115,16 @@ pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
 
 /// [`open`], with the notes.
 pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    let Found { data, notes } = spec::open(spec)?;
+    let Found { data, notes } = spec::open(spec, false)?;
     Ok(Opened { data, notes })
+}
+
+/// Points that somebody else made, to be judged: like [`open`], but arrays need no labels beside them, a single `.npy` file
+/// will do, and the only array of a file is taken whatever its name. Labels of rows without any are 0.
+///
+/// Errors: those of [`open`].
+pub fn open_points(spec: &str) -> Result<Box<dyn Dataset>> {
+    Ok(spec::open(spec, true)?.data)
 }
 
 /// A data set that can also be looked at without a model.

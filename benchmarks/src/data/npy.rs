@@ -36,7 +36,17 @@ pub(super) fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found>
         }
     }
     let card = DataCard { name, digest: digest_of(&parts), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, x, &y)?), notes: vec![] })
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, x, Some(&y))?), notes: vec![] })
+}
+
+/// One file of points without labels.
+pub(super) fn open_points(points: &Path) -> Result<Found> {
+    let blob = Blob::open(points)?;
+    let subject = points.display().to_string();
+    let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
+    let name = format!("npy:{}", base_name(points));
+    let card = DataCard { name, digest: digest_of(&[("images", hash)]), samples: 0, classes: None };
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, array(&subject, &blob)?, None)?), notes: vec![] })
 }
 
 /// The array in the bytes of one .npy file.

@@ -2,7 +2,7 @@
 
 use super::array::ArraySet;
 use super::blob::{Blob, Cursor, digest_of, megabytes, reason, spool};
-use super::spec::{Query, pick_arrays};
+use super::spec::{Query, chosen, pick_arrays};
 use super::{Found, base_name, npy};
 use robust_core::{DataCard, Error, Result};
 use std::io::BufReader;
@@ -20,13 +20,16 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
         names.push(name.strip_suffix(".npy").unwrap_or(&name).to_string());
     }
     let (x, y) = pick_arrays(&subject, &names, query)?;
-    let mut notes = vec![format!("images are `{x}`, labels are `{y}`")];
-    let images = npy::array(&format!("{subject} (`{x}`)"), &member(&subject, &mut zip, &blob, x, &mut notes)?)?;
-    let labels = npy::array(&format!("{subject} (`{y}`)"), &member(&subject, &mut zip, &blob, y, &mut notes)?)?;
+    let mut notes = vec![chosen(x, y)];
+    let mut array = |name: &str| {
+        npy::array(&format!("{subject} (`{name}`)"), &member(&subject, &mut zip, &blob, name, &mut notes)?)
+    };
+    let (images, labels) = (array(x)?, y.map(array).transpose()?);
     let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
     let name = format!("npz:{}", base_name(path));
-    let card = DataCard { name, digest: digest_of(&[(x, hash), (y, hash)]), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+    let names: Vec<_> = [x].into_iter().chain(y).map(|name| (name, hash)).collect();
+    let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, labels.as_ref())?), notes })
 }
 
 /// The bytes of one member: a span of the archive where it is stored, else unpacked to a scratch file.

@@ -2,7 +2,7 @@
 
 use super::array::{Array, ArraySet, Dtype, Kind};
 use super::blob::{Blob, digest_of};
-use super::spec::{Query, pick_arrays};
+use super::spec::{Query, chosen, pick_arrays};
 use super::{Found, base_name};
 use robust_core::{DataCard, Error, Result};
 use safetensors::tensor::Metadata;
@@ -34,14 +34,15 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let (x, y, notes) = {
         let names = header.offset_keys();
         let (x, y) = pick_arrays(&subject, &names, query)?;
-        (x.to_string(), y.to_string(), vec![format!("images are `{x}`, labels are `{y}`")])
+        (x.to_string(), y.map(str::to_string), vec![chosen(x, y)])
     };
     let tensor = |name: &str| tensor(&format!("{subject} (`{name}`)"), &blob, &header, 8 + len, name);
-    let (images, labels) = (tensor(&x)?, tensor(&y)?);
+    let (images, labels) = (tensor(&x)?, y.as_deref().map(tensor).transpose()?);
     let hash = blob.digest().map_err(|e| fail(e.to_string()))?;
     let name = format!("safetensors:{}", base_name(path));
-    let card = DataCard { name, digest: digest_of(&[(&x, hash), (&y, hash)]), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, &labels)?), notes })
+    let names: Vec<_> = [x.as_str()].into_iter().chain(y.as_deref()).map(|name| (name, hash)).collect();
+    let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
+    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, labels.as_ref())?), notes })
 }
 
 fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> Result<Array> {

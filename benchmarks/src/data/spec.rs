@@ -1,20 +1,24 @@
 //! What the user typed: `scheme:place?key=value&key=value`, or a path that is looked at.
 
-use super::images::PARAMETERS as IMAGE;
 use super::{Found, SOURCES, archive, builtin, cifar, folder, mnist, npy, npz, safetensors, wds};
-use robust_core::{Error, Result, nearest};
+use robust_core::{Error, PREPROCESSING as IMAGE, Result, nearest};
 use std::path::{Path, PathBuf};
 
 const IMAGES: [&str; 3] = ["x", "images", "data"];
+const POINTS: [&str; 3] = ["x_adv", "adv", "adversarial"];
 const LABELS: [&str; 3] = ["y", "labels", "targets"];
 
 /// `key=value` pairs after the `?`.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    /// Points to judge are wanted: whatever labels lie beside them are not read.
+    pub points: bool,
+}
 
 impl Query {
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     fn parse(text: &str, known: &[&str]) -> Result<Self> {
@@ -34,11 +38,12 @@ impl Query {
             }
             pairs.push((key.to_string(), value.to_string()));
         }
-        Ok(Self(pairs))
+        Ok(Self { pairs, points: false })
     }
 }
 
-pub(super) fn open(spec: &str) -> Result<Found> {
+/// `points`: labels are not needed, see [`super::open_points`].
+pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
     // A path that is there wins over any reading of its colons and question marks.
     let scheme = match Path::new(spec).exists() {
         true => None,
@@ -47,7 +52,7 @@ pub(super) fn open(spec: &str) -> Result<Found> {
     };
     let (scheme, rest) = match scheme {
         Some((scheme, rest)) => (scheme, rest),
-        None => (guess(split_query(spec).0)?, spec),
+        None => (guess(split_query(spec).0, points)?, spec),
     };
     let (place, query) = split_query(rest);
     let known: &[&str] = match scheme {
@@ -64,7 +69,7 @@ pub(super) fn open(spec: &str) -> Result<Found> {
     if !SOURCES.iter().any(|source| source.scheme == scheme) {
         return Err(unknown(scheme));
     }
-    let query = Query::parse(query, known)?;
+    let query = Query { points, ..Query::parse(query, known)? };
     if place.is_empty() {
         let example = SOURCES.iter().find(|source| source.scheme == scheme).map_or("", |source| source.example);
         return Err(Error::usage(format!("`{spec}` names no place")).hint(format!("for example `{example}`")));
@@ -73,6 +78,7 @@ pub(super) fn open(spec: &str) -> Result<Found> {
         "builtin" => builtin::open(place),
         "mnist" => mnist::open(&existing(place)?, &query),
         "npz" => npz::open(&existing(place)?, &query),
+        "npy" if points && Path::new(place).is_file() => npy::open_points(&existing(place)?),
         "npy" => {
             let (images, labels) = pair_of_paths(place)?;
             npy::open(&existing(images)?, &existing(labels)?, &query)
@@ -113,7 +119,7 @@ fn pair_of_paths(place: &str) -> Result<(&str, &str)> {
     )
 }
 
-fn guess(place: &str) -> Result<&'static str> {
+fn guess(place: &str, points: bool) -> Result<&'static str> {
     let path = existing(place)?;
     if path.is_dir() {
         return Ok(match () {
@@ -127,6 +133,7 @@ fn guess(place: &str) -> Result<&'static str> {
         _ if name.ends_with(".safetensors") => Ok("safetensors"),
         _ if name.ends_with(".parquet") => Ok("parquet"),
         _ if archive::is_tar(&name) => Ok("folder"),
+        _ if name.ends_with(".npy") && points => Ok("npy"),
         _ if name.ends_with(".npy") => Err(Error::usage(format!("`{place}` holds images or labels, both are wanted"))
             .hint(format!("`npy:{place},LABELS.npy`"))),
         _ => Err(Error::usage(format!("cannot tell what kind of data set `{place}` is")).hint(list())),
@@ -170,8 +177,12 @@ pub(super) fn existing(place: &str) -> Result<PathBuf> {
     })
 }
 
-/// Which of `names` hold the images and the labels: as asked for by `?x=` and `?y=`, else by their usual names.
-pub(super) fn pick_arrays<'a>(subject: &str, names: &'a [String], query: &Query) -> Result<(&'a str, &'a str)> {
+/// Which of `names` hold the images and the labels: as asked for by `?x=` and `?y=`, else by their usual names. Points
+/// have no labels, and the only array of a file is them whatever it is called.
+pub(super) fn pick_arrays<'a>(subject: &str, names: &'a [String], query: &Query) -> Result<(&'a str, Option<&'a str>)> {
+    if let (true, None, [only]) = (query.points, query.get("x"), names) {
+        return Ok((only, None));
+    }
     let one = |key: &str, usual: &[&str], what: &str| {
         let asked = query.get(key);
         let fits = |name: &&String| match asked {
@@ -188,7 +199,15 @@ pub(super) fn pick_arrays<'a>(subject: &str, names: &'a [String], query: &Query)
             [a, b, ..] => Err(Error::load(subject, format!("both `{a}` and `{b}` may be the {what}")).hint(hint)),
         }
     };
-    Ok((one("x", &IMAGES, "images")?, one("y", &LABELS, "labels")?))
+    if query.points {
+        return Ok((one("x", &[&IMAGES[..], &POINTS].concat(), "points")?, None));
+    }
+    Ok((one("x", &IMAGES, "images")?, Some(one("y", &LABELS, "labels")?)))
+}
+
+/// The note of what [`pick_arrays`] took.
+pub(super) fn chosen(x: &str, y: Option<&str>) -> String {
+    y.map_or_else(|| format!("points are `{x}`"), |y| format!("images are `{x}`, labels are `{y}`"))
 }
 
 fn some(names: &[String]) -> String {

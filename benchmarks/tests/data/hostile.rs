@@ -27,6 +27,63 @@ fn mnist_of(images: &[u8], labels: &[u8], end: &str) -> String {
     refused(&format!("mnist:{}", dir.path().display())).message
 }
 
+/// What the fuzzer found worth keeping: every part of a reader that it reached.
+#[test]
+fn the_stored_fuzz_corpus_is_answered_without_a_panic() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let spec = |scheme: &str, name: &str| format!("{scheme}:{}", at(name).display());
+    let mut targets = vec![
+        ("arrays", vec!["a.npz"], vec![spec("npz", "a.npz")]),
+        ("arrays", vec!["a.safetensors"], vec![spec("safetensors", "a.safetensors")]),
+        ("npy", vec!["x.npy", "y.npy"], vec![spec("npy", "x.npy") + "," + &at("y.npy").display().to_string()]),
+        ("idx", vec!["m/t10k-images-idx3-ubyte", "m/t10k-labels-idx1-ubyte"], vec![spec("mnist", "m")]),
+        ("cifar", vec!["c/test_batch"], vec![spec("cifar10", "c")]),
+        ("tar", vec!["a.tar"], vec![spec("folder", "a.tar"), spec("wds", "a.tar")]),
+    ];
+    if cfg!(feature = "parquet") {
+        targets.push(("parquet", vec!["a.parquet"], vec![spec("parquet", "a.parquet")]));
+    }
+    for (target, names, specs) in targets {
+        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/corpus/{target}.tar.gz"));
+        let mut archive = ::tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap()));
+        let (mut read, mut opened) = (0, 0);
+        for entry in archive.entries().unwrap() {
+            let mut bytes = vec![];
+            std::io::Read::read_to_end(&mut entry.unwrap(), &mut bytes).unwrap();
+            // Two files lie behind each other, after the length of the first.
+            let parts = match (names.as_slice(), bytes.split_first_chunk()) {
+                ([one], _) => vec![(one, &bytes[..])],
+                ([a, b], Some((&cut, rest))) => {
+                    let (x, y) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes(cut))));
+                    vec![(a, x), (b, y)]
+                }
+                _ => continue,
+            };
+            parts.iter().for_each(|(name, part)| write(&at(name), part));
+            for spec in &specs {
+                read += 1;
+                let data = match open(spec) {
+                    Ok(data) => data,
+                    Err(e) => {
+                        assert!(matches!(e.kind, Kind::Load | Kind::Usage), "{e}");
+                        continue;
+                    }
+                };
+                opened += 1;
+                let ids = [0, data.card().samples - 1];
+                for view in [image(1, 28, 28), image(3, 32, 32)] {
+                    if let Ok(loaded) = data.load(&ids, &view, &Device::Cpu) {
+                        assert_eq!(loaded.batch.map_or(0, |b| b.ids.len()) + loaded.failed.len(), 2);
+                    }
+                }
+            }
+        }
+        println!("{target}: {read} files, {opened} of them open");
+        assert!(read > 20 && opened > 0, "{target}");
+    }
+}
+
 #[test]
 fn idx_files_that_lie_are_refused() {
     let (images, labels) = (idx(&[2, 2, 2], &[0; 8]), idx(&[2], &[1, 2]));

@@ -39,6 +39,7 @@ fn linear(lie: f64, noise: f64) -> Linear {
         couples_rows: false,
         access: Access::Gradient,
         taps: vec![],
+        preprocess: None,
         default_threat: None,
     };
     let b = Tensor::zeros(K, DType::F32, &Device::Cpu).unwrap();

@@ -119,7 +119,7 @@ fn build(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
     let mut builder = Builder::new();
     let mut id = builder.input(input.name.clone(), &row)?;
     id = crate::normalise(&mut builder, id, options, None)?;
-    let mut graph_state = Graph::new(builder, fixed_batch, (1 << 24) + size);
+    let mut graph_state = Graph::new(builder, fixed_batch, size / 2 + FREE_ENTRIES);
     let mut values: HashMap<&str, Value> = HashMap::from([(input.name.as_str(), Value::Node(id))]);
     for i in order {
         let node = &graph.node[i];
@@ -264,6 +264,9 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
     }
     Ok(Imported { network: graph.builder.finish(id)?, notes })
 }
+
+/// Entries of constants that the shape arithmetic and the masks of a small file may need; about 24 bytes each.
+const FREE_ENTRIES: usize = 1 << 20;
 
 /// Messages a real graph may hold. Decoding turns two bytes of an empty message into a hundred, so they are counted first.
 const MAX_MESSAGES: usize = 1 << 20;

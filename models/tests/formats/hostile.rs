@@ -26,6 +26,17 @@ fn a_damaged_gzip_file_is_a_load_error() {
 }
 
 #[test]
+fn a_gzip_bomb_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx.gz");
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    (0..80).for_each(|_| std::io::Write::write_all(&mut packed, &[0; 1 << 20]).unwrap());
+    std::fs::write(&path, packed.finish().unwrap()).unwrap();
+    let error = load(&path.to_string_lossy()).unwrap_err();
+    assert!(error.kind == Kind::Load && error.message.contains("unpack to more than 67108864"), "{error}");
+}
+
+#[test]
 fn a_safetensors_header_that_promises_more_than_the_file_holds_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");
@@ -35,6 +46,31 @@ fn a_safetensors_header_that_promises_more_than_the_file_holds_is_refused() {
     for content in [bytes, vec![0xff; 64], vec![]] {
         std::fs::write(&path, content).unwrap();
         assert_eq!(load(&path.to_string_lossy()).unwrap_err().kind, Kind::Load);
+    }
+}
+
+/// What the fuzzer found worth keeping: every part of a reader that it reached.
+#[test]
+fn the_stored_fuzz_corpus_is_answered_without_a_panic() {
+    let place = tempfile::tempdir().unwrap();
+    for (target, name) in [("onnx", "a.onnx"), ("pth", "a.pth"), ("weights", "a.safetensors")] {
+        let packed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/corpus/{target}.tar.gz"));
+        let file = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+        let path = place.path().join(name);
+        let (mut read, mut loaded) = (0, 0);
+        for entry in tar::Archive::new(file).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.header().entry_type().is_file() {
+                std::io::copy(&mut entry, &mut std::fs::File::create(&path).unwrap()).unwrap();
+                match load(&path.to_string_lossy()) {
+                    Ok(_) => loaded += 1,
+                    Err(e) => assert!(matches!(e.kind, Kind::Load | Kind::Usage), "{e}"),
+                }
+                read += 1;
+            }
+        }
+        println!("{target}: {read} files, {loaded} of them load");
+        assert!(read > 100);
     }
 }
 

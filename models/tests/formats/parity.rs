@@ -4,6 +4,7 @@ use crate::support::{cross_entropy, distance, fixtures, flipped, forward, index,
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
 use robust_core::{Draw, RowKey};
+use robust_engine::Network;
 use robust_models::safetensors::StateDict;
 use robust_models::{Options, arch, load};
 use std::collections::BTreeMap;
@@ -13,6 +14,33 @@ use std::sync::Arc;
 
 fn floats(value: &serde_json::Value) -> Option<Vec<f64>> {
     value.as_array().map(|a| a.iter().map(|v| v.as_f64().unwrap()).collect())
+}
+
+/// The same weights in a safetensors file and, where `scripts/parity_pth.py` made one, in a checkpoint of PyTorch's: the
+/// same function, to the bit.
+fn read_back(dict: &StateDict, net: &Network, options: &Options, file: &Path) {
+    let [c, h, w] = options.input.unwrap();
+    let mut query = format!("?input={c}x{h}x{w}");
+    for (key, values) in [("mean", &options.mean), ("std", &options.std)] {
+        if let Some(values) = values {
+            query += &format!("&{key}={}", values.iter().map(f64::to_string).collect::<Vec<_>>().join(","));
+        }
+    }
+    let tensors: Vec<(String, Tensor)> =
+        dict.names().map(|n| (n.to_string(), dict.tensor(n).unwrap().clone())).collect();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(file).with_extension("safetensors");
+    candle_core::safetensors::save(&tensors.into_iter().collect(), &path).unwrap();
+    let mut files = vec![path];
+    match std::env::var_os("ROBUST_PARITY_PTH") {
+        Some(folder) => files.push(Path::new(&folder).join(file).with_extension("pth")),
+        None => println!("    read back from .pth: skipped, ROBUST_PARITY_PTH names no folder (scripts/parity_pth.py)"),
+    }
+    for path in files {
+        let loaded = load(&format!("{}{query}", path.display())).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(loaded.card.digest, robust_engine::digest(net), "{}", path.display());
+        println!("    read back from {}", path.extension().unwrap().display());
+    }
 }
 
 #[test]
@@ -42,6 +70,7 @@ fn named_architectures_match_pytorch() {
             Err(e) => panic!("{name}: {e}"),
         };
         built += 1;
+        read_back(&dict, &net, &options, Path::new(entry["file"].as_str().unwrap()));
         let x = named::image(entry["input"].as_str().unwrap(), &shape);
         let labels: Vec<u32> = entry["labels"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
         let file = folder.join(entry["file"].as_str().unwrap());
