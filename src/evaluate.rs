@@ -63,7 +63,7 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
             format!("it answered {:?}, not [n, {k}]", scores.dims()),
         ));
     }
-    let ((scores, _), (pixels, width)) = (to_host(&scores)?, to_host(&batch.x)?);
+    let ((scores, _), (pixels, width)) = (to_host(&scores.to_dtype(DType::F32)?)?, to_host(&batch.x)?);
     let rows = scores.chunks(k).zip(pixels.chunks(width.max(1)));
     Ok(rows
         .enumerate()
@@ -185,6 +185,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.target = target;
     outcome.cost = Cost { clean: 1, ..finding.cost };
     outcome.queries = finding.queries;
+    outcome.nearest = finding.nearest;
     outcome.verdict = match (&finding.found, finding.broken) {
         (Some(_), _) => Verdict::Fooled,
         (None, false) => Verdict::Held,

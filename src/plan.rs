@@ -3,7 +3,7 @@
 
 use crate::shard::Shard;
 use robust_attacks::Ready;
-use robust_core::{DataCard, Error, Preprocess, Result, ThreatModel, View};
+use robust_core::{DataCard, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -54,6 +54,21 @@ pub struct PlannedAttack {
     pub params: Map<String, Value>,
     /// The most a sample can cost: forwards, backwards.
     pub passes: (u64, u64),
+    /// Gradient draws averaged per step.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub eot: u32,
+    /// How a random model is judged, unless by one forward.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub votes: Option<Votes>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(eot: &u32) -> bool {
+    *eot == 1
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,14 +113,17 @@ impl PlannedModel {
 }
 
 impl PlannedAttack {
-    pub fn new(ready: &Ready) -> Self {
+    pub fn new(ready: &Ready, target: &Target) -> Self {
+        let (classes, eot) = (target.deployed.card().output.width(), target.eot);
         Self {
             label: ready.label.clone(),
             attack: ready.entry.name.to_string(),
             threat: ready.threat.clone(),
             queries: ready.budget.queries,
             params: ready.params.clone(),
-            passes: ready.attack.passes(),
+            passes: ready.attack.passes_on(classes, u64::from(eot)),
+            eot,
+            votes: Some(target.votes).filter(|v| v.m > 1),
         }
     }
 }
@@ -232,6 +250,8 @@ mod tests {
             queries: None,
             params: Map::new(),
             passes: (41, 40),
+            eot: 1,
+            votes: None,
         };
         let model = PlannedModel {
             name: "m".into(),

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::{clock, evidence, folder};
 use candle_core::Device;
 use robust_attacks::Ready;
-use robust_core::{Batch, Dataset, Error, Kind, Outcome, Result, Target};
+use robust_core::{Access, Batch, Dataset, Error, Kind, Outcome, Result, Target};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -14,6 +14,28 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub struct Subject {
     pub target: Target,
     pub attacks: Vec<Ready>,
+}
+
+impl Subject {
+    /// What is wrong with attacking this model by these attacks, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let card = self.target.deployed.card();
+        let averaged = |a: &Ready| self.target.eot > 1 || a.params.get("version").is_some_and(|v| v == "rand");
+        let blind = |a: &&Ready| card.stochastic && a.threat.access == Access::Gradient && !averaged(a);
+        let warn = |a: &Ready| {
+            format!(
+                "model `{}` answers at random and {} follows the gradient of one draw at a time: its number is too \
+                 high\n  hint: add --eot 20, or use autoattack:version=rand",
+                card.name, a.label
+            )
+        };
+        self.attacks.iter().filter(blind).map(warn).collect()
+    }
+}
+
+/// Whether an attack does as its reference implementation does.
+pub fn is_compat(params: &serde_json::Map<String, serde_json::Value>) -> bool {
+    params.get("compat").is_some_and(|c| c == true)
 }
 
 /// Everything a run needs besides its folder.

@@ -1,6 +1,6 @@
 //! Parameters that several attacks share: which loss to climb, which class to reach.
 
-use robust_core::{Error, Goal, Objective, Result};
+use robust_core::{Error, Goal, Norm, Objective, Result, Spec};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,4 +86,17 @@ pub fn positive(name: &str, value: Option<f64>) -> Result<Option<f64>> {
         Some(v) if !v.is_finite() || v <= 0. => Err(Error::usage(format!("{name} must be positive, got {v}"))),
         v => Ok(v),
     }
+}
+
+/// Refuses a share outside [0,1].
+pub fn share(name: &str, value: f64) -> Result<f64> {
+    if (0. ..=1.).contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::usage(format!("{name} must be between 0 and 1, got {value}")))
+}
+
+/// The norm at the end of a resolved spec's name: builders get `apgd-ce-l1`. Linf when there is none.
+pub fn named_norm(spec: &Spec) -> Norm {
+    spec.name.rsplit_once('-').and_then(|(_, suffix)| suffix.parse().ok()).unwrap_or(Norm::Linf)
 }

@@ -1,12 +1,24 @@
 //! The attacks, one file each. To add one: write the file, add its `mod` line and its entry to [`ALL`].
 
+mod apgd;
+mod apgd_ce;
+mod apgd_dlr;
+mod apgd_l1;
+mod apgd_t;
 mod ascent;
+pub mod autoattack;
 mod bim;
 mod choice;
+mod fab;
+mod fab_step;
+mod fab_t;
 mod fgsm;
+mod host;
 mod mi_fgsm;
 mod noise;
 mod pgd;
+mod square;
+mod square_moves;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +26,24 @@ use robust_core::{Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec
 use serde_json::{Map, Value};
 
 /// The index. Names are unique.
-pub static ALL: &[Entry] = &[noise::UNIFORM, noise::SIGN, fgsm::ENTRY, bim::ENTRY, pgd::ENTRY, mi_fgsm::ENTRY];
+pub static ALL: &[Entry] = &[
+    noise::UNIFORM,
+    noise::SIGN,
+    fgsm::ENTRY,
+    bim::ENTRY,
+    pgd::ENTRY,
+    mi_fgsm::ENTRY,
+    apgd_ce::ENTRY,
+    apgd_dlr::ENTRY,
+    apgd_t::ENTRY,
+    fab::ENTRY,
+    fab_t::ENTRY,
+    square::ENTRY,
+    autoattack::ENTRY,
+];
+
+/// Other names by which people know an attack.
+const ALIASES: [(&str, &str); 2] = [("aa", "autoattack"), ("apgd", "apgd-ce")];
 
 /// An attack ready to run against a given input.
 pub struct Ready {
@@ -33,7 +62,9 @@ pub struct Ready {
 /// Splits `pgd-l2` into the entry `pgd` and its norm; a bare name means the entry's usual norm.
 pub fn find(name: &str) -> Result<(&'static Entry, Option<Norm>)> {
     let lower = name.to_lowercase();
-    let exact = |n: &str| ALL.iter().find(|e| e.name == n);
+    let full =
+        |n: &str| ALIASES.iter().find(|(short, _)| *short == n).map_or(n.to_string(), |(_, full)| full.to_string());
+    let exact = |n: &str| ALL.iter().find(|e| e.name == full(n));
     if let Some(entry) = exact(&lower) {
         return Ok((entry, None));
     }
@@ -93,6 +124,8 @@ pub fn resolve_entry(
     }
     let threat = ThreatModel::new(Region::Ball { norm, eps }, card.input.clone(), entry.needs)
         .map_err(|e| e.within(format!("attack `{text}`")))?;
+    // Builders may need the norm: what a sample costs depends on it.
+    spec.name = format!("{}-{}", entry.name, norm.suffix());
     let built = (entry.build)(&spec)?;
     let mut label = format!("{}-{}:eps={eps_text}", entry.name, norm.suffix());
     let mut rest: Vec<String> = spec.params.iter().map(|(k, v)| format!(",{k}={}", v.text)).collect();

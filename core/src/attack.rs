@@ -16,6 +16,13 @@ pub trait Attack: Send + Sync {
 
     /// The most search passes one sample can cost (forward, backward), for forecasts and progress.
     fn passes(&self) -> (u64, u64);
+
+    /// [`Attack::passes`] for a model of so many classes, each gradient averaged over `draws` passes. Default: every
+    /// backward has a forward of its own.
+    fn passes_on(&self, _classes: usize, draws: u64) -> (u64, u64) {
+        let (forward, backward) = self.passes();
+        (forward.saturating_sub(backward) + backward.saturating_mul(draws), backward.saturating_mul(draws))
+    }
 }
 
 /// A checked attack and its parameters with every default filled in.

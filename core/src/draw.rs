@@ -85,6 +85,7 @@ impl Draw<'_> {
 }
 
 /// One row's generator.
+#[derive(Clone)]
 pub struct Noise {
     rng: ChaCha8Rng,
     spare: Option<f64>,

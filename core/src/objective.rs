@@ -12,6 +12,11 @@ pub enum Objective {
     Dlr,
     /// Its targeted form (eq. 7) toward one class per asked row; four classes at least, untargeted goals only.
     DlrTargeted(Vec<u32>),
+    /// The score of one class per asked row minus the label's: what is left of the above with fewer classes.
+    MarginTargeted(Vec<u32>),
+    /// Cross-entropy with the slope that single precision leaves of it: zero for confident models, as in tools that
+    /// differentiate a softmax in f32. For comparisons with them only.
+    CeSingle,
 }
 
 /// Keeps the ratio finite when three scores coincide (the reference implementation's constant).
@@ -21,7 +26,7 @@ impl Objective {
     /// Refuses objectives the goal or the number of classes cannot carry.
     pub fn check(&self, goal: &Goal, classes: usize) -> Result<()> {
         let needed = match self {
-            Objective::Ce | Objective::Margin => 2,
+            Objective::Ce | Objective::CeSingle | Objective::Margin | Objective::MarginTargeted(_) => 2,
             Objective::Dlr => 3,
             Objective::DlrTargeted(_) => 4,
         };
@@ -29,9 +34,11 @@ impl Objective {
             return Err(Error::usage(format!("objective {self:?} needs {needed} classes, the model has {classes}"))
                 .hint("use objective=margin"));
         }
-        if goal.is_targeted() && needed > 2 {
-            return Err(Error::usage("the DLR objectives need the true label, a targeted goal has none")
-                .hint("use objective=ce or objective=margin with target=..."));
+        if goal.is_targeted() && (needed > 2 || matches!(self, Objective::MarginTargeted(_))) {
+            return Err(Error::usage(
+                "the DLR objectives and those toward a class per row need the true label, a targeted goal has none",
+            )
+            .hint("use objective=ce or objective=margin with target=..."));
         }
         Ok(())
     }
@@ -49,6 +56,13 @@ impl Objective {
         let other = best_other(z, class);
         let loss = match self {
             Objective::Ce => return cross_entropy(z, class, other, sign),
+            Objective::CeSingle => return single_cross_entropy(z, class, sign),
+            Objective::MarginTargeted(targets) => {
+                let toward = targets[row] as usize;
+                slope[toward] += 1.;
+                slope[class] -= 1.;
+                at(toward) - at(class)
+            }
             Objective::Margin => {
                 slope[other] += sign;
                 slope[class] -= sign;
@@ -93,10 +107,20 @@ fn cross_entropy(z: &[f32], class: usize, other: usize, sign: f64) -> Climb {
     Climb { loss: sign * loss, slope, log_scale: log_wrong }
 }
 
+/// Softmax and its slope rounded to f32 at every step; the slope is not rescaled, so that it may vanish.
+fn single_cross_entropy(z: &[f32], class: usize, sign: f64) -> Climb {
+    let top = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = z.iter().map(|v| libm::expf(v - top)).collect();
+    let sum: f32 = powers.iter().sum();
+    let slope = |(i, p): (usize, &f32)| sign * f64::from(p / sum - if i == class { 1. } else { 0. });
+    let loss = sign * f64::from(libm::logf(sum) - (z[class] - top));
+    Climb { loss, slope: powers.iter().enumerate().map(slope).collect(), log_scale: 0. }
+}
+
 impl Rows for Objective {
     fn keep(&mut self, rows: &[u32]) -> Result<()> {
         match self {
-            Objective::DlrTargeted(t) => t.keep(rows),
+            Objective::DlrTargeted(t) | Objective::MarginTargeted(t) => t.keep(rows),
             _ => Ok(()),
         }
     }
@@ -149,6 +173,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn in_single_precision_a_confident_model_has_none() {
+        let goal = Goal::Untargeted(vec![0]);
+        let (near, far) = ([1f32, 0.5, -2.], [200f32, 1., 0.]);
+        let (exact, single) = (Objective::Ce.climb(&goal, 0, 0, &near), Objective::CeSingle.climb(&goal, 0, 0, &near));
+        assert!((exact.loss - single.loss).abs() < 1e-6);
+        for (a, b) in exact.slope.iter().zip(&single.slope) {
+            assert!((a * exact.log_scale.exp() - b).abs() < 1e-6);
+        }
+        assert_eq!(Objective::CeSingle.climb(&goal, 0, 0, &far).slope, [0.; 3]);
+        let toward = Objective::MarginTargeted(vec![2]).climb(&goal, 0, 0, &near);
+        assert_eq!((toward.loss, toward.slope), (-3., vec![-1., 0., 1.]));
     }
 
     #[test]

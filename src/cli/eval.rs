@@ -3,13 +3,13 @@
 use super::{Format, STOP, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, Votes};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row};
-use robust::run::{Run, Subject};
+use robust::run::{Run, Subject, is_compat};
 use robust::shard::Shard;
 use robust::{clock, doctor, given, say, verify};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ pub struct Args {
     /// Seed of all noise
     #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
     seed: u64,
+    /// Gradients averaged over N draws of a random model, in every attack that climbs
+    #[arg(long, default_value_t = 1, value_name = "N", env = "ROBUST_EOT")]
+    eot: u32,
+    /// A random model counts as fooled when K of M fresh draws are (default: 5/10 for models that say they are random)
+    #[arg(long, value_name = "K/M", value_parser = parse_votes)]
+    votes: Option<Votes>,
     /// Where to compute: auto or cpu (this build has no other device)
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ROBUST_DEVICE")]
     device: String,
@@ -99,6 +105,13 @@ fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
     }
 }
 
+fn parse_votes(text: &str) -> std::result::Result<Votes, String> {
+    let wrong = || format!("`{text}` is not K/M with K from 1 to M, such as 5/10");
+    let (k, m) = text.split_once('/').ok_or_else(wrong)?;
+    let votes = Votes { k: k.parse().map_err(|_| wrong())?, m: m.parse().map_err(|_| wrong())? };
+    if votes.k >= 1 && votes.k <= votes.m && votes.m <= 1000 { Ok(votes) } else { Err(wrong()) }
+}
+
 /// What a command needs to attack: everything but the folder.
 pub struct Prepared {
     pub plan: Plan,
@@ -111,6 +124,9 @@ pub struct Prepared {
 pub fn prepare(args: &Args) -> Result<Prepared> {
     check_device(&args.device)?;
     set_threads(args.threads)?;
+    if args.eot == 0 || args.eot > 100_000 {
+        return Err(Error::usage(format!("--eot {} is not between 1 and 100000", args.eot)));
+    }
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
@@ -118,7 +134,8 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let (source, data) = load_data(args, &loaded)?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
-    let subjects = subjects(&loaded, &args.attack, &meter, data.card().samples, &ids)?;
+    let subjects = subjects(args, &loaded, &meter, data.card().samples, &ids)?;
+    subjects.iter().flat_map(Subject::warnings).for_each(|w| say(&format!("warning: {w}")));
     let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
     Ok(Prepared { plan, subjects, data, meter })
 }
@@ -260,8 +277,8 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
 }
 
 fn subjects(
+    args: &Args,
     loaded: &[LoadedModel],
-    specs: &[String],
     meter: &Arc<Meter>,
     samples: u64,
     ids: &[u64],
@@ -273,13 +290,20 @@ fn subjects(
     loaded
         .iter()
         .map(|model| {
-            let ready: Vec<Ready> = specs.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
+            let ready: Vec<Ready> = args.attack.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
             }
-            let metered = Metered::new(model.model.clone(), meter.clone());
-            Ok(Subject { target: Target::white_box(Arc::new(metered)), attacks: ready })
+            let compat = |r: &&Ready| is_compat(&r.params);
+            if let (Some(same), Some(other)) = (ready.iter().find(compat), ready.iter().find(|r| !compat(r))) {
+                return Err(Error::usage(format!("`{}` and `{}` do not belong in one table", same.label, other.label))
+                    .hint("compat=true is for comparison with the reference's numbers: evaluate the others apart"));
+            }
+            let mut target = Target::white_box(Arc::new(Metered::new(model.model.clone(), meter.clone())));
+            target.eot = args.eot;
+            target.votes = args.votes.unwrap_or(target.votes);
+            Ok(Subject { target, attacks: ready })
         })
         .collect()
 }
@@ -313,7 +337,7 @@ fn make_plan(
         source: source.clone(),
         digest: model.card.digest.clone(),
         preprocess: model.card.preprocess,
-        attacks: subject.attacks.iter().map(PlannedAttack::new).collect(),
+        attacks: subject.attacks.iter().map(|a| PlannedAttack::new(a, &subject.target)).collect(),
     });
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
@@ -449,11 +473,13 @@ fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> 
     check_failed(args, &rows, outcomes)
 }
 
-/// Writes `summary.json` and `summary.csv`.
+/// Writes `summary.json`, `summary.csv` and `curves.csv`.
 pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
     let rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
     folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
+    let curves = report::curves_to_csv(&report::curves(&record.plan, outcomes))?;
+    folder::write_atomic(&root.join("curves.csv"), curves.as_bytes())?;
     Ok(rows)
 }
 

@@ -1,14 +1,17 @@
 //! Tables are pure functions of a plan, its outcomes and the seconds they took: integers first, rates once at the end.
 
 mod csv;
+mod curve;
 mod json;
 mod text;
 
 pub use csv::to_csv;
+pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
 pub use text::to_text;
 
 use crate::plan::Plan;
+use crate::run::is_compat;
 use crate::stats::{rate, wilson};
 use robust_core::{Outcome, Region, Verdict};
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,9 @@ use std::collections::BTreeMap;
 
 /// The name of the row that joins a model's attacks under one threat model.
 pub const WORST: &str = "worst-case";
+
+/// The same where the attacks were in compat mode: numbers to compare with the reference's, never with other rows.
+pub const WORST_COMPAT: &str = "worst-case:compat=true";
 
 /// One row of the table: a model under an attack, or under all attacks of one threat model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +112,8 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
             rows.push(row(plan, model, index, &attack.label, &tally));
             slot += 1;
         }
-        rows.extend(unions.iter().map(|(_, index, tally)| row(plan, model, *index, WORST, tally)));
+        let name = if model.attacks.iter().any(|a| is_compat(&a.params)) { WORST_COMPAT } else { WORST };
+        rows.extend(unions.iter().map(|(_, index, tally)| row(plan, model, *index, name, tally)));
     }
     rows
 }

@@ -2,8 +2,8 @@
 
 use super::record::{Confirmed, Point};
 use super::{Finding, Oracle};
-use crate::{Draw, Error, Objective, Pred, Result, RowKey, Site, fragile, stream, to_host};
-use candle_core::Tensor;
+use crate::{Draw, Error, Norm, Objective, Pred, Result, RowKey, Site, Trace, fragile, stream, to_host};
+use candle_core::{DType, Tensor};
 
 /// Averages over EOT draws and surrogates, one entry per asked row; the gradient is `dx * exp(log_scale)`.
 pub(super) struct Climbed {
@@ -11,6 +11,9 @@ pub(super) struct Climbed {
     pub loss: Vec<f64>,
     pub dx: Vec<f32>,
     pub log_scale: Vec<f64>,
+    /// Scores and losses of the last draw.
+    pub last_out: Vec<f32>,
+    pub last_loss: Vec<f64>,
 }
 
 impl Oracle<'_> {
@@ -90,7 +93,7 @@ impl Oracle<'_> {
     /// that row `i` of `x` was.
     pub(super) fn climb(&mut self, x: &Tensor, of: &[u32], rows: &[u32], objective: &Objective) -> Result<Climbed> {
         let target = self.target;
-        let (draws, models) = (target.eot.max(1), target.search());
+        let (draws, models) = (self.eot, target.search());
         let share = 1. / (f64::from(draws) * models.len() as f64);
         let mut sum: Option<Climbed> = None;
         for model in models {
@@ -98,20 +101,23 @@ impl Oracle<'_> {
                 let keys = self.fresh_keys(of, 0);
                 let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
                 let (mut out, width) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
-                let (mut loss, mut log_scale, mut seeds) = (vec![], vec![], Vec::with_capacity(out.len()));
+                let (mut loss, mut last_loss, mut log_scale) = (vec![], vec![], vec![]);
+                let mut seeds = Vec::with_capacity(out.len());
                 for ((z, &o), &row) in out.chunks(width).zip(of).zip(rows) {
                     let here = objective.climb(&self.live.goal, o as usize, row as usize, z);
                     loss.push(here.loss * share);
+                    last_loss.push(here.loss);
                     log_scale.push(here.log_scale + share.ln());
                     seeds.extend(here.slope.iter().map(|s| *s as f32));
                 }
                 let seed = Tensor::from_vec(seeds, (of.len(), width), x.device())?;
-                let (dx, _) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
+                let dx = pulled(trace.as_mut(), seed)?;
                 self.book(of, 1, 1);
+                let last_out = if self.last_draw { out.clone() } else { vec![] };
                 if share != 1. {
                     out.iter_mut().for_each(|z| *z *= share as f32);
                 }
-                let next = Climbed { out, loss, dx, log_scale };
+                let next = Climbed { out, loss, dx, log_scale, last_out, last_loss };
                 sum = Some(match sum {
                     Some(sum) => merge(sum, next),
                     None => next,
@@ -119,6 +125,34 @@ impl Oracle<'_> {
             }
         }
         sum.ok_or_else(|| Error::internal("a target without models"))
+    }
+
+    /// Mean scores and mean pullbacks of the seeds over surrogates and EOT draws, booked.
+    pub(super) fn pull(&mut self, x: &Tensor, of: &[u32], seeds: &[Tensor]) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        let target = self.target;
+        let share = (1. / self.draws() as f64) as f32;
+        let mut sum: Option<(Vec<f32>, Vec<Vec<f32>>)> = None;
+        for model in target.search() {
+            for _ in 0..self.eot {
+                let keys = self.fresh_keys(of, 0);
+                let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
+                let (out, _) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
+                let next = seeds.iter().map(|s| pulled(trace.as_mut(), s.clone())).collect::<Result<Vec<_>>>()?;
+                self.book(of, 1, seeds.len() as u64);
+                let Some((scores, gradients)) = &mut sum else {
+                    sum = Some((out, next));
+                    continue;
+                };
+                let add = |a: &mut Vec<f32>, b: Vec<f32>| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+                add(scores, out);
+                gradients.iter_mut().zip(next).for_each(|(a, b)| add(a, b));
+            }
+        }
+        let mut sum = sum.ok_or_else(|| Error::internal("a target without models"))?;
+        if share != 1. {
+            sum.0.iter_mut().chain(sum.1.iter_mut().flatten()).for_each(|v| *v *= share);
+        }
+        Ok(sum)
     }
 
     /// Judges asked rows by what search saw.
@@ -203,6 +237,16 @@ impl Oracle<'_> {
                 points.push((*record, point));
             }
         }
+        let near: Vec<(u32, Point)> =
+            all.iter().zip(&mut self.records).filter_map(|(i, r)| Some((*i, r.outside()?))).collect();
+        let mut nearest: Vec<Option<f64>> =
+            self.records.iter().map(|r| r.found.as_ref().filter(|_| r.sought)?.distance).collect();
+        for (record, verdict) in self.judge(near)? {
+            if let Some((c, true)) = verdict {
+                let norm = self.threat.norm().unwrap_or(Norm::L2);
+                nearest[record as usize] = Some(self.threat.distance(norm, &self.records[record as usize].clean, &c.x));
+            }
+        }
         let mut held: Vec<Option<Confirmed>> = vec![None; self.records.len()];
         for (record, verdict) in self.judge(points)? {
             let slot = &mut self.records[record as usize];
@@ -215,15 +259,16 @@ impl Oracle<'_> {
                 None => slot.broken = true,
             }
         }
-        let finding = |(r, held): (super::Record, Option<Confirmed>)| Finding {
+        let finding = |((r, held), nearest): ((super::Record, Option<Confirmed>), Option<f64>)| Finding {
             id: r.id,
             found: r.found,
             held,
             queries: r.queries,
+            nearest,
             broken: r.broken,
             cost: r.cost,
         };
-        Ok(self.records.into_iter().zip(held).map(finding).collect())
+        Ok(self.records.into_iter().zip(held).zip(nearest).map(finding).collect())
     }
 }
 
@@ -237,13 +282,20 @@ fn checked(out: Tensor, rows: usize, target: &crate::Target) -> Result<Tensor> {
             format!("it answered {dims:?} for {rows} rows of {width}"),
         ));
     }
-    Ok(out)
+    Ok(out.to_dtype(DType::F32)?)
+}
+
+/// The gradient of `seed`, whatever float type the model computes in.
+fn pulled(trace: &mut (dyn Trace + '_), seed: Tensor) -> Result<Vec<f32>> {
+    let seed = seed.to_dtype(trace.output().dtype())?;
+    Ok(to_host(&trace.pull(&[(Site::Output, seed)])?.to_dtype(DType::F32)?)?.0)
 }
 
 /// Adds two averages; gradients meet at the larger of their two scales, row by row.
 fn merge(mut sum: Climbed, next: Climbed) -> Climbed {
     sum.out.iter_mut().zip(next.out).for_each(|(a, b)| *a += b);
     sum.loss.iter_mut().zip(next.loss).for_each(|(a, b)| *a += b);
+    (sum.last_out, sum.last_loss) = (next.last_out, next.last_loss);
     let width = sum.dx.len() / sum.log_scale.len().max(1);
     let rows = sum.dx.chunks_mut(width.max(1)).zip(next.dx.chunks(width.max(1)));
     for ((a, b), (to, from)) in rows.zip(sum.log_scale.iter_mut().zip(next.log_scale)) {

@@ -9,8 +9,7 @@ mod tests;
 pub use record::Confirmed;
 
 use crate::{
-    Access, Batch, Cost, Draw, Error, Goal, Objective, Result, RowKey, Rows, Site, Target, ThreatModel, stream, take,
-    to_host,
+    Access, Batch, Cost, Draw, Error, Goal, Objective, Result, RowKey, Rows, Target, ThreatModel, stream, take, to_host,
 };
 use candle_core::Tensor;
 use record::Record;
@@ -22,7 +21,8 @@ pub enum Stop {
     AtFirst,
     /// When the attack ends; successes of lower margin replace earlier ones.
     Never,
-    /// When the attack ends; nearer successes replace earlier ones.
+    /// When the attack ends; nearer successes replace earlier ones, and the nearest success outside the ball is kept
+    /// too.
     Nearest,
 }
 
@@ -66,6 +66,16 @@ pub struct Slope {
     pub loss: Vec<f64>,
     pub dx: Tensor,
     pub log_scale: Vec<f64>,
+    /// The objective on the last draw alone.
+    pub last_loss: Vec<f64>,
+    pub granted: Vec<bool>,
+}
+
+/// Scores `[m, k]`, one gradient `[m, ...]` per seed, and which rows were granted. Averages over EOT draws and
+/// surrogates. Rows that were not granted hold zeros.
+pub struct Jacobian {
+    pub out: Tensor,
+    pub pulled: Vec<Tensor>,
     pub granted: Vec<bool>,
 }
 
@@ -78,6 +88,8 @@ pub struct Finding {
     /// Without a success: the lowest-margin legal point as the judge sees it.
     pub held: Option<Confirmed>,
     pub queries: Option<u64>,
+    /// Distance of the nearest confirmed success anywhere in the domain, where a stage looked for it.
+    pub nearest: Option<f64>,
     /// Some legal point gave NaN or infinite scores.
     pub broken: bool,
     pub cost: Cost,
@@ -116,6 +128,10 @@ pub struct Oracle<'a> {
     whole: Live,
     live: Live,
     done: Vec<bool>,
+    /// Gradient draws averaged per ask.
+    eot: u32,
+    /// Whether a row counts as fooled by its last draw instead of by its mean scores.
+    last_draw: bool,
 }
 
 impl<'a> Oracle<'a> {
@@ -134,7 +150,8 @@ impl<'a> Oracle<'a> {
         let limits = vec![budget.queries.unwrap_or(u64::MAX); records.len()];
         let done = vec![false; records.len()];
         let (whole, path) = (live.clone(), path.to_string());
-        Ok(Self { target, threat, seed, path, stop, limits, records, whole, live, done })
+        let (eot, last_draw) = (target.eot.max(1), false);
+        Ok(Self { target, threat, seed, path, stop, limits, records, whole, live, done, eot, last_draw })
     }
 
     /// Clean rows `[n, ...]` of the live samples.
@@ -162,6 +179,22 @@ impl<'a> Oracle<'a> {
 
     pub fn threat(&self) -> &ThreatModel {
         self.threat
+    }
+
+    /// Gradient draws averaged per ask.
+    pub fn eot(&self) -> u32 {
+        self.eot
+    }
+
+    /// Averages gradients over this many draws from here on (at least one).
+    pub fn set_eot(&mut self, draws: u32) {
+        self.eot = draws.max(1);
+    }
+
+    /// With EOT, lets the last draw alone say whether an iterate is fooled, as the reference AutoAttack does. The mean
+    /// of the scores says it otherwise.
+    pub fn judge_last_draw(&mut self, yes: bool) {
+        self.last_draw = yes;
     }
 
     /// Score rows of the clean live samples (booked to the clean pass).
@@ -213,45 +246,73 @@ impl<'a> Oracle<'a> {
         self.allow(Access::Gradient)?;
         let width = self.target.deployed.card().output.width();
         objective.check(&self.live.goal, width)?;
-        let passes = u64::from(self.target.eot.max(1)) * self.target.search().len() as u64;
-        let granted = self.grant(x, of, passes)?;
+        let granted = self.grant(x, of, self.draws())?;
         let asked = positions(&granted);
         let row = x.elem_count() / of.len().max(1);
         let (mut out, mut loss) = (vec![0f32; of.len() * width], vec![f64::NAN; of.len()]);
+        let mut last_loss = loss.clone();
         let mut log_scale = vec![f64::NEG_INFINITY; of.len()];
         let mut dx = vec![0f32; x.elem_count()];
         if !asked.is_empty() {
             let (rows, owners) = subset(x, of, &asked)?;
             let climbed = self.climb(&rows, &owners, &asked, objective)?;
-            self.note(&rows, &owners, &climbed.out, width)?;
+            self.note(&rows, &owners, if self.last_draw { &climbed.last_out } else { &climbed.out }, width)?;
             for (n, &i) in asked.iter().enumerate() {
                 row_mut(&mut out, i, width).copy_from_slice(&climbed.out[n * width..][..width]);
                 row_mut(&mut dx, i, row).copy_from_slice(&climbed.dx[n * row..][..row]);
                 loss[i as usize] = climbed.loss[n];
+                last_loss[i as usize] = climbed.last_loss[n];
                 log_scale[i as usize] = climbed.log_scale[n];
             }
         }
         let out = Tensor::from_vec(out, (of.len(), width), x.device())?;
-        Ok(Slope { out, loss, dx: Tensor::from_vec(dx, x.dims(), x.device())?, log_scale, granted })
+        Ok(Slope { out, loss, dx: Tensor::from_vec(dx, x.dims(), x.device())?, log_scale, last_loss, granted })
     }
 
-    /// One forward, and one backward for each of `seeds` (`[m, k]` each): scores and `seed^T d scores / d x` per seed.
-    /// One draw of the first search model; a row past its budget is an error, since a partial Jacobian helps nobody.
-    pub fn jacobian(&mut self, x: &Tensor, of: &[u32], seeds: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    /// One forward, and one backward for each of `seeds` (`[m, k]` each), per row, EOT draw and surrogate: scores and
+    /// `seed^T d scores / d x` per seed.
+    pub fn jacobian(&mut self, x: &Tensor, of: &[u32], seeds: &[Tensor]) -> Result<Jacobian> {
         self.allow(Access::Gradient)?;
-        if self.grant(x, of, 1)?.contains(&false) {
-            return Err(Error::usage("the query budget ends inside a Jacobian").hint("give a larger queries=..."));
+        let width = self.target.deployed.card().output.width();
+        let granted = self.grant(x, of, self.draws())?;
+        let row = x.elem_count() / of.len().max(1);
+        let mut out = vec![0f32; of.len() * width];
+        let mut pulled = vec![vec![0f32; x.elem_count()]; seeds.len()];
+        let asked = positions(&granted);
+        if !asked.is_empty() {
+            let (rows, owners) = subset(x, of, &asked)?;
+            let seeds = seeds.iter().map(|s| Ok(subset(s, of, &asked)?.0)).collect::<Result<Vec<_>>>()?;
+            let (scores, gradients) = self.pull(&rows, &owners, &seeds)?;
+            self.note(&rows, &owners, &scores, width)?;
+            for (n, &i) in asked.iter().enumerate() {
+                row_mut(&mut out, i, width).copy_from_slice(&scores[n * width..][..width]);
+                for (to, from) in pulled.iter_mut().zip(&gradients) {
+                    row_mut(to, i, row).copy_from_slice(&from[n * row..][..row]);
+                }
+            }
         }
-        let keys = self.fresh_keys(of, 0);
-        let target = self.target;
-        let draw = Draw { seed: self.seed, stream: stream(&format!("{}/model", self.path)), turn: 0, rows: &keys };
-        let mut trace = target.search()[0].trace(x, &draw, &[])?;
-        let out = trace.output().clone();
-        let pulled = seeds.iter().map(|s| trace.pull(&[(Site::Output, s.clone())])).collect::<Result<Vec<_>>>()?;
-        self.book(of, 1, seeds.len() as u64);
-        let (seen, width) = to_host(&out)?;
-        self.note(x, of, &seen, width)?;
-        Ok((out, pulled))
+        let out = Tensor::from_vec(out, (of.len(), width), x.device())?;
+        let pulled =
+            pulled.into_iter().map(|p| Ok(Tensor::from_vec(p, x.dims(), x.device())?)).collect::<Result<_>>()?;
+        Ok(Jacobian { out, pulled, granted })
+    }
+
+    /// One forward for each live sample at the point that stands for it: its success, or its clean row.
+    pub fn recheck(&mut self) -> Result<()> {
+        let mut flat = Vec::with_capacity(self.live.x.elem_count());
+        for &r in &self.live.of {
+            let record = &self.records[r as usize];
+            let pending = record.candidate.as_ref().map(|p| &p.x);
+            flat.extend_from_slice(pending.or(record.found.as_ref().map(|f| &f.x)).unwrap_or(&record.clean));
+        }
+        let x = Tensor::from_vec(flat, self.live.x.dims(), self.live.x.device())?;
+        let of: Vec<u32> = (0..self.len() as u32).collect();
+        self.ask(&x, &of).map(|_| ())
+    }
+
+    /// Forwards that one gradient of one row costs.
+    fn draws(&self) -> u64 {
+        u64::from(self.eot) * self.target.search().len() as u64
     }
 
     /// Confirms pending successes and says which live samples are done: found (when that is the stop) or out of budget.

@@ -1,6 +1,6 @@
 //! What the oracle knows of one sample: its books, its pending success, its confirmed and its strongest point.
 
-use crate::{Cost, Norm, Pred, Stop, ThreatModel};
+use crate::{Cost, Norm, Pred, Region, Stop, ThreatModel};
 
 /// A legal point and the margin that search saw there.
 #[derive(Debug, Clone)]
@@ -33,6 +33,9 @@ pub(super) struct Record {
     pub queries: Option<u64>,
     /// The legal point of lowest margin so far, successes that were not confirmed included.
     pub strongest: Option<Point>,
+    /// Whether a stage looked for the nearest success, and the nearest that search saw outside the ball.
+    pub sought: bool,
+    pub near: Option<(f64, Point)>,
     /// A legal point gave NaN or infinite scores.
     pub broken: bool,
 }
@@ -40,7 +43,8 @@ pub(super) struct Record {
 impl Record {
     pub fn new(id: u64, clean: Vec<f32>) -> Self {
         let cost = Cost::default();
-        Self { id, clean, cost, candidate: None, found: None, queries: None, strongest: None, broken: false }
+        let (candidate, found, queries, strongest) = (None, None, None, None);
+        Self { id, clean, cost, candidate, found, queries, strongest, sought: false, near: None, broken: false }
     }
 
     /// Books nothing; judges an asked point by what search saw there (`None`: scores that are not finite).
@@ -49,6 +53,9 @@ impl Record {
             self.broken = self.broken || threat.admits(&self.clean, x);
             return;
         };
+        if stop == Stop::Nearest {
+            self.seek(threat, reached, seen.margin, x);
+        }
         let stronger = self.strongest.as_ref().is_none_or(|p| seen.margin < p.margin);
         let candidate = reached && self.improves(threat, stop, seen.margin, x);
         if (stronger || candidate) && threat.admits(&self.clean, x) {
@@ -60,6 +67,24 @@ impl Record {
                 self.candidate = Some(point);
             }
         }
+    }
+
+    /// Keeps the nearest success that the domain allows and the ball does not.
+    fn seek(&mut self, threat: &ThreatModel, reached: bool, margin: f64, x: &[f32]) {
+        self.sought = true;
+        let free = ThreatModel { region: Region::Box, input: threat.input.clone(), access: threat.access };
+        if !reached || !free.admits(&self.clean, x) {
+            return;
+        }
+        let distance = threat.distance(threat.norm().unwrap_or(Norm::L2), &self.clean, x);
+        if distance > threat.eps() && self.near.as_ref().is_none_or(|(d, _)| distance < *d) {
+            self.near = Some((distance, Point { x: x.to_vec(), margin }));
+        }
+    }
+
+    /// The nearest success outside the ball, for samples without one inside.
+    pub fn outside(&mut self) -> Option<Point> {
+        self.near.take().filter(|_| self.found.is_none()).map(|(_, p)| p)
     }
 
     /// Whether a success at `x` would replace what is pending or confirmed.

@@ -2,7 +2,7 @@
 //! unconfirmed), then books, budgets and order.
 
 use super::*;
-use crate::{Card, Input, InputKind, Model, Norm, Output, Region, TapId, Trace};
+use crate::{Card, Input, InputKind, Model, Norm, Output, Region, Site, TapId, Trace};
 use candle_core::{DType, Device};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -332,9 +332,9 @@ fn a_jacobian_is_the_weights_and_costs_one_backward_a_seed() {
         let row = (0..K).map(|i| if i == k { 1f32 } else { 0. }).collect::<Vec<_>>();
         Tensor::from_vec([row.clone(), row].concat(), (2, K), &Device::Cpu).unwrap()
     };
-    let (_, rows) = oracle.jacobian(&batch.x, &[0, 1], &[unit(0), unit(1), unit(2)]).unwrap();
+    let jacobian = oracle.jacobian(&batch.x, &[0, 1], &[unit(0), unit(1), unit(2)]).unwrap();
     let w = model.w.to_vec2::<f32>().unwrap();
-    for (k, j) in rows.iter().enumerate() {
+    for (k, j) in jacobian.pulled.iter().enumerate() {
         assert_eq!(j.to_vec2::<f32>().unwrap(), [w[k].clone(), w[k].clone()]);
     }
     assert!(oracle.finish().unwrap().iter().all(|f| f.cost.search == crate::Passes { forward: 1, backward: 3 }));

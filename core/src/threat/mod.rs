@@ -1,9 +1,12 @@
 //! Threat models: which points around a clean one the adversary may use. Geometry lives here, once: projections
 //! round inward, [`ThreatModel::admits`] measures in f64 and gives the attacker no tolerance.
 
+mod hyperplane;
 mod row;
 #[cfg(test)]
 mod tests;
+
+pub use hyperplane::Hyperplane;
 
 use crate::{Access, Error, Input, Result, to_host};
 use candle_core::Tensor;
@@ -102,6 +105,38 @@ impl ThreatModel {
     /// Rows of `x` moved to the nearest (Euclidean) point of ball and domain together.
     pub fn project_exact(&self, x: &Tensor, clean: &Tensor) -> Result<Tensor> {
         self.each_row(x, clean, |x, clean| row::project_exact(self, x, clean))
+    }
+
+    /// [`ThreatModel::project`] for one row on the host.
+    pub fn project_row(&self, x: &mut [f32], clean: &[f32]) {
+        row::project(self, x, clean);
+    }
+
+    /// [`ThreatModel::project_exact`] for one row on the host.
+    pub fn project_exact_row(&self, x: &mut [f32], clean: &[f32]) {
+        row::project_exact(self, x, clean);
+    }
+
+    /// The legal interval of every entry around one clean row, ends included: where clamping to it is all that
+    /// projecting takes, as in Linf. Other norms bind entries together; for them it is the domain.
+    pub fn bounds_row(&self, clean: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let edge = |from: f32| {
+            let mut edges = vec![from; clean.len()];
+            row::project(self, &mut edges, clean);
+            edges
+        };
+        match self.region {
+            Region::Ball { norm: Norm::Linf, .. } => (edge(f32::MIN), edge(f32::MAX)),
+            _ => {
+                let (low, high) = self.domain();
+                (vec![low; clean.len()], vec![high; clean.len()])
+            }
+        }
+    }
+
+    /// The range of every entry; all finite numbers when the input is unbounded.
+    pub fn domain(&self) -> (f32, f32) {
+        self.input.domain.unwrap_or((f32::MIN, f32::MAX))
     }
 
     fn each_row(&self, x: &Tensor, clean: &Tensor, project: impl Fn(&mut [f32], &[f32]) + Sync) -> Result<Tensor> {

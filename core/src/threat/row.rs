@@ -124,27 +124,48 @@ fn soften(x: &mut [f32], clean: &[f32], lambda: f64, room: Option<&[f64]>) {
     }
 }
 
-/// The lambda with sum of min(room, max(gap - lambda, 0)) = eps. The sum falls piecewise linearly between the
-/// breakpoints gap and gap - room; it is walked down from the largest breakpoint (Croce and Hein 2021, appendix).
+/// The lambda with sum of min(room, max(gap - lambda, 0)) = eps (Croce and Hein 2021, appendix). The sum falls piecewise
+/// linearly: Newton's steps, kept between a lambda known to be too small and one known to be large enough.
 fn threshold(gaps: &[f64], room: Option<&[f64]>, eps: f64) -> f64 {
-    // Going down from +inf, a term starts to grow at its gap and stops at gap - room.
-    let mut events: Vec<(f64, f64)> = gaps.iter().filter(|g| **g > 0.).map(|&g| (g, 1.)).collect();
-    if let Some(room) = room {
-        events.extend(gaps.iter().zip(room).filter(|(g, r)| *g > *r).map(|(g, r)| (g - r, -1.)));
-    }
-    events.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (mut sum, mut slope, mut at) = (0., 0., f64::INFINITY);
-    for (point, change) in events {
-        if slope > 0. && sum + slope * (at - point) >= eps {
+    let (mut low, mut high) = (0f64, gaps.iter().copied().fold(0., f64::max));
+    let mut at = 0f64;
+    for _ in 0..200 {
+        let (sum, moving) = softened(gaps, room, at);
+        if (sum - eps).abs() <= 1e-13 * eps {
+            return at;
+        }
+        if sum > eps {
+            low = low.max(at);
+        } else {
+            high = high.min(at);
+        }
+        if low.next_up() >= high {
             break;
         }
-        if at.is_finite() {
-            sum += slope * (at - point);
-        }
-        slope += change;
-        at = point;
+        let newton = at + (sum - eps) / moving;
+        at = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
     }
-    if slope > 0. { (at - (eps - sum) / slope).max(0.) } else { 0. }
+    high
+}
+
+/// Sum of min(room, max(gap - lambda, 0)), and how many terms move with lambda.
+fn softened(gaps: &[f64], room: Option<&[f64]>, lambda: f64) -> (f64, f64) {
+    // Eight sums side by side: one would wait for each addition.
+    let (mut sum, mut moving) = ([0f64; 8], [0f64; 8]);
+    let mut add = |k: usize, gap: f64, room: f64| {
+        let left = (gap - lambda).max(0.);
+        sum[k] += left.min(room);
+        moving[k] += if left > 0. && left < room { 1. } else { 0. };
+    };
+    match room {
+        Some(room) => {
+            for (gaps, room) in gaps.chunks(8).zip(room.chunks(8)) {
+                gaps.iter().zip(room).enumerate().for_each(|(k, (g, r))| add(k, *g, *r));
+            }
+        }
+        None => gaps.chunks(8).for_each(|g| g.iter().enumerate().for_each(|(k, g)| add(k, *g, f64::INFINITY))),
+    }
+    (sum.iter().sum(), moving.iter().sum())
 }
 
 /// The s in [0,1] with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already.

@@ -182,3 +182,93 @@ fn epsilons_in_the_wrong_unit_are_named() {
     assert!(refuse(Norm::L0, 1025.).contains("1024"));
     assert!(check_epsilon(Norm::L1, 12., &image).is_ok() && check_epsilon(Norm::L0, 24., &image).is_ok());
 }
+
+fn size(norm: Norm, d: &[f64]) -> f64 {
+    match norm {
+        Norm::Linf => d.iter().copied().fold(0., f64::max),
+        Norm::L2 => d.iter().map(|v| v * v).sum::<f64>().sqrt(),
+        _ => d.iter().sum(),
+    }
+}
+
+/// The least size at which moves of that size reach `c`, by bisection on the largest reach of each size.
+fn least_size(norm: Norm, w: &[f64], room: &[f64], c: f64) -> f64 {
+    let reach = |size: f64| -> f64 {
+        match norm {
+            Norm::Linf => w.iter().zip(room).map(|(w, r)| w * r.min(size)).sum(),
+            Norm::L1 => {
+                let mut order: Vec<usize> = (0..w.len()).collect();
+                order.sort_by(|&a, &b| w[b].total_cmp(&w[a]));
+                let mut left = size;
+                order
+                    .iter()
+                    .map(|&i| {
+                        let e = room[i].min(left);
+                        left -= e;
+                        w[i] * e
+                    })
+                    .sum()
+            }
+            _ => {
+                let at = |s: f64| -> Vec<f64> { w.iter().zip(room).map(|(w, r)| (s * w).min(*r)).collect() };
+                let (mut low, mut high) = (0f64, 1e7f64);
+                for _ in 0..200 {
+                    let middle = 0.5 * (low + high);
+                    if self::size(norm, &at(middle)) > size { high = middle } else { low = middle }
+                }
+                at(low).iter().zip(w).map(|(e, w)| e * w).sum()
+            }
+        }
+    };
+    let (mut low, mut high) = (0f64, room.len() as f64 + 1.);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if reach(middle) < c { low = middle } else { high = middle }
+    }
+    high
+}
+
+proptest! {
+    #[test]
+    fn the_move_to_a_hyperplane_reaches_it_by_the_shortest_way(
+        t in pixels(24), w in moves(24), share in 0.01..0.9f64, up in any::<bool>()
+    ) {
+        let side = if up { -1f64 } else { 1. };
+        let room: Vec<f64> = t.iter().zip(&w).map(|(&t, &w)| {
+            f64::from(if f64::from(w) * side > 0. { t } else { 1. - t })
+        }).collect();
+        let weights: Vec<f64> = w.iter().map(|w| f64::from(w.abs())).collect();
+        let c = share * weights.iter().zip(&room).map(|(w, r)| w * r).sum::<f64>();
+        prop_assume!(c > 1e-3);
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
+            let mut d = vec![0f32; 24];
+            Hyperplane::new(&w, norm, (0., 1.), 0.).toward(&t, side * c, &mut d);
+            let fell: f64 = w.iter().zip(&d).map(|(w, d)| -f64::from(*w) * f64::from(*d)).sum();
+            prop_assert!((fell - side * c).abs() < 1e-5 * (1. + c), "{norm}: {fell} of {c}");
+            prop_assert!(t.iter().zip(&d).all(|(t, d)| (-1e-6..=1. + 1e-6).contains(&(t + d))));
+            let length = size(norm, &d.iter().map(|d| f64::from(d.abs())).collect::<Vec<_>>());
+            let least = least_size(norm, &weights, &room, c);
+            prop_assert!((length - least).abs() < 1e-4 * (1. + least), "{norm}: {length}, not {least}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_what_projecting_leaves(clean in pixels(12), x in moves(12), eps in 0.01..0.4f64) {
+        let threat = ball(Norm::Linf, eps, 1, 12);
+        let (low, high) = threat.bounds_row(&clean);
+        let clamped: Vec<f32> = x.iter().zip(low.iter().zip(&high)).map(|(x, (l, h))| x.clamp(*l, *h)).collect();
+        prop_assert!(threat.admits(&clean, &clamped));
+        prop_assert_eq!(clamped, plain(&threat, &x, &clean));
+    }
+}
+
+#[test]
+fn a_hyperplane_out_of_reach_gives_the_corner_nearest_to_it() {
+    for norm in [Norm::Linf, Norm::L2, Norm::L1] {
+        let mut d = [0f32; 3];
+        Hyperplane::new(&[1., -2., 0.], norm, (0., 1.), 0.).toward(&[0.25, 0.5, 0.5], 9., &mut d);
+        assert_eq!(d, [-0.25, 0.5, 0.], "{norm}");
+        Hyperplane::new(&[0., 0., 0.], norm, (0., 1.), 0.).toward(&[0.25, 0.5, 0.5], 1., &mut d);
+        assert_eq!(d, [0.; 3], "{norm}");
+    }
+}
