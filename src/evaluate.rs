@@ -175,6 +175,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         nearest: None,
         votes: None,
         queries: None,
+        stage: None,
         cost: Cost { clean: 1, ..Cost::default() },
         evidence: None,
     };
@@ -185,6 +186,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.target = target;
     outcome.cost = Cost { clean: 1, ..finding.cost };
     outcome.queries = finding.queries;
+    outcome.stage = finding.stage;
     outcome.nearest = finding.nearest;
     outcome.verdict = match (&finding.found, finding.broken) {
         (Some(_), _) => Verdict::Fooled,

@@ -13,6 +13,7 @@ mod oracle;
 mod outcome;
 mod preprocess;
 mod spec;
+mod surrogate;
 mod threat;
 
 pub use attack::{Attack, Built, Entry, documentation, parameters};
@@ -27,4 +28,5 @@ pub use oracle::{Answer, Budget, Confirmed, Finding, Jacobian, Oracle, Question,
 pub use outcome::{Cost, Outcome, Passes, SCHEMA, Verdict};
 pub use preprocess::{Interpolation, PREPROCESSING, Preprocess, Resize};
 pub use spec::{Spec, Value};
+pub use surrogate::{Bpda, Smoothed};
 pub use threat::{Hyperplane, Norm, Region, ThreatModel, check_epsilon};

@@ -67,6 +67,9 @@ pub struct Outcome {
     /// Search forwards used up to the confirmed success.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub queries: Option<u64>,
+    /// The stage of an attack made of attacks that reached the first success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stage: Option<String>,
     pub cost: Cost,
     /// blake3 of the best point's little-endian f32 bytes, hex, whether or not the point is kept as evidence.
     pub evidence: Option<String>,

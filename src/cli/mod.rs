@@ -1,5 +1,6 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
+mod doctor;
 mod eval;
 mod export;
 mod inspect;
@@ -46,6 +47,8 @@ enum Command {
     Export(export::Args),
     /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
     Inspect(inspect::InspectArgs),
+    /// Look for what makes a robustness number doubtful: masked gradients, attacks that contradict each other, wrong loading
+    Doctor(doctor::Args),
     /// Rewrite a checkpoint as safetensors, without running anything in it
     Convert(inspect::ConvertArgs),
     /// List attacks, models and data sources
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => scale::merge(&args),
         Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),

@@ -172,7 +172,8 @@ impl Oracle<'_> {
             records.iter().filter_map(|&r| self.records[r as usize].candidate.take().map(|p| (r, p))).collect();
         for (record, verdict) in self.judge(points)? {
             if let Some((confirmed, true)) = verdict {
-                self.records[record as usize].confirm(self.threat, confirmed);
+                let stage = self.path.get(self.root + 1..).unwrap_or_default();
+                self.records[record as usize].confirm(self.threat, stage, confirmed);
             }
         }
         Ok(())
@@ -251,7 +252,7 @@ impl Oracle<'_> {
         for (record, verdict) in self.judge(points)? {
             let slot = &mut self.records[record as usize];
             match verdict {
-                Some((c, true)) => slot.confirm(self.threat, c),
+                Some((c, true)) => slot.confirm(self.threat, "", c),
                 Some((c, false)) => {
                     let distance = self.threat.norm().map(|n| self.threat.distance(n, &slot.clean, &c.x));
                     held[record as usize] = Some(Confirmed { distance, ..c });
@@ -264,6 +265,7 @@ impl Oracle<'_> {
             found: r.found,
             held,
             queries: r.queries,
+            stage: r.stage.filter(|s| !s.is_empty()),
             nearest,
             broken: r.broken,
             cost: r.cost,

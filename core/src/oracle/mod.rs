@@ -88,6 +88,8 @@ pub struct Finding {
     /// Without a success: the lowest-margin legal point as the judge sees it.
     pub held: Option<Confirmed>,
     pub queries: Option<u64>,
+    /// The stage that reached the first confirmed success, such as `apgd-t`; `None` for attacks without stages.
+    pub stage: Option<String>,
     /// Distance of the nearest confirmed success anywhere in the domain, where a stage looked for it.
     pub nearest: Option<f64>,
     /// Some legal point gave NaN or infinite scores.
@@ -120,6 +122,8 @@ pub struct Oracle<'a> {
     threat: &'a ThreatModel,
     seed: u64,
     path: String,
+    /// Length of the path outside all stages.
+    root: usize,
     stop: Stop,
     /// Per record: the count of search forwards it may not pass.
     limits: Vec<u64>,
@@ -149,9 +153,9 @@ impl<'a> Oracle<'a> {
         let live = Live { of, x: batch.x.clone(), goal, keys, clean: clean.to_vec() };
         let limits = vec![budget.queries.unwrap_or(u64::MAX); records.len()];
         let done = vec![false; records.len()];
-        let (whole, path) = (live.clone(), path.to_string());
+        let (whole, path, root) = (live.clone(), path.to_string(), path.len());
         let (eot, last_draw) = (target.eot.max(1), false);
-        Ok(Self { target, threat, seed, path, stop, limits, records, whole, live, done, eot, last_draw })
+        Ok(Self { target, threat, seed, path, root, stop, limits, records, whole, live, done, eot, last_draw })
     }
 
     /// Clean rows `[n, ...]` of the live samples.

@@ -31,6 +31,8 @@ pub(super) struct Record {
     pub found: Option<Confirmed>,
     /// Search forwards spent when the first success was confirmed.
     pub queries: Option<u64>,
+    /// Which stage that was; empty outside stages.
+    pub stage: Option<String>,
     /// The legal point of lowest margin so far, successes that were not confirmed included.
     pub strongest: Option<Point>,
     /// Whether a stage looked for the nearest success, and the nearest that search saw outside the ball.
@@ -43,8 +45,9 @@ pub(super) struct Record {
 impl Record {
     pub fn new(id: u64, clean: Vec<f32>) -> Self {
         let cost = Cost::default();
-        let (candidate, found, queries, strongest) = (None, None, None, None);
-        Self { id, clean, cost, candidate, found, queries, strongest, sought: false, near: None, broken: false }
+        let (candidate, found, strongest) = (None, None, None);
+        let (queries, stage, near) = (None, None, None);
+        Self { id, clean, cost, candidate, found, queries, stage, strongest, sought: false, near, broken: false }
     }
 
     /// Books nothing; judges an asked point by what search saw there (`None`: scores that are not finite).
@@ -103,10 +106,11 @@ impl Record {
         }
     }
 
-    /// Takes the judge's word on a point.
-    pub fn confirm(&mut self, threat: &ThreatModel, point: Confirmed) {
+    /// Takes the judge's word on a point that `stage` reached.
+    pub fn confirm(&mut self, threat: &ThreatModel, stage: &str, point: Confirmed) {
         let distance = threat.norm().map(|n| threat.distance(n, &self.clean, &point.x));
         self.queries.get_or_insert(self.cost.search.forward);
+        self.stage.get_or_insert_with(|| stage.to_string());
         self.found = Some(Confirmed { distance, ..point });
     }
 }

@@ -1,33 +1,9 @@
 //! The loading doctor: most wrong numbers come from a model or a data set that was loaded wrongly. A few dozen labelled
 //! samples are judged as they are and in the ways people get them wrong; what would be better is said with the fix.
 
+use super::{Code, Finding};
 use candle_core::{DType, IndexOp, Tensor};
 use robust_core::{Batch, Draw, Input, InputKind, Model, Result, RowKey, argmax, stream};
-use serde::{Deserialize, Serialize};
-
-/// One thing that looks wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    pub code: Code,
-    /// What was measured.
-    pub evidence: String,
-    /// What to do.
-    pub advice: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    AtChance,
-    InputRange,
-    MissingNormalisation,
-    DoubledNormalisation,
-    ChannelOrder,
-    ChannelsLast,
-    Softmax,
-    CoupledRows,
-    NonDeterministic,
-}
 
 /// Means and deviations that published networks were trained with.
 const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
@@ -43,17 +19,11 @@ const BETTER: f64 = 0.15;
 /// From this clean accuracy on nothing is suspected.
 const ENOUGH: f64 = 0.9;
 
-/// Samples that are looked at.
-pub const SAMPLES: usize = 48;
-
-/// Up to [`SAMPLES`] ids spread evenly over `ids`: the first ones of a sorted folder are of one class.
-pub fn spread(ids: &[u64]) -> Vec<u64> {
-    let count = ids.len().min(SAMPLES);
-    (0..count).map(|i| ids[i * ids.len() / count]).collect()
-}
-
 /// And this good in itself: among a dozen variants, guessing gets lucky.
 const GOOD: f64 = 0.5;
+
+/// Forwards of the same rows, as in AutoAttack's own check.
+const REPEATS: u64 = 5;
 
 struct Doctor<'a> {
     model: &'a dyn Model,
@@ -61,8 +31,8 @@ struct Doctor<'a> {
     labels: &'a [u32],
 }
 
-/// Examines a model on labelled samples, [`SAMPLES`] or so. Two forwards a sample for an accurate model, about a dozen
-/// for one that is not; finds nothing in a healthy pair.
+/// Examines a model on labelled samples, [`SAMPLES`](super::SAMPLES) or so. Five forwards a sample for an accurate model, about
+/// twenty for one that is not; finds nothing in a healthy pair.
 pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
     let labels = batch.labels.clone().unwrap_or_default();
     let doctor = Doctor { model, batch, labels: &labels };
@@ -86,16 +56,17 @@ impl Doctor<'_> {
     }
 
     fn determinism(&self, first: &[Vec<f32>], found: &mut Vec<Finding>) -> Result<()> {
-        let again = self.scores(&self.batch.x, 1)?;
-        let changed = first.iter().zip(&again).filter(|(a, b)| !same(a, b)).count();
+        let mut changed = 0;
+        for turn in 1..REPEATS {
+            let again = self.scores(&self.batch.x, turn)?;
+            changed = changed.max(first.iter().zip(&again).filter(|(a, b)| !same(a, b)).count());
+        }
         if changed > 0 && !self.model.card().stochastic {
-            found.push(Finding {
-                code: Code::NonDeterministic,
-                evidence: format!("{changed} of {} samples get other scores the second time", first.len()),
-                advice:
-                    "export the model in inference mode (dropout off); a randomised defence must say so in its card"
-                        .into(),
-            });
+            found.push(Finding::new(
+                Code::NonDeterministic,
+                format!("{changed} of {} samples get other scores when asked again", first.len()),
+                "export the model in inference mode (dropout off); a randomised defence must say so in its card",
+            ));
         }
         Ok(())
     }
@@ -106,13 +77,11 @@ impl Doctor<'_> {
         }
         let part = self.scores(&self.batch.x.narrow(0, 0, 1)?, 0)?;
         if !close(&part[0], &together[0]) {
-            found.push(Finding {
-                code: Code::CoupledRows,
-                evidence: "the first sample's scores change when it stands alone".into(),
-                advice:
-                    "batch normalisation in training mode? Export with `model.eval()`; results would depend on batches"
-                        .into(),
-            });
+            found.push(Finding::new(
+                Code::CoupledRows,
+                "the first sample's scores change when it stands alone",
+                "batch normalisation in training mode? Export with `model.eval()`; results would depend on batches",
+            ));
         }
         Ok(())
     }
@@ -136,7 +105,7 @@ impl Doctor<'_> {
             let good = hits as f64 >= GOOD * n as f64;
             if good && gain > BETTER.max(doubt) && best.as_ref().is_none_or(|(h, _)| hits > *h) {
                 let evidence = format!("{hits} of {n} samples are right that way, {given} as given");
-                best = Some((hits, Finding { code, evidence, advice }));
+                best = Some((hits, Finding::new(code, evidence, advice)));
             }
         }
         let classes = self.model.card().output.width() as f64;
@@ -145,12 +114,11 @@ impl Doctor<'_> {
         if let Some((_, finding)) = best {
             found.push(finding);
         } else if n >= 16 && given as f64 / n as f64 <= chance {
-            found.push(Finding {
-                code: Code::AtChance,
-                evidence: format!("{given} of {n} clean samples are right, guessing gives {:.1}", n as f64 / classes),
-                advice: "are these the classes, in the order, that the model was trained on? Was it trained at all?"
-                    .into(),
-            });
+            found.push(Finding::new(
+                Code::AtChance,
+                format!("{given} of {n} clean samples are right, guessing gives {:.1}", n as f64 / classes),
+                "are these the classes, in the order, that the model was trained on? Was it trained at all?",
+            ));
         }
         Ok(())
     }
@@ -169,12 +137,11 @@ fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
     let is =
         |z: &Vec<f32>| z.iter().all(|v| (-1e-5..=1. + 1e-5).contains(v)) && (z.iter().sum::<f32>() - 1.).abs() < 1e-4;
     if !scores.is_empty() && scores.iter().all(is) {
-        found.push(Finding {
-            code: Code::Softmax,
-            evidence: "every row of scores is in [0,1] and sums to 1".into(),
-            advice: "the model ends in a softmax, which saturates and hides gradients: export it without that layer"
-                .into(),
-        });
+        found.push(Finding::new(
+            Code::Softmax,
+            "every row of scores is in [0,1] and sums to 1",
+            "the model ends in a softmax, which saturates and hides gradients: export it without that layer",
+        ));
     }
 }
 

@@ -1,0 +1,251 @@
+//! Probes of the gradient itself, before any attack: is there one, does it lead anywhere, is it the derivative, does it keep
+//! its direction over a small step.
+
+use super::{Code, Finding};
+use candle_core::{Device, Tensor};
+use robust_core::{Batch, Draw, Goal, Model, Objective, Result, RowKey, Site, stream, take, to_host};
+
+/// Share of the rows from which on a fault is no accident.
+const MANY: f64 = 0.1;
+/// Relative error from which on a gradient is not the derivative; a kink between the two points explains less.
+const WRONG: f64 = 0.5;
+/// And of how many rows.
+const OFTEN: f64 = 0.3;
+/// The half width of little noise, as a share of the domain: one level of an 8-bit pixel.
+const LITTLE: f64 = 1. / 255.;
+/// Mean cosine between gradients at points that little noise apart, below which the direction is lost. Trained networks
+/// have 0.6 and more.
+const TURNED: f64 = 0.25;
+/// Mean relative change of the margin under uniform noise of half width 4/255, from which on predictions are unstable.
+const SHAKEN: f64 = 0.5;
+/// Draws of noise per sample.
+const DRAWS: u64 = 4;
+
+/// Looks at the gradients of the margin and of cross-entropy on the labelled samples of a batch that are classified
+/// rightly. About ten forwards and six backwards a sample; models without gradients are told so by their card and pass.
+///
+/// # Errors
+/// Those of the model's forward; a gradient that cannot be had is a finding.
+pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
+    let Some(probe) = Probe::new(model, batch)? else { return Ok(vec![]) };
+    let mut found = vec![];
+    if probe.k < 4 {
+        let text = format!("{} classes: the DLR loss needs 3, its targeted form 4", probe.k);
+        found.push(
+            Finding::new(Code::FewClasses, text, "AutoAttack uses margins in their place")
+                .with("classes", probe.k as f64),
+        );
+    }
+    if model.card().access < robust_core::Access::Gradient {
+        return Ok(found);
+    }
+    let here = match probe.slope(&probe.x, &Objective::Margin, 0) {
+        Ok(here) => here,
+        Err(e) => {
+            let advice = "give attacks a differentiable stand-in (BPDA), or use attacks that need scores only";
+            found.push(Finding::new(Code::NoGradient, e.message, advice));
+            return Ok(found);
+        }
+    };
+    found.extend(probe.presence(&here)?);
+    found.extend(probe.saturation(&here)?);
+    // Noise of the model's own would be blamed on the gradient.
+    if !model.card().stochastic && probe.repeats(&here)? {
+        found.extend(probe.derivative(&here)?);
+        found.extend(probe.direction(&here)?);
+        found.extend(probe.stability(&here)?);
+    }
+    Ok(found)
+}
+
+/// The objective and its gradient per row.
+struct Slope {
+    loss: Vec<f64>,
+    dx: Vec<Vec<f32>>,
+    /// Every entry of the slope in the scores is zero.
+    flat: Vec<bool>,
+}
+
+struct Probe<'a> {
+    model: &'a dyn Model,
+    x: Tensor,
+    ids: Vec<u64>,
+    goal: Goal,
+    k: usize,
+    domain: (f32, f32),
+}
+
+impl<'a> Probe<'a> {
+    fn new(model: &'a dyn Model, batch: &Batch) -> Result<Option<Self>> {
+        let k = model.card().output.width();
+        let (Some(labels), Some(domain)) = (&batch.labels, model.card().input.domain) else { return Ok(None) };
+        let goal = Goal::Untargeted(labels.clone());
+        let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let draw = Draw { seed: 0, stream: stream("doctor"), turn: 0, rows: &keys };
+        let (scores, width) = to_host(&model.forward(&batch.x, &draw)?)?;
+        let right = |i: &u32| {
+            let z = &scores[*i as usize * width..][..width];
+            goal.judge(*i as usize, z).is_some_and(|p| p.margin > 0.)
+        };
+        let rows: Vec<u32> = (0..batch.len() as u32).filter(right).collect();
+        if rows.is_empty() || k < 2 {
+            return Ok(None);
+        }
+        let pick = |i: &u32| *i as usize;
+        Ok(Some(Self {
+            model,
+            x: take(&batch.x, &rows)?,
+            ids: rows.iter().map(|i| batch.ids[pick(i)]).collect(),
+            goal: Goal::Untargeted(rows.iter().map(|i| labels[pick(i)]).collect()),
+            k,
+            domain,
+        }))
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn keys(&self) -> Vec<RowKey> {
+        self.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect()
+    }
+
+    /// Higher is worse for the model, as attacks climb it.
+    fn slope(&self, x: &Tensor, objective: &Objective, turn: u64) -> Result<Slope> {
+        let keys = self.keys();
+        let draw = Draw { seed: 0, stream: stream("doctor/gradient"), turn, rows: &keys };
+        let mut trace = self.model.trace(x, &draw, &[])?;
+        let (scores, width) = to_host(trace.output())?;
+        let climbs: Vec<_> =
+            scores.chunks(width).enumerate().map(|(i, z)| objective.climb(&self.goal, i, i, z)).collect();
+        let seed: Vec<f32> = climbs.iter().flat_map(|c| c.slope.iter().map(|s| *s as f32)).collect();
+        let seed = Tensor::from_vec(seed, (self.len(), width), &Device::Cpu)?;
+        let (dx, row) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
+        Ok(Slope {
+            loss: climbs.iter().map(|c| c.loss).collect(),
+            flat: climbs.iter().map(|c| c.slope.iter().all(|s| *s == 0.)).collect(),
+            dx: dx.chunks(row.max(1)).map(<[f32]>::to_vec).collect(),
+        })
+    }
+
+    fn margins(&self, x: &Tensor) -> Result<Vec<f64>> {
+        let keys = self.keys();
+        let draw = Draw { seed: 0, stream: stream("doctor/margin"), turn: 0, rows: &keys };
+        let (scores, width) = to_host(&self.model.forward(x, &draw)?)?;
+        let loss = |(i, z): (usize, &[f32])| Objective::Margin.climb(&self.goal, i, i, z).loss;
+        Ok(scores.chunks(width).enumerate().map(loss).collect())
+    }
+
+    /// The rows moved by uniform noise of this half width, within the domain.
+    fn shaken(&self, half: f64, turn: u64) -> Result<Tensor> {
+        let keys = self.keys();
+        let draw = Draw { seed: 0, stream: stream("doctor/noise"), turn, rows: &keys };
+        let half = half as f32 * (self.domain.1 - self.domain.0);
+        let noise = draw.uniform(-half, half, &self.x.dims()[1..], &Device::Cpu)?;
+        Ok((&self.x + noise)?.clamp(self.domain.0, self.domain.1)?)
+    }
+
+    fn repeats(&self, here: &Slope) -> Result<bool> {
+        let again = self.margins(&self.x)?;
+        Ok(again.iter().zip(&here.loss).all(|(a, b)| (a - b).abs() <= 1e-4 * (1. + b.abs())))
+    }
+
+    fn presence(&self, here: &Slope) -> Result<Option<Finding>> {
+        let n = self.len() as f64;
+        let share = |s: &Slope, bad: fn(&[f32]) -> bool| s.dx.iter().filter(|g| bad(g)).count() as f64 / n;
+        let away = self.slope(&self.shaken(8. * LITTLE, 0)?, &Objective::Margin, 1)?;
+        let broken: fn(&[f32]) -> bool = |g| g.iter().any(|v| !v.is_finite());
+        let zero: fn(&[f32]) -> bool = |g| g.iter().all(|v| *v == 0.);
+        let (b, z) = (share(here, broken).max(share(&away, broken)), share(here, zero).max(share(&away, zero)));
+        if b > 0. {
+            let text = format!("{:.0} % of the samples have NaN or infinite gradients", 100. * b);
+            let advice = "attacks stop there: look for square roots, logarithms and divisions at zero in the model";
+            return Ok(Some(Finding::new(Code::NotFiniteGradient, text, advice).with("share", b)));
+        }
+        let text = format!("the gradient of the margin is exactly zero for {:.0} % of the samples", 100. * z);
+        let advice = "white-box attacks see nothing there: attack with scores only (square), smooth the gradient or give a \
+                      differentiable stand-in (`robust doctor --adaptive`, `--bpda MODEL`)";
+        Ok((z > MANY).then(|| Finding::new(Code::ZeroGradient, text, advice).with("share", z)))
+    }
+
+    fn saturation(&self, here: &Slope) -> Result<Option<Finding>> {
+        let single = self.slope(&self.x, &Objective::CeSingle, 0)?;
+        let lost = (0..self.len()).filter(|&i| single.flat[i] && !here.flat[i]).count() as f64 / self.len() as f64;
+        let mut gaps: Vec<f64> = here.loss.iter().map(|l| -l).collect();
+        gaps.sort_by(f64::total_cmp);
+        let gap = gaps[gaps.len() / 2];
+        let text = format!(
+            "in single precision cross-entropy has no slope for {:.0} % of the samples (median margin {gap:.0})",
+            100. * lost
+        );
+        let advice = "tools that climb cross-entropy in f32 overstate this model; here the slope is kept, and the margin \
+                      losses do not saturate";
+        let finding = Finding::new(Code::SaturatedLoss, text, advice).with("share", lost).with("median_margin", gap);
+        Ok((lost > MANY).then_some(finding))
+    }
+
+    /// Central differences along the gradient's own direction, where the domain leaves room.
+    fn derivative(&self, here: &Slope) -> Result<Option<Finding>> {
+        let h = 1e-3 * f64::from(self.domain.1 - self.domain.0);
+        let along: Vec<f32> = here.dx.iter().flat_map(|g| scaled(g, h)).collect();
+        let along = Tensor::from_vec(along, self.x.dims(), &Device::Cpu)?;
+        let (up, down) = (self.margins(&(&self.x + &along)?)?, self.margins(&(&self.x - &along)?)?);
+        let (mut wrong, mut asked) = (0., 0.);
+        for (i, g) in here.dx.iter().enumerate() {
+            let predicted: f64 = scaled(g, h).zip(g).map(|(d, g)| f64::from(d) * f64::from(*g)).sum();
+            let measured = (up[i] - down[i]) / 2.;
+            // Below rounding nothing can be measured.
+            if predicted.abs().max(measured.abs()) > 1e-5 * (1. + here.loss[i].abs()) {
+                asked += 1.;
+                wrong += f64::from((predicted - measured).abs() > WRONG * predicted.abs().max(measured.abs()));
+            }
+        }
+        let share = if asked > 0. { wrong / asked } else { 0. };
+        let text = format!("for {:.0} % of the samples the gradient is not the margin's derivative", 100. * share);
+        let advice = "a step in the model is not differentiated as it is computed (rounding, thresholds, a detached or \
+                      stand-in gradient): attack with scores only as well, and compare";
+        Ok((share > OFTEN).then(|| Finding::new(Code::GradientMismatch, text, advice).with("share", share)))
+    }
+
+    fn direction(&self, here: &Slope) -> Result<Option<Finding>> {
+        let mut cosines = vec![];
+        for turn in 0..2 {
+            let there = self.slope(&self.shaken(LITTLE, 10 + turn)?, &Objective::Margin, 0)?;
+            cosines.extend(here.dx.iter().zip(&there.dx).filter_map(|(a, b)| cosine(a, b)));
+        }
+        if cosines.is_empty() {
+            return Ok(None);
+        }
+        let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+        let text = format!("one pixel level of noise turns the gradient: mean cosine {mean:.2}");
+        let advice = "gradients are shattered: average them over noise (`robust doctor --adaptive` does) and compare with \
+                      attacks that need scores only";
+        Ok((mean < TURNED).then(|| Finding::new(Code::ShatteredGradient, text, advice).with("mean_cosine", mean)))
+    }
+
+    fn stability(&self, here: &Slope) -> Result<Option<Finding>> {
+        let mut sum = 0.;
+        for turn in 0..DRAWS {
+            let there = self.margins(&self.shaken(4. * LITTLE, 20 + turn)?)?;
+            let change = |(a, b): (&f64, &f64)| ((a - b).abs() / b.abs().max(1e-12)).min(1.);
+            sum += there.iter().zip(&here.loss).map(change).sum::<f64>();
+        }
+        let mean = sum / (DRAWS * self.len() as u64) as f64;
+        let text = format!("noise of 4/255 changes the margin by {:.0} % on average", 100. * mean);
+        let advice = "the loss landscape is rough: average gradients over noise, and use attacks that need scores only";
+        Ok((mean > SHAKEN).then(|| Finding::new(Code::UnstablePrediction, text, advice).with("mean_change", mean)))
+    }
+}
+
+/// The gradient made to have a largest entry of `h`.
+fn scaled(g: &[f32], h: f64) -> impl Iterator<Item = f32> {
+    let top = g.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let by = if top > 0. { h / f64::from(top) } else { 0. };
+    g.iter().map(move |v| (f64::from(*v) * by) as f32)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let norm = (dot(a, a) * dot(b, b)).sqrt();
+    (norm > 0.).then(|| dot(a, b) / norm)
+}

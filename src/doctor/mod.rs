@@ -1,0 +1,171 @@
+//! What makes a robustness number doubtful, looked for automatically: wrong loading, gradients that do not lead anywhere,
+//! attacks that contradict each other.
+//!
+//! After Carlini et al. 2019 (arXiv 1902.06705), Tramèr et al. 2020 (2002.08347), the indicators of attack failure of
+//! Pintor et al. 2022 (2106.09947) and the flags of AutoAttack. One of the usual checks is missing on purpose: a success
+//! that an attack passes by and does not return ("silent success") cannot happen, for the oracle keeps every one.
+
+mod adaptive;
+mod gradients;
+mod loading;
+mod outcomes;
+mod trials;
+
+pub use adaptive::{Counter, Tried, counter_measures};
+pub use gradients::examine as examine_gradients;
+pub use loading::examine;
+pub use outcomes::compare;
+pub use trials::{Held, Trials, run as run_trials};
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One thing that looks wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub code: Code,
+    pub severity: Severity,
+    /// What was measured, in words.
+    pub evidence: String,
+    /// The numbers in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, f64>,
+    /// What to do.
+    pub advice: String,
+}
+
+impl Finding {
+    pub fn new(code: Code, evidence: impl Into<String>, advice: impl Into<String>) -> Self {
+        let (evidence, advice) = (evidence.into(), advice.into());
+        Self { code, severity: code.severity(), evidence, measured: BTreeMap::new(), advice }
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: &str, value: f64) -> Self {
+        self.measured.insert(name.to_string(), value);
+        self
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    AtChance,
+    InputRange,
+    MissingNormalisation,
+    DoubledNormalisation,
+    ChannelOrder,
+    ChannelsLast,
+    Softmax,
+    CoupledRows,
+    NonDeterministic,
+    /// No gradient where the model says it has one.
+    NoGradient,
+    ZeroGradient,
+    NotFiniteGradient,
+    /// Cross-entropy in single precision has no slope: what other tools would climb.
+    SaturatedLoss,
+    /// The gradient is not the derivative.
+    GradientMismatch,
+    /// It turns round within a step.
+    ShatteredGradient,
+    /// Scores change much under little noise.
+    UnstablePrediction,
+    /// An attack that may change everything does not fool every sample.
+    UnboundedHolds,
+    MoreStepsHelp,
+    BlackBoxBeatsWhiteBox,
+    NoiseBeatsAttack,
+    SingleStepBeatsIterated,
+    /// Fooled at a small epsilon, held at a larger one.
+    NotMonotone,
+    /// Adversarial points that are none once pixels are bytes.
+    LostIn8Bits,
+    /// Too few classes for the DLR losses.
+    FewClasses,
+}
+
+impl Code {
+    fn severity(self) -> Severity {
+        match self {
+            Code::LostIn8Bits | Code::FewClasses => Severity::Note,
+            Code::Softmax
+            | Code::SaturatedLoss
+            | Code::ShatteredGradient
+            | Code::UnstablePrediction
+            | Code::MoreStepsHelp
+            | Code::SingleStepBeatsIterated
+            | Code::NotMonotone => Severity::Warning,
+            _ => Severity::Critical,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// The number may be too high.
+    Warning,
+    /// The number should not be used as it is.
+    Critical,
+}
+
+/// How far a number can be trusted, by the worst finding about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    Reliable,
+    Doubtful,
+    Unreliable,
+}
+
+impl Grade {
+    pub fn of(findings: &[Finding]) -> Self {
+        match findings.iter().map(|f| f.severity).max() {
+            Some(Severity::Critical) => Grade::Unreliable,
+            Some(Severity::Warning) => Grade::Doubtful,
+            _ => Grade::Reliable,
+        }
+    }
+}
+
+impl std::fmt::Display for Grade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Grade::Reliable => "reliable",
+            Grade::Doubtful => "doubtful",
+            Grade::Unreliable => "unreliable",
+        })
+    }
+}
+
+/// Everything found about one model's numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    pub model: String,
+    pub grade: Grade,
+    pub findings: Vec<Finding>,
+}
+
+impl Diagnosis {
+    /// The gravest first; of two findings with one code the first is kept.
+    pub fn new(model: impl Into<String>, mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(|f| (std::cmp::Reverse(f.severity), f.code));
+        findings.dedup_by_key(|f| f.code);
+        Self { model: model.into(), grade: Grade::of(&findings), findings }
+    }
+}
+
+/// Samples that are looked at.
+pub const SAMPLES: usize = 48;
+
+/// Up to [`SAMPLES`] ids spread evenly over `ids`: the first ones of a sorted folder are of one class.
+pub fn spread(ids: &[u64]) -> Vec<u64> {
+    let count = ids.len().min(SAMPLES);
+    (0..count).map(|i| ids[i * ids.len() / count]).collect()
+}
+
+#[cfg(test)]
+mod tests;
