@@ -1,17 +1,23 @@
 //! A network as a model: what attacks and reports see of it.
 
+use crate::cpu::plan::{Plan, Precision, Traced};
 use crate::network::{Network, NodeId, Op};
 use crate::reference::{Reference, Tape};
 use candle_core::{DType, Tensor};
 use robust_core::{Access, Card, Draw, Error, Input, Kind, Model, Output, Result, Site, TapId, Trace};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A [`Network`] under its card, run in f32.
+/// Plans with other taps that are kept.
+const PLANS: usize = 4;
+
+/// A [`Network`] under its card, run in f32 by plans for this processor.
 pub struct NetworkModel {
     reference: Reference,
     card: Card,
     taps: Vec<NodeId>,
+    /// Compiled when first needed, the latest last; taps stay values of their own, so each set of them is a plan.
+    plans: Mutex<Vec<(Precision, Vec<NodeId>, Arc<Plan>)>>,
 }
 
 impl NetworkModel {
@@ -55,7 +61,25 @@ impl NetworkModel {
         misfit("output", &[card.output.width()], net.output_row())?;
         let taps: Result<Vec<NodeId>> = card.taps.iter().map(|name| tap(&net, name)).collect();
         let card = Card { digest: digest(&net), stochastic: false, couples_rows: false, ..card };
-        Ok(Self { reference: Reference::new(net, DType::F32)?, taps: taps?, card })
+        // Kernels that cannot run are an error now, not at the first forward.
+        Plan::chosen_kernels()?;
+        Ok(Self { reference: Reference::new(net, DType::F32)?, taps: taps?, card, plans: Mutex::default() })
+    }
+
+    fn plan(&self, precision: Precision, taps: &[NodeId]) -> Result<Arc<Plan>> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = plans.iter().position(|(p, t, _)| *p == precision && t == taps) {
+            return Ok(Arc::clone(&plans[at].2));
+        }
+        let plan = Arc::new(Plan::new(&self.reference, precision, taps)?);
+        let tapped = |(_, t, _): &(Precision, Vec<NodeId>, Arc<Plan>)| !t.is_empty();
+        if let Some(oldest) =
+            plans.iter().position(tapped).filter(|_| plans.iter().filter(|p| tapped(p)).count() >= PLANS)
+        {
+            plans.remove(oldest);
+        }
+        plans.push((precision, taps.to_vec(), Arc::clone(&plan)));
+        Ok(plan)
     }
 
     pub fn network(&self) -> &Arc<Network> {
@@ -86,36 +110,58 @@ impl Model for NetworkModel {
     }
 
     fn forward(&self, x: &Tensor, _draw: &Draw) -> Result<Tensor> {
-        self.reference.forward(x)
+        self.plan(Precision::Fast, &[])?.forward(x)
+    }
+
+    fn exact(&self, x: &Tensor, _draw: &Draw) -> Result<Tensor> {
+        self.plan(Precision::Exact, &[])?.forward(x)
     }
 
     fn trace<'a>(&'a self, x: &Tensor, _draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
         let keep: Result<Vec<NodeId>> = taps.iter().map(|&t| self.node(t)).collect();
-        Ok(Box::new(NetworkTrace { model: self, tape: self.reference.trace(x, &keep?)? }))
+        let traced = self.plan(Precision::Fast, &keep?)?.trace(x)?;
+        Ok(Box::new(NetworkTrace { model: self, traced, x: x.clone(), tape: None, taps: taps.to_vec() }))
     }
 }
 
 struct NetworkTrace<'a> {
     model: &'a NetworkModel,
-    tape: Tape<'a>,
+    traced: Traced,
+    x: Tensor,
+    /// For seeds at taps that were not asked for: the reference can seed any value.
+    tape: Option<Tape<'a>>,
+    taps: Vec<TapId>,
 }
 
 impl Trace for NetworkTrace<'_> {
     fn output(&self) -> &Tensor {
-        self.tape.output()
+        self.traced.output()
     }
 
     fn tap(&self, tap: TapId) -> Result<&Tensor> {
-        self.tape.value(self.model.node(tap)?)
+        self.traced.value(self.model.node(tap)?)
     }
 
     fn pull(&mut self, seeds: &[(Site, Tensor)]) -> Result<Tensor> {
+        let known = seeds.iter().all(|(site, _)| match site {
+            Site::Output => true,
+            Site::Tap(tap) => self.taps.contains(tap),
+        });
         let at = |site: &Site| match site {
             Site::Output => Ok(self.model.network().output()),
             Site::Tap(tap) => self.model.node(*tap),
         };
         let seeds: Result<Vec<_>> = seeds.iter().map(|(site, seed)| Ok((at(site)?, seed.clone()))).collect();
-        self.tape.pull(&seeds?)
+        if known {
+            return self.traced.pull(&seeds?);
+        }
+        if self.tape.is_none() {
+            self.tape = Some(self.model.reference.trace(&self.x, &[])?);
+        }
+        match &mut self.tape {
+            Some(tape) => tape.pull(&seeds?),
+            None => Err(Error::internal("a trace lost its tape")),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ mod golden;
 mod models;
 #[path = "ops/parity.rs"]
 mod parity;
+#[path = "ops/plan.rs"]
+mod plan;
 #[path = "ops/rows.rs"]
 mod rows;
 #[path = "ops/speed.rs"]

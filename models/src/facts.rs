@@ -3,9 +3,10 @@
 use crate::LoadedModel;
 use candle_core::DType;
 use robust_core::{Input, Preprocess};
-use robust_engine::{Network, Node, Op, Param, ParamId, Shape};
+use robust_engine::{Network, Node, Op, Param, ParamId, Plan, Reference, Shape};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A model's account of itself. Counts are of one row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,7 +47,7 @@ pub struct OpFacts {
     pub op: String,
     pub count: usize,
     pub multiply_adds: u64,
-    /// Which interpreter runs them.
+    /// Which interpreter runs them: `cpu plan`, `reference`, or how many are left to the latter.
     pub interpreter: String,
 }
 
@@ -54,9 +55,16 @@ pub struct OpFacts {
 pub fn inspect(model: &LoadedModel) -> Facts {
     let network = &model.network;
     let mut ops: Vec<OpFacts> = vec![];
-    for (node, shape) in network.nodes().iter().zip(network.shapes()) {
+    // Where the plan cannot be made, everything would be left to the reference.
+    let left = Reference::new(Arc::clone(network), DType::F32).and_then(|r| Plan::left(&r));
+    let left: Option<BTreeSet<usize>> = left.ok().map(|l| l.into_iter().map(|n| n.0).collect());
+    let mut by_reference = BTreeMap::<&str, usize>::new();
+    for (i, (node, shape)) in network.nodes().iter().zip(network.shapes()).enumerate() {
         if matches!(node.op, Op::Input | Op::Param(_)) {
             continue;
+        }
+        if left.as_ref().is_none_or(|l| l.contains(&i)) {
+            *by_reference.entry(node.op.name()).or_default() += 1;
         }
         let cost = multiply_adds(network, node, shape);
         match ops.iter_mut().find(|o| o.op == node.op.name()) {
@@ -68,9 +76,16 @@ pub fn inspect(model: &LoadedModel) -> Facts {
                 op: node.op.name().to_string(),
                 count: 1,
                 multiply_adds: cost,
-                interpreter: "reference".into(),
+                interpreter: String::new(),
             }),
         }
+    }
+    for op in &mut ops {
+        op.interpreter = match by_reference.get(op.op.as_str()).copied().unwrap_or(0) {
+            0 => "cpu plan".into(),
+            n if n == op.count => "reference".into(),
+            n => format!("cpu plan; {n} by the reference"),
+        };
     }
     Facts {
         name: model.name.clone(),

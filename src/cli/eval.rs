@@ -350,7 +350,7 @@ fn make_plan(
         unit: plan::UNIT,
         evidence: args.evidence,
         shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
-        interpreter: "reference/f32/cpu".to_string(),
+        interpreter: format!("plan/f32/{}", robust_engine::Plan::chosen_kernels()?),
     })
 }
 
@@ -391,7 +391,9 @@ fn pace(plan: &Plan, subject: &Subject, data: &dyn Dataset) -> Result<(f64, f64)
     let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let rows = batch.len() as f64;
-    model.forward(&batch.x, &draw)?; // the first pass pays for cold caches
+    // The first pass pays for cold caches and for weights that are packed when first needed.
+    let out = model.forward(&batch.x, &draw)?;
+    model.trace(&batch.x, &draw, &[])?.pull(&[(Site::Output, out.ones_like()?)])?;
     let clock = clock::Stopwatch::start();
     let out = model.forward(&batch.x, &draw)?;
     let forward = clock.seconds() / rows;

@@ -8,7 +8,7 @@ use serde_json::Value;
 fn a_model_and_a_data_set_say_what_they_are() {
     let place = Place::new();
     let text = place.ok("inspect builtin:mnist-at --dataset builtin:mnist").out;
-    for word in ["mnist-cnn", "classes: 10", "conv2d", "reference", "nothing looks wrong"] {
+    for word in ["mnist-cnn", "classes: 10", "conv2d", "cpu plan", "nothing looks wrong"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     let json: Value = serde_json::from_str(&place.ok("inspect builtin:mnist-at --json").out).unwrap();

@@ -2,5 +2,6 @@
 
 mod float;
 pub(crate) mod kernels;
+pub(crate) mod plan;
 
 pub(crate) use float::Float;

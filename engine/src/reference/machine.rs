@@ -32,7 +32,7 @@ pub(super) struct Values<F> {
 /// Gradients of the input (if asked and reached) and of each weight (if wanted and reached).
 pub(super) type Gradients<F> = (Option<Array<F>>, Vec<Option<Array<F>>>);
 
-fn dims_of(shape: &Shape, n: usize) -> Vec<usize> {
+pub(super) fn dims_of(shape: &Shape, n: usize) -> Vec<usize> {
     shape.batched.then_some(n).into_iter().chain(shape.row.iter().copied()).collect()
 }
 
@@ -187,6 +187,15 @@ impl<F: Float> Machine<F> {
             wants: inputs.iter().map(|j| visit[j.0]).collect(),
             wanted,
         }
+    }
+
+    /// A value that depends on weights alone.
+    pub(super) fn constant(&self, i: usize) -> Option<&Array<F>> {
+        self.constants[i].as_ref()
+    }
+
+    pub(super) fn params(&self) -> &[Array<F>] {
+        &self.params
     }
 
     pub(super) fn saved(&self, i: usize) -> bool {

@@ -14,6 +14,7 @@ mod norm;
 mod ops;
 mod pool;
 mod reduce;
+mod single;
 mod site;
 mod softmax;
 
@@ -23,6 +24,7 @@ use array::Array;
 use candle_core::{DType, Tensor};
 use machine::{Machine, Values};
 use robust_core::{Error, Result};
+pub(crate) use single::{Saved, Single};
 use std::sync::Arc;
 
 /// A network ready to run, its weights converted once. Cheap to clone, safe to share between threads.
@@ -50,6 +52,14 @@ impl Reference {
         match &self.0 {
             Kind::F32(m) => &m.net,
             Kind::F64(m) => &m.net,
+        }
+    }
+
+    /// Its ops one by one; `None` in f64.
+    pub(crate) fn single(&self) -> Option<Single> {
+        match &self.0 {
+            Kind::F32(m) => Some(Single(Arc::clone(m))),
+            Kind::F64(_) => None,
         }
     }
 

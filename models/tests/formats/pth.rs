@@ -153,7 +153,7 @@ fn facts_add_up() {
     let positions = [64, 64, 64, 16, 16, 16];
     let products: u64 = convs.iter().zip(positions).map(|(c, p)| c * p).sum();
     let conv = facts.ops.iter().find(|o| o.op == "conv2d").unwrap();
-    assert_eq!((conv.count, conv.multiply_adds, conv.interpreter.as_str()), (6, products, "reference"));
+    assert_eq!((conv.count, conv.multiply_adds, conv.interpreter.as_str()), (6, products, "cpu plan"));
     assert_eq!(facts.multiply_adds, products + 60);
     let json = serde_json::to_value(&facts).unwrap();
     assert_eq!(json["input"]["shape"], serde_json::json!([3, 8, 8]));

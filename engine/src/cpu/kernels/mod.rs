@@ -1,4 +1,28 @@
-//! Kernels below the level of ops.
+//! Kernels below the level of ops: safe functions over slices whose lengths they check, and the only unsafe code of the
+//! house inside.
+#![allow(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
 
-#[allow(unsafe_code, reason = "the one call into the gemm crate, behind bounds checks")]
+mod finish;
 pub(crate) mod gemm;
+mod isa;
+mod memory;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pass;
+mod product;
+#[allow(dead_code, reason = "what activations and norms need")]
+mod simd;
+mod taps;
+mod window;
+mod winograd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use finish::{Finish, Second, mask_stride};
+pub(crate) use isa::Isa;
+pub(crate) use memory::Buffer;
+pub(crate) use pass::pass;
+pub(crate) use product::{Packed, product};
+pub(crate) use taps::{Sizes, Spread, Tap, Taps};
+pub(crate) use window::{Grid, Links, MAX_AREA, Slide, Weigh, maxima, pad_channels, sums, winner_bytes};
+pub(crate) use winograd::{Frame, Winograd};

@@ -1,0 +1,292 @@
+//! Sums and maxima over windows, channel by channel: depthwise convolution, average and maximum pools, and their input
+//! gradients, which are sums over windows too.
+
+use super::finish::{Finish, Sink, store};
+use super::isa::{Isa, Kernel};
+use super::memory::{Buffer, Shared, from};
+use super::product::parallel;
+use super::simd::Simd;
+
+/// One source of a target along an axis: its index, the kernel position between them, and a weight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    pub(crate) source: usize,
+    pub(crate) at: usize,
+    pub(crate) weight: f32,
+}
+
+/// The sources of every target along one axis.
+#[derive(Debug, Clone)]
+pub(crate) struct Links {
+    starts: Vec<usize>,
+    all: Vec<Link>,
+    /// Sources and kernel positions there are.
+    sources: usize,
+    span: usize,
+}
+
+/// One axis of a window that slides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slide {
+    pub(crate) size: usize,
+    pub(crate) count: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
+    pub(crate) lead: usize,
+}
+
+impl Links {
+    /// From inputs to outputs; `weight(output, inputs inside)`.
+    pub(crate) fn forward(s: Slide, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let inside = |o: usize| {
+            let at = move |k: usize| (o * s.stride + k * s.dilation).checked_sub(s.lead).filter(|i| *i < s.size);
+            (0..s.kernel).filter_map(move |k| at(k).map(|source| (source, k)))
+        };
+        let of = |o: usize| {
+            let weight = weight(o, inside(o).count());
+            inside(o).map(|(source, at)| Link { source, at, weight }).collect::<Vec<_>>()
+        };
+        Self::collect((0..s.count).map(of), s.size, s.kernel)
+    }
+
+    /// The same links from outputs to inputs.
+    pub(crate) fn reversed(&self) -> Self {
+        let mut of = vec![vec![]; self.sources];
+        for target in 0..self.targets() {
+            self.of(target).iter().for_each(|l| of[l.source].push(Link { source: target, ..*l }));
+        }
+        Self::collect(of.into_iter(), self.targets(), self.span)
+    }
+
+    fn collect(of: impl Iterator<Item = Vec<Link>>, sources: usize, span: usize) -> Self {
+        let (mut starts, mut all) = (vec![0], vec![]);
+        for links in of {
+            all.extend(links);
+            starts.push(all.len());
+        }
+        Self { starts, all, sources, span }
+    }
+
+    fn targets(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    #[inline(always)]
+    fn of(&self, target: usize) -> &[Link] {
+        &self.all[self.starts[target]..self.starts[target + 1]]
+    }
+}
+
+/// Links of rows and of columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Grid {
+    pub(crate) rows: Links,
+    pub(crate) columns: Links,
+}
+
+impl Grid {
+    pub(crate) fn reversed(&self) -> Self {
+        Self { rows: self.rows.reversed(), columns: self.columns.reversed() }
+    }
+    fn targets(&self) -> usize {
+        self.rows.targets() * self.columns.targets()
+    }
+    fn sources(&self) -> usize {
+        self.rows.sources * self.columns.sources
+    }
+    /// Kernel positions.
+    fn area(&self) -> usize {
+        self.rows.span * self.columns.span
+    }
+}
+
+/// How a source counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Weigh<'a> {
+    /// By its links' weights.
+    Links,
+    /// By a weight for each kernel position and channel, `[kernel, channels]` padded.
+    Kernel(&'a [f32], usize),
+    /// Where the bits of its kernel position are set: back through a maximum.
+    Winners(&'a [u8]),
+}
+
+/// `[kernel, channels]` weights of a depthwise convolution, padded.
+pub(crate) fn pad_channels(channels: usize, rows: usize, weight: impl Fn(usize, usize) -> f32) -> (Buffer, usize) {
+    let stride = super::finish::padded_channels(channels);
+    let mut buffer = Buffer::default();
+    buffer.reserve(stride * rows.max(1));
+    for (row, values) in buffer.floats_mut().chunks_mut(stride).take(rows).enumerate() {
+        values.iter_mut().take(channels).enumerate().for_each(|(c, v)| *v = weight(row, c));
+    }
+    (buffer, stride)
+}
+
+struct Sums<'a> {
+    grid: &'a Grid,
+    x: &'a [f32],
+    weigh: Weigh<'a>,
+    /// Row of targets, counted over all images.
+    row: usize,
+    finish: &'a Finish<'a>,
+    sink: &'a Sink<'a>,
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (channels, grid) = (self.sink.channels, self.grid);
+        let (image, y) = (self.row / grid.rows.targets(), self.row % grid.rows.targets());
+        let source = image * grid.sources();
+        let stride = super::finish::mask_stride(channels);
+        for x in 0..grid.columns.targets() {
+            let pixel = self.row * grid.columns.targets() + x;
+            for channel in (0..channels).step_by(S::LANES) {
+                let width = (channels - channel).min(S::LANES);
+                // SAFETY: links name sources of the image, whose length `sums` checked, as it did the weights and the
+                // sink; tasks have rows of their own.
+                unsafe {
+                    let mut sum = S::splat(0.);
+                    for row in grid.rows.of(y) {
+                        // Row by row: long windows lose less to rounding.
+                        let mut part = S::splat(0.);
+                        for column in grid.columns.of(x) {
+                            let p = source + row.source * grid.columns.sources + column.source;
+                            let v = S::load_up_to(from(self.x, p * channels + channel, width), width);
+                            let k = row.at * grid.columns.span + column.at;
+                            part = match self.weigh {
+                                Weigh::Links => S::fma(v, S::splat(row.weight * column.weight), part),
+                                Weigh::Kernel(w, stride) => {
+                                    S::fma(v, S::load(from(w, k * stride + channel, S::LANES)), part)
+                                }
+                                Weigh::Winners(bits) => {
+                                    let at = (p * grid.area() + k) * stride + channel / 8;
+                                    S::add(part, S::keep(super::finish::bits::<S>(bits, at), v))
+                                }
+                            };
+                        }
+                        sum = S::add(sum, part);
+                    }
+                    store::<S>(self.finish, self.sink, sum, pixel, channel, width);
+                }
+            }
+        }
+    }
+}
+
+/// For `n` images, every target's sum over its sources.
+#[expect(clippy::too_many_arguments, reason = "what a window needs")]
+pub(crate) fn sums(
+    isa: Isa,
+    n: usize,
+    channels: usize,
+    grid: &Grid,
+    weigh: Weigh<'_>,
+    x: &[f32],
+    finish: &Finish<'_>,
+    (out, mask): (&mut [f32], Option<&mut [u8]>),
+) {
+    let sink = Sink::new(finish, n * grid.targets(), channels, out, mask, None);
+    assert!(x.len() >= n * grid.sources() * channels, "a value is too short");
+    match weigh {
+        Weigh::Links => {}
+        Weigh::Kernel(w, stride) => {
+            assert!(
+                w.len() >= grid.area() * stride && stride >= super::finish::padded_channels(channels),
+                "too few weights"
+            );
+        }
+        Weigh::Winners(bits) => {
+            let stride = super::finish::mask_stride(channels);
+            assert!(bits.len() >= n * grid.sources() * grid.area() * stride, "too few bits");
+        }
+    }
+    parallel(n * grid.rows.targets(), |row| {
+        // SAFETY: all lengths are asserted; a task writes its own row of pixels.
+        unsafe { isa.run(Sums { grid, x, weigh, row, finish, sink: &sink }) }
+    });
+}
+
+struct Maxima<'a> {
+    grid: &'a Grid,
+    x: &'a [f32],
+    row: usize,
+    sink: &'a Sink<'a>,
+    /// `[pixels, kernel]` masks of which kernel position won.
+    winners: Option<Shared<'a, u8>>,
+}
+
+/// Kernel positions a maximum pool may have.
+pub(crate) const MAX_AREA: usize = 64;
+
+impl Kernel for Maxima<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (channels, grid) = (self.sink.channels, self.grid);
+        let (image, y) = (self.row / grid.rows.targets(), self.row % grid.rows.targets());
+        let source = image * grid.sources();
+        let (stride, area) = (super::finish::mask_stride(channels), grid.area());
+        for x in 0..grid.columns.targets() {
+            let pixel = self.row * grid.columns.targets() + x;
+            for channel in (0..channels).step_by(S::LANES) {
+                let width = (channels - channel).min(S::LANES);
+                let mut won = [0u32; MAX_AREA];
+                // SAFETY: as in `Sums`.
+                unsafe {
+                    let mut best = S::splat(f32::NEG_INFINITY);
+                    let mut first = true;
+                    for row in grid.rows.of(y) {
+                        for column in grid.columns.of(x) {
+                            let p = source + row.source * grid.columns.sources + column.source;
+                            let v = S::load_up_to(from(self.x, p * channels + channel, width), width);
+                            // The first maximum stays; a NaN wins and stays.
+                            let wins = S::above(v, best) & !S::above(best, best);
+                            let wins = if first { u32::MAX } else { wins };
+                            first = false;
+                            best = S::pick(wins, v, best);
+                            won[row.at * grid.columns.span + column.at] = wins;
+                        }
+                    }
+                    if let Some(winners) = self.winners {
+                        let mut later = 0;
+                        for k in (0..area).rev() {
+                            let at = (pixel * area + k) * stride + channel / 8;
+                            super::finish::set_bits::<S>(winners, at, won[k] & !later & super::finish::tail(width));
+                            later |= won[k];
+                        }
+                    }
+                    store::<S>(&Finish::default(), self.sink, best, pixel, channel, width);
+                }
+            }
+        }
+    }
+}
+
+/// For `n` images, every target's largest source; `winners` gets [`winner_bytes`] a pixel.
+pub(crate) fn maxima(
+    isa: Isa,
+    n: usize,
+    channels: usize,
+    grid: &Grid,
+    x: &[f32],
+    out: &mut [f32],
+    winners: Option<&mut [u8]>,
+) {
+    let sink = Sink::new(&Finish::default(), n * grid.targets(), channels, out, None, None);
+    assert!(x.len() >= n * grid.sources() * channels && grid.area() <= MAX_AREA, "a value is too short");
+    let bytes = n * grid.targets() * winner_bytes(grid, channels);
+    assert!(winners.as_ref().is_none_or(|w| w.len() >= bytes), "too few bits");
+    let winners = winners.map(Shared::new);
+    parallel(n * grid.rows.targets(), |row| {
+        // SAFETY: all lengths are asserted; a task writes its own row of pixels.
+        unsafe { isa.run(Maxima { grid, x, row, sink: &sink, winners }) }
+    });
+}
+
+/// Bytes of winners for each output pixel.
+pub(crate) fn winner_bytes(grid: &Grid, channels: usize) -> usize {
+    grid.area() * super::finish::mask_stride(channels)
+}

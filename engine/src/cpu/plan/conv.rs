@@ -1,0 +1,311 @@
+//! A convolution ready to run forwards and backwards: which kernel computes it, and its weights in that kernel's form.
+
+use super::super::kernels::*;
+use super::Precision;
+use super::compile::Weights;
+use crate::network::{MAX_ROW, Network, ParamId};
+use robust_core::{Error, Result};
+use std::sync::OnceLock;
+
+/// Bytes of Winograd weights a network may have in each direction; layers beyond it are computed directly.
+const WINOGRAD_BYTES: usize = 3 << 30;
+/// Channels on both sides that make Winograd worth its transforms.
+const WINOGRAD_CHANNELS: usize = 12;
+/// Channels up to which an input gradient is spread instead of gathered.
+const SPREAD_CHANNELS: usize = 8;
+
+/// A convolution over checked shapes, batch norm folded in.
+#[derive(Debug)]
+pub(super) struct Conv {
+    weight: ParamId,
+    scale: Vec<f64>,
+    pub(super) bias: Option<Buffer>,
+    pub(super) input: [usize; 2],
+    pub(super) output: [usize; 2],
+    pub(super) read: usize,
+    pub(super) write: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    lead: [usize; 2],
+    groups: usize,
+    winograd: bool,
+    forward: Algorithm,
+    backward: OnceLock<Algorithm>,
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    Winograd(Winograd, [isize; 2]),
+    Taps(Vec<Taps>),
+    Depthwise(Grid, Buffer, usize),
+    Spread(Spread),
+}
+
+/// What a convolution is made of, besides its weights.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub(super) weight: ParamId,
+    pub(super) input: [usize; 3],
+    pub(super) output: [usize; 3],
+    pub(super) stride: [usize; 2],
+    pub(super) dilation: [usize; 2],
+    pub(super) pads: [usize; 4],
+    pub(super) groups: usize,
+}
+
+/// Whether layers use Winograd, and what it has cost so far.
+pub(super) struct Choice {
+    pub(super) weights: Weights,
+    pub(super) spent: usize,
+}
+
+/// Values per channel, padded as kernels read them.
+pub(super) fn padded(values: &[f64]) -> Buffer {
+    pad_channels(values.len(), 1, |_, c| values[c] as f32).0
+}
+
+pub(super) fn floats(net: &Network, p: ParamId) -> Result<Vec<f64>> {
+    let flat = net.params()[p.0].value.flatten_all()?.to_dtype(candle_core::DType::F64)?;
+    Ok(flat.to_vec1::<f64>()?)
+}
+
+impl Conv {
+    /// `scale` and `shift` are what follows the convolution, per output channel.
+    pub(super) fn new(
+        net: &Network,
+        isa: Isa,
+        shape: &Shape,
+        scale: Vec<f64>,
+        shift: Option<Vec<f64>>,
+        choice: &mut Choice,
+    ) -> Result<Self> {
+        let &[_, _, kh, kw] = net.params()[shape.weight.0].value.dims() else {
+            return Err(Error::internal("a convolution needs four axes"));
+        };
+        let ([read, h, w], [write, oh, ow]) = (shape.input, shape.output);
+        let mut conv = Self {
+            weight: shape.weight,
+            scale,
+            bias: shift.map(|s| padded(&s)),
+            input: [h, w],
+            output: [oh, ow],
+            read,
+            write,
+            kernel: [kh, kw],
+            // Beyond the image neither is ever taken: bounding them keeps the arithmetic in range.
+            stride: shape.stride.map(|s| s.min(MAX_ROW)),
+            dilation: shape.dilation.map(|d| d.min(MAX_ROW)),
+            lead: [shape.pads[0], shape.pads[1]],
+            groups: shape.groups,
+            winograd: false,
+            forward: Algorithm::Taps(vec![]),
+            backward: OnceLock::new(),
+        };
+        let bytes = 36 * 4 * read * write;
+        conv.winograd = choice.weights == Weights::For(Precision::Fast)
+            && conv.suits_winograd()
+            && choice.spent + bytes <= WINOGRAD_BYTES;
+        choice.spent += if conv.winograd { bytes } else { 0 };
+        if choice.weights != Weights::None {
+            conv.forward = conv.make_forward(net, isa)?;
+        }
+        Ok(conv)
+    }
+
+    fn suits_winograd(&self) -> bool {
+        let square = matches!(self.kernel, [3, 3] | [5, 5]);
+        let plain = self.stride == [1, 1] && self.dilation == [1, 1] && self.groups == 1;
+        square && plain && self.read.min(self.write) >= WINOGRAD_CHANNELS
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.read && self.read == self.write
+    }
+
+    /// The weights `[o, i, kh, kw]` with the scale of what follows.
+    fn folded(&self, net: &Network) -> Result<Vec<f32>> {
+        let mut weights = floats(net, self.weight)?;
+        let each = weights.len() / self.write;
+        weights.chunks_mut(each).zip(&self.scale).for_each(|(w, s)| w.iter_mut().for_each(|w| *w *= s));
+        Ok(weights.into_iter().map(|w| w as f32).collect())
+    }
+
+    fn slide(&self, axis: usize) -> Slide {
+        Slide {
+            size: self.input[axis],
+            count: self.output[axis],
+            kernel: self.kernel[axis],
+            stride: self.stride[axis],
+            dilation: self.dilation[axis],
+            lead: self.lead[axis],
+        }
+    }
+
+    fn grid(&self) -> Grid {
+        let axis = |a| Links::forward(self.slide(a), |_, _| 1.);
+        Grid { rows: axis(0), columns: axis(1) }
+    }
+
+    /// Kernel positions along `axis` whose reads can fall inside the input at all.
+    fn useful(&self, axis: usize) -> impl Iterator<Item = usize> {
+        let s = self.slide(axis);
+        let reach = s.size + s.lead;
+        (0..s.kernel).take_while(move |k| k.checked_mul(s.dilation).is_some_and(|at| at < reach))
+    }
+
+    fn make_forward(&self, net: &Network, isa: Isa) -> Result<Algorithm> {
+        let w = self.folded(net)?;
+        let (per_group, [kh, kw]) = (self.read / self.groups, self.kernel);
+        // `i` counts the channels of all groups.
+        let at = |o: usize, i: usize, [y, x]: [usize; 2]| w[((o * per_group + i % per_group) * kh + y) * kw + x];
+        if self.winograd {
+            let start = self.lead.map(|l| -(l as isize));
+            return Ok(Algorithm::Winograd(Winograd::new(isa, kh, [self.read, self.write], &at), start));
+        }
+        if self.is_depthwise() {
+            let (weights, stride) = pad_channels(self.read, kh * kw, |k, c| at(c, c, [k / kw, k % kw]));
+            return Ok(Algorithm::Depthwise(self.grid(), weights, stride));
+        }
+        let offset = |axis: usize, k: usize| (k * self.dilation[axis]) as isize - self.lead[axis] as isize;
+        let taps = self.useful(0).flat_map(|y| self.useful(1).map(move |x| [y, x]));
+        let taps = taps.map(|kernel| Tap { read: [offset(0, kernel[0]), offset(1, kernel[1])], kernel }).collect();
+        let channels = [per_group, self.write / self.groups];
+        let mut taps = Taps::new(isa, taps, channels, self.groups, &at);
+        taps.stride = self.stride;
+        Ok(Algorithm::Taps(vec![taps]))
+    }
+
+    fn make_backward(&self, net: &Network, isa: Isa) -> Result<Algorithm> {
+        let w = self.folded(net)?;
+        let (per_group, write, [kh, kw]) = (self.read / self.groups, self.write / self.groups, self.kernel);
+        let at = |o: usize, i: usize, [y, x]: [usize; 2]| w[((o * per_group + i % per_group) * kh + y) * kw + x];
+        // The roles of input and output channels are exchanged; `i` counts all inputs, `o` all outputs.
+        let turned = |i: usize, o: usize, k: [usize; 2]| at(o, i, k);
+        if self.winograd {
+            let flipped = |i: usize, o: usize, [y, x]: [usize; 2]| at(o, i, [kh - 1 - y, kw - 1 - x]);
+            let start = [0, 1].map(|a| self.lead[a] as isize - (self.kernel[a] as isize - 1));
+            return Ok(Algorithm::Winograd(Winograd::new(isa, kh, [self.write, self.read], &flipped), start));
+        }
+        if self.is_depthwise() {
+            let (weights, stride) = pad_channels(self.read, kh * kw, |k, c| at(c, c, [k / kw, k % kw]));
+            return Ok(Algorithm::Depthwise(self.grid().reversed(), weights, stride));
+        }
+        let far = [0, 1].iter().any(|&a| self.useful(a).count() < self.kernel[a]);
+        if self.groups == 1 && self.read <= SPREAD_CHANNELS && kh * kw > 1 && !far {
+            let mut spread = Spread::new(isa, self.kernel, [self.read, self.write], &at);
+            (spread.stride, spread.dilation, spread.lead) = (self.stride, self.dilation, self.lead);
+            return Ok(Algorithm::Spread(spread));
+        }
+        // Rows and columns of the input by their remainder: each remainder meets kernel positions of its own.
+        let phases = |axis: usize| {
+            let (stride, lead, dilation) = (self.stride[axis], self.lead[axis], self.dilation[axis]);
+            let mut by_start: std::collections::BTreeMap<usize, Vec<(usize, isize)>> = Default::default();
+            for k in self.useful(axis) {
+                // Input y reads output (y + lead - k dilation) / stride.
+                let shift = lead as isize - (k * dilation) as isize;
+                let start = (-shift).rem_euclid(stride as isize) as usize;
+                let read = (start as isize + shift) / stride as isize;
+                // A remainder beyond the input is met by none of its rows.
+                if start < self.input[axis] {
+                    by_start.entry(start).or_default().push((k, read));
+                }
+            }
+            by_start
+        };
+        let (rows, columns) = (phases(0), phases(1));
+        let mut all = vec![];
+        let full = |axis: usize, found: usize| found == self.stride[axis].min(self.input[axis]);
+        let covered = full(0, rows.len()) && full(1, columns.len());
+        if !covered {
+            // Entries no window reads: without taps the sum is empty and the finish alone is stored.
+            all.push(Taps::new(isa, vec![], [write, per_group], self.groups, &turned));
+        }
+        for (&y, rows) in &rows {
+            for (&x, columns) in &columns {
+                let pairs = rows.iter().flat_map(|a| columns.iter().map(move |b| (a, b)));
+                let taps = pairs.map(|(a, b)| Tap { read: [a.1, b.1], kernel: [a.0, b.0] }).collect();
+                let mut taps = Taps::new(isa, taps, [write, per_group], self.groups, &turned);
+                (taps.step, taps.start) = (self.stride, [y, x]);
+                all.push(taps);
+            }
+        }
+        Ok(Algorithm::Taps(all))
+    }
+
+    /// Whether a finish may have masks: bits of groups begin at whole bytes.
+    pub(super) fn masks(&self, backward: bool) -> bool {
+        let per_group = if backward { self.read } else { self.write } / self.groups;
+        self.groups == 1 || self.is_depthwise() || per_group % 16 == 0
+    }
+
+    /// Whether only a plain gradient can be computed: what `Finish` asks must be a pass of its own.
+    pub(super) fn bare(&self, net: &Network, isa: Isa) -> Result<bool> {
+        Ok(matches!(self.back(net, isa)?, Algorithm::Spread(_)))
+    }
+
+    fn back(&self, net: &Network, isa: Isa) -> Result<&Algorithm> {
+        if self.backward.get().is_none() {
+            let made = self.make_backward(net, isa)?;
+            let _ = self.backward.set(made);
+        }
+        self.backward.get().ok_or_else(|| Error::internal("a convolution lost its weights"))
+    }
+
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        n: usize,
+        x: &[f32],
+        finish: &Finish<'_>,
+        to: (&mut [f32], Option<&mut [u8]>),
+        next: Option<Second<'_>>,
+    ) {
+        match &self.forward {
+            Algorithm::Winograd(w, start) => {
+                let frame = Frame { input: self.input, output: self.output, start: *start };
+                w.run(isa, n, &frame, x, finish, to, next);
+            }
+            Algorithm::Taps(taps) => {
+                let sizes = Sizes { input: self.input, grid: self.output, output: self.output };
+                if let Some(taps) = taps.first() {
+                    taps.run(isa, n, &sizes, x, finish, to, next);
+                }
+            }
+            Algorithm::Depthwise(grid, weights, stride) => {
+                sums(isa, n, self.write, grid, Weigh::Kernel(weights.floats(), *stride), x, finish, to);
+            }
+            Algorithm::Spread(_) => {}
+        }
+    }
+
+    /// The input gradient; where [`Conv::bare`] says so, `finish` must be empty.
+    pub(super) fn pull(
+        &self,
+        net: &Network,
+        isa: Isa,
+        n: usize,
+        grad: &[f32],
+        finish: &Finish<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        match self.back(net, isa)? {
+            Algorithm::Winograd(w, start) => {
+                let frame = Frame { input: self.output, output: self.input, start: *start };
+                w.run(isa, n, &frame, grad, finish, (out, None), None);
+            }
+            Algorithm::Taps(all) => {
+                for taps in all {
+                    let grid = |a: usize| (self.input[a] - taps.start[a]).div_ceil(taps.step[a]);
+                    let sizes = Sizes { input: self.output, grid: [grid(0), grid(1)], output: self.input };
+                    taps.run(isa, n, &sizes, grad, finish, (&mut *out, None), None);
+                }
+            }
+            Algorithm::Depthwise(grid, weights, stride) => {
+                sums(isa, n, self.read, grid, Weigh::Kernel(weights.floats(), *stride), grad, finish, (out, None));
+            }
+            Algorithm::Spread(spread) => spread.run(isa, n, self.input, self.output, grad, out),
+        }
+        Ok(())
+    }
+}

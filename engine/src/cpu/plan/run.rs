@@ -1,0 +1,392 @@
+//! Runs the steps of a plan forwards and backwards, on buffers that are kept between runs.
+
+use super::step::{Cell, CellId, Kind, Plain, Step, Steps};
+use crate::cpu::kernels::*;
+use crate::network::{Network, NodeId};
+use crate::reference::{Saved, Single};
+use robust_core::{Error, Result};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Buffers not in use.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: Vec<Buffer>,
+    /// Bytes of all buffers this pool made.
+    pub(super) made: usize,
+}
+
+impl Pool {
+    /// The smallest free buffer of at least this size, or a new one. Its contents are left from earlier uses.
+    fn bytes(&mut self, bytes: usize) -> Buffer {
+        let fits = self.free.iter().enumerate().filter(|(_, b)| b.len_bytes() >= bytes);
+        match fits.min_by_key(|(_, b)| b.len_bytes()).map(|(i, _)| i) {
+            Some(i) => self.free.swap_remove(i),
+            None => {
+                let mut buffer = Buffer::default();
+                buffer.reserve_bytes(bytes);
+                self.made += buffer.len_bytes();
+                buffer
+            }
+        }
+    }
+
+    fn floats(&mut self, len: usize) -> Buffer {
+        self.bytes(len * size_of::<f32>())
+    }
+
+    fn give(&mut self, buffer: Option<Buffer>) {
+        self.free.extend(buffer);
+    }
+}
+
+/// What every run of a plan shares.
+pub(super) struct Core {
+    pub(super) net: Arc<Network>,
+    pub(super) single: Single,
+    pub(super) steps: Steps,
+    pub(super) isa: Isa,
+}
+
+/// One forward pass: values that were kept, and what the way back needs.
+pub(super) struct Run {
+    with: Arc<Core>,
+    pub(super) n: usize,
+    cells: Vec<Option<Buffer>>,
+    /// Bits of ReLUs, or of a pool's winners, by step; bits of a second output.
+    masks: Vec<Option<Buffer>>,
+    seconds: Vec<Option<Buffer>>,
+    saved: Vec<Option<Saved>>,
+    pub(super) pool: Pool,
+}
+
+impl Run {
+    /// Runs `n` rows of `x` (plain); values of `keep` stay; with `record`, so does what gradients need.
+    pub(super) fn forward(
+        with: Arc<Core>,
+        pool: Pool,
+        n: usize,
+        x: &[f32],
+        keep: &[CellId],
+        record: bool,
+    ) -> Result<Self> {
+        let core = Arc::clone(&with);
+        let steps = &core.steps;
+        let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Buffer>>>();
+        let mut run = Self {
+            with,
+            n,
+            cells: (0..steps.cells.len()).map(|_| None).collect(),
+            masks: blank(),
+            seconds: blank(),
+            saved: (0..steps.list.len()).map(|_| None).collect(),
+            pool,
+        };
+        let mut readers = vec![0usize; steps.cells.len()];
+        steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
+        keep.iter().for_each(|c| readers[c.0] += 1);
+        let mut first = run.pool.floats(x.len());
+        first.floats_mut()[..x.len()].copy_from_slice(x);
+        run.cells[steps.input.0] = Some(first);
+        for (i, step) in steps.list.iter().enumerate() {
+            run.step(i, step, record)?;
+            for c in step.reads() {
+                readers[c.0] -= 1;
+                if readers[c.0] == 0 {
+                    run.pool.give(run.cells[c.0].take());
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    fn cell(&self, c: CellId) -> Cell {
+        self.with.steps.cells[c.0]
+    }
+
+    /// The value of a cell, `[n, pixels, channels]`.
+    pub(super) fn value(&self, c: CellId) -> Result<&[f32]> {
+        let buffer = self.cells[c.0].as_ref().ok_or_else(|| Error::internal("a value was freed too early"))?;
+        Ok(&buffer.floats()[..self.n * self.cell(c).len()])
+    }
+
+    fn step(&mut self, i: usize, step: &Step, record: bool) -> Result<()> {
+        let (n, isa) = (self.n, self.with.isa);
+        let cell = self.cell(step.out);
+        let pixels = n * cell.pixels;
+        let mut out = self.pool.floats(n * cell.len());
+        let bits = pixels * mask_stride(cell.channels);
+        let mut mask = (record && step.relu).then(|| self.pool.bytes(bits));
+        let mut second = step.next.as_ref().map(|_| self.pool.floats(n * cell.len()));
+        let mut second_mask = second.as_ref().filter(|_| record).map(|_| self.pool.bytes(bits));
+        if let Kind::Reference(node) = step.kind {
+            let inputs: Result<Vec<Vec<f32>>> = step.inputs.iter().map(|c| Ok(self.value(*c)?.to_vec())).collect();
+            let (value, saved) = self.with.single.forward(node, inputs?, n, record)?;
+            out.floats_mut()[..value.len()].copy_from_slice(&value);
+            self.saved[i] = saved;
+        } else {
+            let x = self.value(step.inputs[0])?;
+            let add = step.add.map(|c| self.value(c)).transpose()?;
+            let finish = Finish { add, relu: step.relu, ..Finish::default() };
+            let to = out.floats_mut();
+            let bits = mask.as_mut().map(Buffer::bytes_mut);
+            let next = step.next.as_ref().zip(second.as_mut()).and_then(|((plain, _), out)| {
+                let (scale, shift) = (plain.scale.as_ref()?.floats(), plain.shift.as_ref()?.floats());
+                let mask = second_mask.as_mut().map(Buffer::bytes_mut);
+                Some(Second { scale, shift, out: out.floats_mut(), mask })
+            });
+            match &step.kind {
+                Kind::Conv(conv) => {
+                    let finish = Finish { bias: conv.bias.as_ref().map(Buffer::floats), ..finish };
+                    conv.run(isa, n, x, &finish, (to, bits), next);
+                }
+                Kind::Dense(dense) => {
+                    let finish = Finish { bias: dense.bias.as_ref().map(Buffer::floats), ..finish };
+                    product(
+                        isa,
+                        &dense.forward,
+                        x,
+                        dense.read,
+                        pixels * cell.channels / dense.write,
+                        &finish,
+                        (to, bits),
+                    );
+                }
+                Kind::Pass(Plain { scale, shift }) => {
+                    let (scale, bias) = (scale.as_ref().map(Buffer::floats), shift.as_ref().map(Buffer::floats));
+                    pass(isa, (pixels, cell.channels), x, &Finish { scale, bias, ..finish }, (to, bits), next);
+                }
+                Kind::Maximum { grid, .. } => {
+                    let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
+                    let x = self.value(step.inputs[0])?;
+                    maxima(isa, n, cell.channels, grid, x, to, won.as_mut().map(Buffer::bytes_mut));
+                    mask = won;
+                }
+                Kind::Average { grid, .. } => {
+                    sums(isa, n, cell.channels, grid, Weigh::Links, x, &finish, (to, bits));
+                }
+                Kind::Permute { there, .. } => there.copy(n, x, to),
+                Kind::Reference(_) => {}
+            }
+        }
+        self.cells[step.out.0] = Some(out);
+        self.masks[i] = mask;
+        self.seconds[i] = second_mask;
+        if let Some((_, next)) = &step.next {
+            self.cells[next.0] = second;
+        }
+        Ok(())
+    }
+
+    fn winners(&mut self, pixels: usize, grid: &Grid, channels: usize) -> Buffer {
+        self.pool.bytes(pixels * winner_bytes(grid, channels))
+    }
+
+    /// The input's gradient (plain) from `seeds`, which are in their cells' layouts.
+    pub(super) fn pull(&mut self, seeds: &[(CellId, Vec<f32>)], out: &mut [f32]) -> Result<()> {
+        let core = Arc::clone(&self.with);
+        let steps = &core.steps;
+        let cells = steps.cells.len();
+        let mut back = Back { grads: vec![None; cells], pending: vec![0; cells], makers: vec![None; cells] };
+        for (i, step) in steps.list.iter().enumerate() {
+            back.makers[step.out.0] = Some((i, false));
+            if let Some((_, next)) = &step.next {
+                back.makers[next.0] = Some((i, true));
+            }
+        }
+        seeds.iter().for_each(|(c, _)| back.pending[c.0] += 1);
+        for step in steps.list.iter().rev() {
+            if step.next.as_ref().is_some_and(|(_, c)| back.pending[c.0] > 0) {
+                back.pending[step.out.0] += 1;
+            }
+            if back.pending[step.out.0] > 0 {
+                step.reads().for_each(|c| back.pending[c.0] += 1);
+            }
+        }
+        for (cell, seed) in seeds {
+            self.contribute(&mut back, *cell, true, |run, finish, out| {
+                let Cell { channels, .. } = run.cell(*cell);
+                pass(run.with.isa, (seed.len() / channels, channels), seed, finish, (out, None), None);
+                Ok(())
+            })?;
+        }
+        for (i, step) in steps.list.iter().enumerate().rev() {
+            self.pull_step(&mut back, i, step)?;
+        }
+        match back.grads[steps.input.0].take() {
+            Some(grad) => {
+                out.copy_from_slice(&grad.floats()[..out.len()]);
+                self.release(grad);
+            }
+            None => out.fill(0.),
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, grad: Rc<Buffer>) {
+        self.pool.give(Rc::into_inner(grad));
+    }
+
+    /// The bits of the ReLU that made a cell.
+    fn mask(&self, back: &Back, cell: CellId) -> Option<&[u8]> {
+        let (i, second) = back.makers[cell.0]?;
+        let mask = match second {
+            true => &self.seconds[i],
+            false if self.with.steps.list[i].relu => &self.masks[i],
+            false => return None,
+        };
+        mask.as_ref().map(Buffer::bytes)
+    }
+
+    /// Adds to a cell's gradient what `f` computes; the last to do so also goes back through the cell's ReLU.
+    fn contribute(
+        &mut self,
+        back: &mut Back,
+        cell: CellId,
+        masks: bool,
+        f: impl FnOnce(&Self, &Finish<'_>, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        back.pending[cell.0] -= 1;
+        let shape = self.cell(cell);
+        let size = self.n * shape.len();
+        let existing = back.grads[cell.0].take();
+        let mut out = self.pool.floats(size);
+        let mut kept = None;
+        {
+            let keep = if back.pending[cell.0] == 0 { self.mask(back, cell) } else { None };
+            let add = existing.as_ref().map(|b| &b.floats()[..size]);
+            let finish = Finish { add, keep: keep.filter(|_| masks), ..Finish::default() };
+            f(self, &finish, &mut out.floats_mut()[..size])?;
+            if keep.is_some() && !masks {
+                kept = Some(size);
+            }
+        }
+        if let Some(size) = kept {
+            let mut kept = self.pool.floats(size);
+            let finish = Finish { keep: self.mask(back, cell), ..Finish::default() };
+            let pixels = (self.n * shape.pixels, shape.channels);
+            pass(self.with.isa, pixels, out.floats(), &finish, (kept.floats_mut(), None), None);
+            self.pool.give(Some(std::mem::replace(&mut out, kept)));
+        }
+        existing.into_iter().for_each(|e| self.release(e));
+        back.grads[cell.0] = Some(Rc::new(out));
+        Ok(())
+    }
+
+    fn pull_step(&mut self, back: &mut Back, i: usize, step: &Step) -> Result<()> {
+        if let Some((plain, next)) = &step.next
+            && let Some(grad) = back.grads[next.0].take()
+        {
+            // Masked already by its last contributor.
+            self.scale(back, step.out, grad.floats(), plain)?;
+            self.release(grad);
+        }
+        let Some(grad) = back.grads[step.out.0].take() else { return Ok(()) };
+        if let Some(add) = step.add {
+            let alone = back.grads[add.0].is_none() && (back.pending[add.0] > 1 || self.mask(back, add).is_none());
+            if alone {
+                back.pending[add.0] -= 1;
+                back.grads[add.0] = Some(Rc::clone(&grad));
+            } else {
+                self.scale(back, add, grad.floats(), &Plain::default())?;
+            }
+        }
+        self.pull_kind(back, i, step, &grad)?;
+        self.release(grad);
+        Ok(())
+    }
+
+    /// A gradient times a scale per channel, added to that of `cell`.
+    fn scale(&mut self, back: &mut Back, cell: CellId, grad: &[f32], plain: &Plain) -> Result<()> {
+        self.contribute(back, cell, true, |run, finish, out| {
+            let Cell { pixels, channels } = run.cell(cell);
+            let finish = Finish { scale: plain.scale.as_ref().map(Buffer::floats), ..*finish };
+            pass(run.with.isa, (run.n * pixels, channels), grad, &finish, (out, None), None);
+            Ok(())
+        })
+    }
+
+    fn pull_kind(&mut self, back: &mut Back, i: usize, step: &Step, grad: &Rc<Buffer>) -> Result<()> {
+        let core = Arc::clone(&self.with);
+        let (n, isa, net) = (self.n, core.isa, &core.net);
+        let (x, from) = (step.inputs[0], self.cell(step.out));
+        let to = self.cell(x);
+        let g = &grad.floats()[..n * from.len()];
+        // Bits are in the same places where the channels are, or where whole bytes make up every pixel.
+        let alike = |channels: usize| channels == to.channels || (channels % 16 == 0 && to.channels % 16 == 0);
+        match &step.kind {
+            Kind::Conv(conv) if conv.bare(net, isa)? => {
+                let size = n * to.len();
+                let mut bare = self.pool.floats(size);
+                conv.pull(net, isa, n, g, &Finish::default(), bare.floats_mut())?;
+                self.scale(back, x, bare.floats(), &Plain::default())?;
+                self.pool.give(Some(bare));
+                Ok(())
+            }
+            Kind::Conv(conv) => self.contribute(back, x, conv.masks(true) && alike(conv.read), |_, finish, out| {
+                conv.pull(net, isa, n, g, finish, out)
+            }),
+            Kind::Dense(dense) => self.contribute(back, x, alike(dense.read), |_, finish, out| {
+                let weights =
+                    dense.backward.as_ref().ok_or_else(|| Error::internal("an exact plan has no gradient"))?;
+                product(isa, weights, g, dense.write, g.len() / dense.write, finish, (out, None));
+                Ok(())
+            }),
+            Kind::Pass(plain) => {
+                // A step without scale whose memory has another shape than its input's.
+                let channels = from.channels;
+                self.contribute(back, x, alike(channels), |_, finish, out| {
+                    let finish = Finish { scale: plain.scale.as_ref().map(Buffer::floats), ..*finish };
+                    pass(isa, (g.len() / channels, channels), g, &finish, (out, None), None);
+                    Ok(())
+                })
+            }
+            Kind::Maximum { back: grid, .. } => {
+                let won = self.masks[i].take().ok_or_else(|| Error::internal("a pool lost its winners"))?;
+                let done = self.contribute(back, x, alike(from.channels), |_, finish, out| {
+                    sums(isa, n, from.channels, grid, Weigh::Winners(won.bytes()), g, finish, (out, None));
+                    Ok(())
+                });
+                self.masks[i] = Some(won);
+                done
+            }
+            Kind::Average { back: grid, .. } => self.contribute(back, x, alike(from.channels), |_, finish, out| {
+                sums(isa, n, from.channels, grid, Weigh::Links, g, finish, (out, None));
+                Ok(())
+            }),
+            Kind::Permute { back: walk, .. } => {
+                let mut bare = self.pool.floats(n * to.len());
+                walk.copy(n, g, bare.floats_mut());
+                self.scale(back, x, bare.floats(), &Plain::default())?;
+                self.pool.give(Some(bare));
+                Ok(())
+            }
+            Kind::Reference(node) => self.pull_reference(back, i, step, *node, g),
+        }
+    }
+
+    fn pull_reference(&mut self, back: &mut Back, i: usize, step: &Step, node: NodeId, grad: &[f32]) -> Result<()> {
+        let saved = self.saved[i].as_ref().ok_or_else(|| Error::internal("an op lost what it saved"))?;
+        let pulled = self.with.single.pull(node, saved, grad.to_vec(), self.n)?;
+        for (&cell, pulled) in step.inputs.iter().zip(pulled) {
+            self.scale(back, cell, &pulled, &Plain::default())?;
+        }
+        Ok(())
+    }
+
+    /// Gives every buffer back.
+    pub(super) fn finish(mut self) -> Pool {
+        let all = self.cells.into_iter().chain(self.masks).chain(self.seconds);
+        all.for_each(|b| self.pool.give(b));
+        self.pool
+    }
+}
+
+/// Gradients on their way back.
+struct Back {
+    grads: Vec<Option<Rc<Buffer>>>,
+    /// Contributions each cell's gradient still waits for.
+    pending: Vec<usize>,
+    /// The step that makes each cell, and whether as its second output.
+    makers: Vec<Option<(usize, bool)>>,
+}

@@ -1,0 +1,101 @@
+//! What a plan is made of: cells of memory, and steps from cells to cells.
+
+use super::conv::Conv;
+use super::layout::{Layout, Walk};
+use crate::cpu::kernels::{Buffer, Grid, Packed};
+use crate::network::NodeId;
+
+/// Index of a value in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CellId(pub(super) usize);
+
+/// A value of one row: `[pixels, channels]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cell {
+    pub(super) pixels: usize,
+    pub(super) channels: usize,
+}
+
+impl Cell {
+    pub(super) fn len(&self) -> usize {
+        self.pixels * self.channels
+    }
+}
+
+/// Where a node's value is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) cell: CellId,
+    pub(super) layout: Layout,
+}
+
+/// A linear layer over the last axis.
+#[derive(Debug)]
+pub(super) struct Dense {
+    pub(super) read: usize,
+    pub(super) write: usize,
+    pub(super) bias: Option<Buffer>,
+    pub(super) forward: Packed,
+    pub(super) backward: Option<Packed>,
+}
+
+/// Scale and shift per channel.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    pub(super) scale: Option<Buffer>,
+    pub(super) shift: Option<Buffer>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Conv(Box<Conv>),
+    Dense(Box<Dense>),
+    Pass(Plain),
+    Maximum {
+        grid: Grid,
+        back: Grid,
+    },
+    Average {
+        grid: Grid,
+        back: Grid,
+    },
+    Permute {
+        there: Walk,
+        back: Walk,
+    },
+    /// Left to the reference interpreter.
+    Reference(NodeId),
+}
+
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    pub(super) inputs: Vec<CellId>,
+    pub(super) out: CellId,
+    /// Another value, added before the ReLU.
+    pub(super) add: Option<CellId>,
+    pub(super) relu: bool,
+    /// A second output: a scale, a shift and a ReLU later.
+    pub(super) next: Option<(Plain, CellId)>,
+}
+
+impl Step {
+    pub(super) fn reads(&self) -> impl Iterator<Item = CellId> + '_ {
+        self.inputs.iter().copied().chain(self.add)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Steps {
+    pub(super) list: Vec<Step>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) input: CellId,
+    /// By node; `None` for nodes inside a step.
+    pub(super) places: Vec<Option<Place>>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { list: vec![], cells: vec![], input: CellId(0), places: vec![] }
+    }
+}

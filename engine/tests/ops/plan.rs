@@ -1,0 +1,258 @@
+//! The cpu plan against the reference in f64, on every op, odd sizes, every set of kernels; its row bits; its taps.
+
+use crate::cases::{self, Case, Gen, normals};
+use crate::parity::distance;
+use candle_core::{DType, Tensor};
+use proptest::prelude::*;
+use robust_core::take;
+use robust_engine::*;
+use std::sync::Arc;
+
+/// Output and input gradient of the reference in f64.
+fn expected(net: &Arc<Network>, x: &Tensor, seed: &Tensor) -> [Tensor; 2] {
+    let reference = Reference::new(Arc::clone(net), DType::F64).unwrap();
+    let mut tape = reference.trace(&x.to_dtype(DType::F64).unwrap(), &[]).unwrap();
+    let dx = tape.pull(&[(net.output(), seed.clone())]).unwrap();
+    [tape.output().clone(), dx]
+}
+
+fn seed_for(net: &Network, n: usize) -> Tensor {
+    let dims: Vec<usize> = std::iter::once(n).chain(net.output_row().iter().copied()).collect();
+    normals(5, 5, &dims)
+}
+
+fn check(name: &str, net: &Arc<Network>, x: &Tensor) {
+    let n = x.dims()[0];
+    let seed = seed_for(net, n);
+    let [output, dx] = expected(net, x, &seed);
+    let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
+    for kernels in Plan::kernels() {
+        let exact = Plan::named(&reference, Precision::Exact, &[], kernels).unwrap();
+        let gap = distance(&exact.forward(x).unwrap(), &output);
+        assert!(gap <= 1e-5, "{name}, {kernels}: exact output {gap:e}");
+        let fast = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+        let mut trace = fast.trace(x).unwrap();
+        let gap = distance(trace.output(), &output);
+        assert!(gap <= 1e-4, "{name}, {kernels}: fast output {gap:e}");
+        let first = trace.pull(&[(net.output(), seed.clone())]).unwrap();
+        let gap = distance(&first, &dx);
+        assert!(gap <= 1e-4, "{name}, {kernels}: fast gradient {gap:e}");
+        let again = trace.pull(&[(net.output(), seed.clone())]).unwrap();
+        assert_eq!(distance(&first, &again), 0., "{name}, {kernels}: a second pull differs");
+        assert_eq!(distance(&fast.forward(x).unwrap(), trace.output()), 0., "{name}: forward and trace differ");
+    }
+}
+
+#[test]
+fn the_plan_agrees_with_the_reference_on_every_op_and_every_set_of_kernels() {
+    for case in cases::all() {
+        check(&case.name, &case.net, &case.input(3));
+    }
+}
+
+/// Output and gradient rows as bits.
+fn bits(plan: &Plan, x: &Tensor, seeds: &Tensor) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let mut trace = plan.trace(x).unwrap();
+    let dx = trace.pull(&[(plan.network().output(), seeds.clone())]).unwrap();
+    let rows = |t: &Tensor| -> Vec<Vec<u32>> {
+        let row = |i| t.get(i).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (0..x.dims()[0]).map(|i| row(i).into_iter().map(f32::to_bits).collect()).collect()
+    };
+    rows(trace.output()).into_iter().zip(rows(&dx)).collect()
+}
+
+fn check_rows(case: &Case, n: u32, kernels: &str) {
+    let reference = Reference::new(case.net.clone(), DType::F32).unwrap();
+    let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+    let (x, seeds) = (case.input(n as usize), seed_for(&case.net, n as usize));
+    let threads = |k| rayon::ThreadPoolBuilder::new().num_threads(k).build().unwrap();
+    let whole = threads(2).install(|| bits(&plan, &x, &seeds));
+    assert_eq!(whole, threads(1).install(|| bits(&plan, &x, &seeds)), "{}: one thread against two", case.name);
+    let order: Vec<u32> = (0..n).map(|i| (i * 7 + 3) % n).rev().collect();
+    let mixed = threads(3).install(|| bits(&plan, &take(&x, &order).unwrap(), &take(&seeds, &order).unwrap()));
+    for (at, &i) in order.iter().enumerate() {
+        assert_eq!(mixed[at], whole[i as usize], "{}, {kernels}: row {i} at place {at}", case.name);
+    }
+    for i in [0, n - 1] {
+        let one = bits(&plan, &take(&x, &[i]).unwrap(), &take(&seeds, &[i]).unwrap());
+        assert_eq!(one[0], whole[i as usize], "{}, {kernels}: row {i} alone", case.name);
+    }
+}
+
+#[test]
+fn the_plan_gives_a_row_the_same_bits_wherever_it_stands() {
+    for kernels in Plan::kernels() {
+        for case in cases::all() {
+            check_rows(&case, 5, kernels);
+        }
+    }
+}
+
+#[test]
+fn the_plan_gives_a_row_the_same_bits_in_large_batches() {
+    for kernels in Plan::kernels() {
+        let net = Arc::new(cases::mnist(20, [16, 24], 40, 5));
+        check_rows(&Case { name: "digit net".into(), net, positive: false }, 41, kernels);
+    }
+}
+
+/// A convolution (with what may follow it) of any size.
+#[derive(Debug, Clone)]
+struct Any {
+    size: [usize; 2],
+    channels: [usize; 2],
+    groups: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    pads: Pads,
+    batch: usize,
+    norm: bool,
+    residual: bool,
+    relu: bool,
+}
+
+fn any_conv() -> impl Strategy<Value = Any> {
+    let sizes = (prop::array::uniform2(1..19usize), prop::array::uniform2(1..40usize), 1..4usize, 1..4usize);
+    let window = (
+        prop_oneof![Just([3, 3]), Just([5, 5]), prop::array::uniform2(1..6usize)],
+        prop_oneof![2 => Just([1, 1]), 1 => prop::array::uniform2(1..4usize)],
+        prop_oneof![3 => Just([1, 1]), 1 => prop::array::uniform2(1..3usize)],
+        prop::array::uniform4(0..4usize),
+    );
+    let grouped = prop_oneof![3 => Just(1usize), 1 => 2..5usize];
+    (sizes, window, grouped, any::<[bool; 3]>()).prop_map(|((size, channels, batch, _), window, groups, flags)| Any {
+        size,
+        channels: channels.map(|c| c * groups),
+        groups,
+        kernel: window.0,
+        stride: window.1,
+        dilation: window.2,
+        pads: window.3,
+        batch,
+        norm: flags[0],
+        residual: flags[1],
+        relu: flags[2],
+    })
+}
+
+fn build(a: &Any) -> Option<Network> {
+    let mut g = Gen::new(99);
+    let mut b = Builder::new();
+    let [i, o] = a.channels;
+    let x = b.input("x", &[i, a.size[0], a.size[1]]).ok()?;
+    let per_group = i / a.groups;
+    let scale = 1. / ((per_group * a.kernel[0] * a.kernel[1]) as f64).sqrt();
+    let weight = (g.tensor(&[o, per_group, a.kernel[0], a.kernel[1]]) * scale).unwrap();
+    let op = Op::Conv2d {
+        weight: b.param("w", weight),
+        bias: Some(b.param("b", g.tensor(&[o]))),
+        stride: a.stride,
+        dilation: a.dilation,
+        pads: a.pads,
+        groups: a.groups,
+    };
+    let first = b.node("conv", op.clone(), &[x]).ok()?;
+    let mut y = first;
+    if a.norm {
+        let (mean, var) = (b.param("mean", g.tensor(&[o])), b.param("var", g.positive(&[o])));
+        let (gamma, beta) = (Some(b.param("gamma", g.positive(&[o]))), Some(b.param("beta", g.tensor(&[o]))));
+        y = b.node("norm", Op::BatchNorm { mean, var, gamma, beta, eps: 1e-3 }, &[y]).ok()?;
+    }
+    if a.residual {
+        let other = b.node("other", op, &[x]).ok()?;
+        y = b.node("add", Op::Binary(Binary::Add), &[y, other]).ok()?;
+    }
+    if a.relu {
+        y = b.node("relu", Op::Act(Activation::Relu), &[y]).ok()?;
+    }
+    b.finish(y).ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn convolutions_of_any_size_agree_with_the_reference(a in any_conv()) {
+        if let Some(net) = build(&a) {
+            let net = Arc::new(net);
+            let dims: Vec<usize> = std::iter::once(a.batch).chain(net.input_row().iter().copied()).collect();
+            check(&format!("{a:?}"), &net, &normals(1, 2, &dims));
+        }
+    }
+}
+
+#[test]
+fn exposed_values_can_be_read_and_seeded() {
+    let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
+    let reference = Reference::new(net.clone(), DType::F32).unwrap();
+    let x = normals(1, 1, &[2, 1, 12, 12]);
+    for name in ["conv0", "act1", "flat"] {
+        let node = net.find(name).unwrap();
+        let plan = Plan::new(&reference, Precision::Fast, &[node]).unwrap();
+        let (mut trace, mut tape) = (plan.trace(&x).unwrap(), reference.trace(&x, &[node]).unwrap());
+        assert!(distance(trace.value(node).unwrap(), tape.value(node).unwrap()) <= 1e-5, "{name}");
+        let seeds = [
+            (node, normals(2, 2, trace.value(node).unwrap().dims())),
+            (net.output(), normals(2, 3, trace.output().dims())),
+        ];
+        for seeds in [&seeds[..1], &seeds[1..], &seeds[..]] {
+            let gap = distance(&trace.pull(seeds).unwrap(), &tape.pull(seeds).unwrap());
+            assert!(gap <= 1e-4, "{name}: {gap:e}");
+        }
+        assert!(trace.value(NodeId(0)).is_err());
+    }
+}
+
+#[test]
+fn runs_of_several_sizes_reuse_memory_and_do_not_disturb_each_other() {
+    let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
+    let reference = Reference::new(net.clone(), DType::F32).unwrap();
+    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let inputs: Vec<Tensor> = [7, 2, 5].iter().map(|&n| normals(1, n as u64, &[n, 1, 12, 12])).collect();
+    let round = || -> Vec<_> { inputs.iter().map(|x| bits(&plan, x, &seed_for(&net, x.dims()[0]))).collect() };
+    let first = round();
+    let made = plan.workspace();
+    assert!(made > 0);
+    // A trace that is alive keeps its buffers to itself.
+    let mut open = plan.trace(&inputs[0]).unwrap();
+    assert_eq!(first, round());
+    let seed = seed_for(&net, 7);
+    let dx = open.pull(&[(net.output(), seed.clone())]).unwrap();
+    drop(open);
+    let rows = bits(&plan, &inputs[0], &seed);
+    let flat: Vec<u32> = dx.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+    assert_eq!(flat, rows.into_iter().flat_map(|r| r.1).collect::<Vec<_>>());
+    let settled = plan.workspace();
+    (0..3).for_each(|_| assert_eq!(first, round()));
+    assert_eq!(settled, plan.workspace(), "memory grows from run to run");
+}
+
+#[test]
+fn a_wrong_input_or_seed_is_an_error() {
+    let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
+    let reference = Reference::new(net.clone(), DType::F32).unwrap();
+    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let error = plan.forward(&normals(1, 1, &[2, 3, 12, 12])).unwrap_err();
+    assert!(error.message.contains("[n, 1, 12, 12]") && error.message.contains("[2, 3, 12, 12]"), "{error}");
+    let mut trace = plan.trace(&normals(1, 1, &[2, 1, 12, 12])).unwrap();
+    assert!(trace.pull(&[(net.output(), normals(1, 1, &[3, 10]))]).is_err());
+    assert!(trace.pull(&[(NodeId(1), normals(1, 1, &[2, 3, 12, 12]))]).is_err());
+    assert!(Plan::named(&reference, Precision::Fast, &[], "mmx").is_err());
+}
+
+#[test]
+fn rows_with_nan_show_it_and_leave_their_neighbours_alone() {
+    let net = Arc::new(cases::mnist(20, [16, 24], 40, 5));
+    let reference = Reference::new(net.clone(), DType::F32).unwrap();
+    for kernels in Plan::kernels() {
+        let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+        let x = normals(1, 1, &[3, 1, 20, 20]);
+        let clean = plan.forward(&x).unwrap().to_vec2::<f32>().unwrap();
+        let mut values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values[400 + 210] = f32::NAN;
+        let broken = Tensor::from_vec(values, x.dims(), &candle_core::Device::Cpu).unwrap();
+        let out = plan.forward(&broken).unwrap().to_vec2::<f32>().unwrap();
+        assert!(out[1].iter().any(|v| v.is_nan()), "{kernels}");
+        assert_eq!((&out[0], &out[2]), (&clean[0], &clean[2]), "{kernels}");
+    }
+}
