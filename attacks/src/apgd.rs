@@ -78,7 +78,7 @@ impl Apgd {
         let mut checks = Checkpoints::new(self.steps);
         for step in 0..self.steps {
             let new = if step == 0 { 1. } else { NEW };
-            rows.par_iter_mut().for_each(|row| row.step(&threat, new));
+            rows.par_iter_mut().for_each(|row| row.step(&threat, new, self.compat));
             if !self.compat && step + 1 == self.steps {
                 // The last gradient would never be used.
                 ask(oracle, rows.iter().map(|r| &r.x))?;
@@ -210,9 +210,9 @@ impl Row {
         (self.last, self.best_loss, self.checked) = (self.loss, self.loss, self.loss);
     }
 
-    fn step(&mut self, threat: &ThreatModel, new: f32) {
+    fn step(&mut self, threat: &ThreatModel, new: f32, compat: bool) {
         if threat.norm() == Some(Norm::L2) {
-            return self.step_round(threat, new);
+            return self.step_round(threat, new, compat);
         }
         let pace = self.pace as f32;
         let bounds = self.low.iter().zip(&self.high);
@@ -227,17 +227,22 @@ impl Row {
         }
     }
 
-    fn step_round(&mut self, threat: &ThreatModel, new: f32) {
+    fn step_round(&mut self, threat: &ThreatModel, new: f32, compat: bool) {
+        // Ball first and box second leaves part of the radius unused wherever the box cuts.
+        let project = |x: &mut [f32], clean: &[f32]| match compat {
+            true => threat.project_row(x, clean),
+            false => threat.project_exact_row(x, clean),
+        };
         let size = length(Norm::L2, &self.slope);
         let pace = if size > 0. { self.pace / size } else { 0. };
         let mut there: Vec<f32> =
             self.x.iter().zip(&self.slope).map(|(x, s)| (f64::from(*x) + pace * f64::from(*s)) as f32).collect();
-        threat.project_row(&mut there, &self.clean);
+        project(&mut there, &self.clean);
         for ((there, x), before) in there.iter_mut().zip(&self.x).zip(&mut self.before) {
             *there = *x + (*there - *x) * new + (*x - *before) * (1. - new);
             *before = *x;
         }
-        threat.project_row(&mut there, &self.clean);
+        project(&mut there, &self.clean);
         self.x = there;
     }
 

@@ -17,8 +17,8 @@
 //!
 //! # Differs from the paper
 //! A sample stops at its first confirmed success, and the last point is judged without a gradient. The cross-entropy's
-//! slope does not underflow for confident models. `compat=true` neither stops nor saves: it takes every step, asks the
-//! clean point first, differentiates in single precision, compares the first step's loss with 0, and with EOT believes
+//! slope does not underflow for confident models. In L2 ball and box are projected onto jointly. `compat=true` neither stops nor saves: it takes every step, asks the
+//! clean point first, differentiates in single precision, cuts by the ball and then by the box, compares the first step's loss with 0, and with EOT believes
 //! the last draw, as fra31/auto-attack does; noise is still each sample's own, and a tie still counts as fooled.
 //!
 //! # Cost per sample

@@ -17,10 +17,14 @@ mod host;
 mod mi_fgsm;
 mod noise;
 mod pgd;
+#[cfg(test)]
+mod rules;
 mod square;
 mod square_moves;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;
 
 use robust_core::{Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, nearest};
 use serde_json::{Map, Value};

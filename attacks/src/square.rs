@@ -17,7 +17,7 @@
 //!
 //! # Differs from the paper
 //! Windows, signs and bumps are each sample's own, not the batch's, so that results do not depend on neighbours. Windows
-//! reach the last row and column; where an image is not square, windows of the same area get as wide as it takes.
+//! reach the last row and column; in L2 what the box cuts off a proposal is made up for by the rest of it; where an image is not square, windows of the same area get as wide as it takes.
 //! `compat=true` does as fra31/auto-attack does: no window starts at the last place, windows are cut to the shorter side,
 //! and labels are asked three times more (twice here, once by `autoattack`).
 //!

@@ -22,6 +22,9 @@ pub struct Move<'a> {
     pub noise: &'a mut Noise,
 }
 
+/// How far outside the ball a point of L2 starts its way back.
+const FAR: f64 = 16.;
+
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
@@ -125,12 +128,14 @@ impl<'a> Board<'a> {
     }
 
     fn put(&self, m: &mut Move, delta: &[f32], factor: f64) {
+        // In L2 what the box cuts off is made up for by the rest: from far outside, the joint projection does that.
+        let factor = if self.norm == Norm::L2 && !self.compat { FAR * factor } else { factor };
         for ((x, c), d) in m.trial.iter_mut().zip(m.clean).zip(delta) {
             *x = c + (f64::from(*d) * factor) as f32;
         }
-        match self.norm {
-            Norm::L1 => self.threat.project_exact_row(m.trial, m.clean),
-            _ => self.threat.project_row(m.trial, m.clean),
+        match (self.norm, self.compat) {
+            (Norm::L2, true) => self.threat.project_row(m.trial, m.clean),
+            _ => self.threat.project_exact_row(m.trial, m.clean),
         }
     }
 

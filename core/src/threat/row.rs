@@ -168,28 +168,29 @@ fn softened(gaps: &[f64], room: Option<&[f64]>, lambda: f64) -> (f64, f64) {
     (sum.iter().sum(), moving.iter().sum())
 }
 
-/// The s in [0,1] with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already.
+/// The s in [0,1] with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already. The entries that
+/// meet their room only become more as s grows: from none, each pass over the row finds the s that those of the last
+/// one leave, until they stay.
 fn shrink_factor(gaps: &[f64], room: &[f64], eps: f64) -> f64 {
-    let norm2 = |s: f64| gaps.iter().zip(room).map(|(g, r)| (s * g).min(*r).powi(2)).sum::<f64>();
-    if norm2(1.) <= eps * eps {
-        return 1.;
-    }
-    if room.iter().all(|r| r.is_infinite()) {
-        return eps / norm2(1.).sqrt();
-    }
-    // Between breakpoints room / gap the squared norm is fixed + s^2 free: sort once, then solve in closed form.
-    let mut bounds: Vec<(f64, f64, f64)> =
-        gaps.iter().zip(room).filter(|(g, _)| **g > 0.).map(|(&g, &r)| (r / g, g, r)).collect();
-    bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut fixed, mut free) = (0., bounds.iter().map(|b| b.1 * b.1).sum::<f64>());
-    for (point, gap, room) in bounds {
-        if fixed + point * point * free >= eps * eps {
-            break;
+    let mut s = 0f64;
+    for pass in 0..gaps.len() + 2 {
+        // Squares of what is fixed at its room and of what is free, in four lanes.
+        let (mut fixed, mut free) = ([0f64; 4], [0f64; 4]);
+        for (gaps, room) in gaps.chunks(4).zip(room.chunks(4)) {
+            for (k, (&g, &r)) in gaps.iter().zip(room).enumerate() {
+                let stuck = s * g >= r && g > 0.;
+                fixed[k] += if stuck { r * r } else { 0. };
+                free[k] += if stuck { 0. } else { g * g };
+            }
         }
-        fixed += room * room;
-        free -= gap * gap;
+        let (fixed, free) = (fixed.iter().sum::<f64>(), free.iter().sum::<f64>());
+        let next = if free > 0. { ((eps * eps - fixed).max(0.) / free).sqrt().min(1.) } else { 1. };
+        if next >= 1. || pass > 0 && next <= s {
+            return next.max(s).min(1.);
+        }
+        s = next;
     }
-    if free > 0. { ((eps * eps - fixed).max(0.) / free).sqrt().min(1.) } else { 1. }
+    s
 }
 
 /// Keeps the `eps` sites whose change, once clipped to the domain, removes most squared distance to `x`; the rest go
