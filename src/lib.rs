@@ -20,6 +20,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod shard;
 pub mod stats;
 pub mod verify;

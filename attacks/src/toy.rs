@@ -40,6 +40,7 @@ impl Toy {
             couples_rows: false,
             access: Access::Gradient,
             taps: vec![],
+            preprocess: None,
             default_threat: None,
         };
         let (rows, pulls) = (AtomicU64::new(0), AtomicU64::new(0));

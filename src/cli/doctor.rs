@@ -138,7 +138,9 @@ fn to_text(d: &Diagnosis, attack: &str, held: &[Held], tried: &[Tried], samples:
         for t in tried {
             let counter = serde_json::to_value(t.counter).unwrap_or_default();
             let counter = counter.as_str().unwrap_or_default().replace('_', " ");
-            text += &format!("  {}  {}  {counter}: {}\n", percent(t.alone), percent(t.with_the_others), t.attack);
+            let through = if t.through.is_empty() { String::new() } else { format!(", {}", t.through) };
+            let (alone, joined) = (percent(t.alone), percent(t.with_the_others));
+            text += &format!("  {alone}  {joined}  {counter}: {}{through}\n", t.attack);
         }
     }
     text

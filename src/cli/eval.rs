@@ -82,7 +82,7 @@ pub struct Args {
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
     format: Format,
-    /// Skip the loading doctor, which looks at a few samples for wrong ranges, layouts and modes
+    /// Skip the doctor, which looks at a few samples for wrong loading and masked gradients (`robust doctor` looks further)
     #[arg(long)]
     no_doctor: bool,
     /// No progress bar
@@ -177,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
     conclude(args, &root, &record, &outcomes)
 }
 
-/// Lets the loading doctor look at a few samples and says what it found.
+/// Lets the doctor look at a few samples: loading and gradients.
 fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
     for subject in subjects {
@@ -186,10 +186,8 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
         let Some(batch) = data.load(&doctor::spread(&plan.ids), &view, &candle_core::Device::Cpu)?.batch else {
             continue;
         };
-        let found = doctor::examine(model.as_ref(), &batch)?;
-        for f in &found {
-            say(&format!("warning: {}: {}\n  hint: {}", model.card().name, f.evidence, f.advice));
-        }
+        let mut found = doctor::examine(model.as_ref(), &batch)?;
+        found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
         all.push((model.card().name.clone(), found));
     }
     Ok(all)
@@ -468,6 +466,11 @@ pub fn total_seconds(record: &Record) -> Vec<f64> {
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let rows = write_summary(root, record, outcomes)?;
     print_rows(&rows, args.format)?;
+    for d in doctor::diagnose(record, outcomes) {
+        d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
+            say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));
+        });
+    }
     if let Some(shard) = record.plan.shard {
         say(&format!("shard {shard}: join all {} with `robust merge DIR... --out DIR`", shard.of));
     }
@@ -475,9 +478,14 @@ fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> 
     check_failed(args, &rows, outcomes)
 }
 
-/// Writes `summary.json`, `summary.csv` and `curves.csv`.
+/// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
 pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
-    let rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
+    let mut rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
+    let diagnoses = doctor::diagnose(record, outcomes);
+    for row in &mut rows {
+        row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
+    }
+    folder::write_atomic(&root.join("diagnostics.json"), doctor::to_json(&diagnoses)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
     let curves = report::curves_to_csv(&report::curves(&record.plan, outcomes))?;

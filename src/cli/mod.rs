@@ -6,6 +6,7 @@ mod export;
 mod inspect;
 mod list;
 mod scale;
+mod selftest;
 mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -49,6 +50,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Look for what makes a robustness number doubtful: masked gradients, attacks that contradict each other, wrong loading
     Doctor(doctor::Args),
+    /// Check this build on this machine against formulas, hand-solved networks and stored vectors, in a minute
+    Selftest(selftest::Args),
     /// Rewrite a checkpoint as safetensors, without running anything in it
     Convert(inspect::ConvertArgs),
     /// List attacks, models and data sources
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),

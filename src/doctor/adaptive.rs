@@ -29,6 +29,9 @@ pub enum Counter {
 pub struct Tried {
     pub counter: Counter,
     pub attack: String,
+    /// What its gradients are averaged over, or come from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub through: String,
     /// Of all samples; `alone` by this attack, `with_the_others` together with everything before it.
     pub alone: f64,
     pub with_the_others: f64,
@@ -79,11 +82,17 @@ pub fn counter_measures(
     let mut worst = own.held.clone();
     let mut tried = vec![];
     for counter in wanted {
-        for (attack, through) in ways(counter, target, norm, eps, soft)? {
+        for (attack, how, through) in ways(counter, target, norm, eps, soft)? {
             let Ok(left) = bench.run(&attack, &attack, &through) else { continue };
             worst.iter_mut().zip(&left.held).for_each(|(w, h)| *w &= *h);
             let together = Held { name: String::new(), held: worst.clone(), of: own.of };
-            tried.push(Tried { counter, attack, alone: left.accuracy(), with_the_others: together.accuracy() });
+            tried.push(Tried {
+                counter,
+                attack,
+                through: how,
+                alone: left.accuracy(),
+                with_the_others: together.accuracy(),
+            });
         }
     }
     Ok(tried)
@@ -96,28 +105,35 @@ fn ways(
     norm: Norm,
     eps: f64,
     soft: Option<&Arc<dyn Model>>,
-) -> Result<Vec<(String, Target)>> {
+) -> Result<Vec<(String, String, Target)>> {
     let p = norm.suffix();
     let through = |model: Arc<dyn Model>, eot| Target { surrogates: vec![model], eot, ..target.clone() };
+    let plain = |attack: String| vec![(attack, String::new(), target.clone())];
     Ok(match counter {
-        Counter::OtherLoss => vec![(format!("pgd-{p}:eps={eps},steps=100,objective=margin"), target.clone())],
-        Counter::Eot => vec![(format!("pgd-{p}:eps={eps},steps=40"), Target { eot: 2 * DRAWS, ..target.clone() })],
-        Counter::MoreSteps => vec![(format!("pgd-{p}:eps={eps},steps=200,restarts=5"), target.clone())],
-        Counter::BlackBox => vec![(format!("square-{p}:eps={eps},queries=5000"), target.clone())],
+        Counter::OtherLoss => plain(format!("pgd-{p}:eps={eps},steps=100,objective=margin")),
+        Counter::MoreSteps => plain(format!("pgd-{p}:eps={eps},steps=200,restarts=5")),
+        Counter::BlackBox => plain(format!("square-{p}:eps={eps},queries=5000")),
+        Counter::Eot => {
+            let eot = 2 * DRAWS;
+            let attack = format!("pgd-{p}:eps={eps},steps=40");
+            vec![(attack, format!("{eot} draws"), Target { eot, ..target.clone() })]
+        }
         Counter::Bpda => match soft {
             Some(soft) => {
                 let model: Arc<dyn Model> = Arc::new(Bpda::new(target.deployed.clone(), soft.clone())?);
-                vec![(format!("pgd-{p}:eps={eps},steps=100"), through(model, target.eot))]
+                let attack = format!("pgd-{p}:eps={eps},steps=100");
+                vec![(attack, format!("gradients of {}", soft.card().name), through(model, target.eot))]
             }
             None => vec![],
         },
         Counter::SmoothedGradient => {
-            let smooth = |share: f64| -> Result<(String, Target)> {
+            let smooth = |share: f64| -> Result<_> {
                 let sigma = share * reach(norm, eps, target.deployed.card().input.len());
                 let model: Arc<dyn Model> = Arc::new(Smoothed::new(target.deployed.clone(), sigma)?);
-                Ok((format!("pgd-{p}:eps={eps},steps=40,objective=margin"), through(model, DRAWS)))
+                let attack = format!("pgd-{p}:eps={eps},steps=50,restarts=3");
+                Ok((attack, format!("{DRAWS} draws of noise of deviation {sigma:.3}"), through(model, DRAWS)))
             };
-            vec![smooth(0.25)?, smooth(1.)?]
+            vec![smooth(1.)?, smooth(4.)?]
         }
     })
 }

@@ -17,6 +17,8 @@ pub use loading::examine;
 pub use outcomes::compare;
 pub use trials::{Held, Trials, run as run_trials};
 
+use crate::folder::Record;
+use robust_core::{Error, Outcome, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -156,6 +158,26 @@ impl Diagnosis {
         findings.dedup_by_key(|f| f.code);
         Self { model: model.into(), grade: Grade::of(&findings), findings }
     }
+}
+
+/// What was found about each model of a run: by the doctor before it, and in its outcomes.
+pub fn diagnose(record: &Record, outcomes: &[Outcome]) -> Vec<Diagnosis> {
+    let before = |name: &str| -> Vec<Finding> {
+        let mine = record.sessions.iter().flat_map(|s| &s.doctor).filter(|(model, _)| model == name);
+        mine.flat_map(|(_, found)| found.iter().cloned()).collect()
+    };
+    let found = compare(&record.plan, outcomes).into_iter();
+    found.map(|(model, found)| Diagnosis::new(&model, [before(&model), found].concat())).collect()
+}
+
+/// `{"schema", "models": [diagnosis...]}`.
+///
+/// # Errors
+/// Never in practice: names and numbers only.
+pub fn to_json(diagnoses: &[Diagnosis]) -> Result<String> {
+    let value = serde_json::json!({ "schema": "robust.diagnostics/1", "models": diagnoses });
+    let text = serde_json::to_string_pretty(&value).map_err(|e| Error::internal(format!("diagnostics: {e}")))?;
+    Ok(text + "\n")
 }
 
 /// Samples that are looked at.

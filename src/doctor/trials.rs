@@ -85,12 +85,11 @@ pub fn run(target: &Target, batch: &Batch, trials: &Trials) -> Result<(Vec<Held>
     let mut all = vec![own];
     let Region::Ball { norm, eps } = ready.threat.region else { return Ok((all, found)) };
     found.extend(unbounded(&bench, trials, &mut all)?);
-    let noise = bench.run("noise", &format!("uniform-noise-{}:eps={eps},tries=25", norm.suffix()), target);
-    if let Ok(noise) = noise {
+    if norm != Norm::L0 {
+        let noise = format!("uniform-noise-{}:eps={eps},draws=25", norm.suffix());
+        let noise = bench.run("noise", &noise, target)?;
         found.extend(beats(Code::NoiseBeatsAttack, &all[0], &noise, "random noise"));
         all.push(noise);
-    }
-    if norm != Norm::L0 {
         let square = format!("square-{}:eps={eps},queries={}", norm.suffix(), trials.queries);
         let square = bench.run("square", &square, target)?;
         found.extend(beats(Code::BlackBoxBeatsWhiteBox, &all[0], &square, "an attack that sees scores only"));

@@ -10,6 +10,7 @@ pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
 pub use text::to_text;
 
+use crate::doctor::Grade;
 use crate::plan::Plan;
 use crate::run::is_compat;
 use crate::stats::{rate, wilson};
@@ -52,6 +53,9 @@ pub struct Row {
     pub full: bool,
     pub model_digest: String,
     pub data_digest: String,
+    /// The doctor's grade of the model's numbers; see `diagnostics.json`.
+    #[serde(default)]
+    pub reliability: Option<Grade>,
 }
 
 /// Integers of one row, per sample the worst verdict.
@@ -147,5 +151,6 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         full: n == plan.dataset.card.samples,
         model_digest: model.digest.clone(),
         data_digest: plan.dataset.card.digest.clone(),
+        reliability: None,
     }
 }
