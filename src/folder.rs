@@ -1,5 +1,5 @@
-//! A run folder: `run.json`, `outcomes.jsonl`, `evidence/`, `summary.json`, `summary.csv`. Files are replaced whole or
-//! appended to; what is on disk is always the beginning of a run.
+//! A run folder: `run.json`, `outcomes.jsonl`, `evidence/`, `summary.json`, `summary.csv`, `curves.csv`. Files are
+//! replaced whole or appended to; what is on disk is always the beginning of a run.
 
 use crate::doctor::Finding;
 use crate::plan::{Plan, Unit};

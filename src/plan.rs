@@ -66,7 +66,6 @@ fn one() -> u32 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_one(eot: &u32) -> bool {
     *eot == 1
 }

@@ -153,3 +153,53 @@ impl Run<'_> {
         evidence::write(journal.root(), &unit.name(), &planned.name, &attack.label, shape, &points)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Tensor;
+    use robust_core::{Card, Draw, Input, Model, Output};
+    use std::sync::Arc;
+
+    struct Random(Card);
+
+    impl Model for Random {
+        fn card(&self) -> &Card {
+            &self.0
+        }
+        fn forward(&self, x: &Tensor, _: &Draw) -> Result<Tensor> {
+            Ok(x.clone())
+        }
+    }
+
+    #[test]
+    fn a_random_model_without_eot_is_warned_of() {
+        let warnings = |stochastic, eot, attack: &str| {
+            let card = Card {
+                name: "dice".into(),
+                digest: String::new(),
+                input: Input::image(1, 2, 2),
+                output: Output::Logits { k: 4 },
+                stochastic,
+                couples_rows: false,
+                access: Access::Gradient,
+                taps: vec![],
+                default_threat: None,
+            };
+            let attacks = vec![robust_attacks::resolve(attack, &card).unwrap()];
+            let target = Target { eot, ..Target::white_box(Arc::new(Random(card))) };
+            Subject { target, attacks }.warnings()
+        };
+        let said = warnings(true, 1, "aa:eps=0.1").join("");
+        assert!(said.contains("`dice`") && said.contains("--eot 20") && said.contains("version=rand"), "{said}");
+        assert_eq!(warnings(true, 1, "pgd:eps=0.1").len(), 1);
+        for (stochastic, eot, attack) in [
+            (false, 1, "aa:eps=0.1"),
+            (true, 20, "aa:eps=0.1"),
+            (true, 1, "aa:eps=0.1,version=rand"),
+            (true, 1, "square:eps=0.1"),
+        ] {
+            assert!(warnings(stochastic, eot, attack).is_empty(), "{stochastic} {eot} {attack}");
+        }
+    }
+}

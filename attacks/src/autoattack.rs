@@ -22,7 +22,7 @@
 //! its own rechecks included. Two things stay: noise is each sample's own, and a tie counts as fooled.
 //!
 //! # Cost per sample
-//! `standard` when it holds: 7,729 forwards and 1,900 backwards; compat 7,856 and 1,910, and 103 and 101 for a sample lost
+//! `standard` when it holds: 6,920 forwards and 1,900 backwards; compat 7,856 and 1,910, and 103 and 101 for a sample lost
 //! at `apgd-ce`.
 
 use crate::apgd::Climb;

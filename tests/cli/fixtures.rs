@@ -91,3 +91,59 @@ fn pgd_100_with_5_restarts_is_nearly_as_strong_as_apgd_ce() {
         assert!(robust <= bar + 0.02, "{} {attack}: {robust} > {bar} + 0.02", case.name);
     }
 }
+
+/// How many of the reference's flags its other seeds flip: its own noise.
+fn seed_noise(all: &[Case], case: &Case) -> usize {
+    let same = |c: &&Case| {
+        c.reference["seed"].as_u64().is_some_and(|s| s > 0)
+            && ["model", "norm", "n", "eps"].iter().all(|k| c.reference[*k] == case.reference[*k])
+    };
+    let seeds: Vec<Vec<u64>> = all.iter().filter(same).map(|c| flags(&c.reference["robust"])).collect();
+    let pairs = seeds.iter().enumerate().flat_map(|(i, a)| seeds[i + 1..].iter().map(move |b| (a, b)));
+    pairs.map(|(a, b)| a.iter().zip(b).filter(|(x, y)| x != y).count()).max().unwrap_or(0)
+}
+
+fn flags(value: &Value) -> Vec<u64> {
+    value.as_array().unwrap().iter().map(|f| f.as_u64().unwrap()).collect()
+}
+
+/// An hour of two cores: `cargo test --release --test cli autoattack_agrees -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes an hour"]
+fn autoattack_agrees_with_the_reference() {
+    use robust::attacks::autoattack::{Version, compat_passes};
+    let Some(root) = fixtures("autoattack_agrees_with_the_reference") else { return };
+    let (place, all) = (Place::new(), cases(&root));
+    let whole = |c: &&Case| c.reference["seed"].as_u64().is_none_or(|s| s == 0);
+    for (i, case) in all.iter().filter(whole).enumerate() {
+        let (Some(data), Some(file)) = (data(&root, &place, case), case.files.last()) else { continue };
+        let (norm, eps) = (case.reference["norm"].as_str().unwrap().to_lowercase(), &case.reference["eps"]);
+        let (theirs, noise) = (flags(&case.reference["robust"]), seed_noise(&all, case));
+        for (j, extra) in ["", ",compat=true"].iter().enumerate() {
+            let spec = format!("autoattack-{norm}:eps={eps}{extra}");
+            let name = format!("aa{i}-{j}");
+            place.ok(&format!("eval --model {} {data} --attack {spec} --out {name} --no-doctor", file.display()));
+            let lines = outcomes(&place, &name);
+            let ours: Vec<u64> = lines.iter().map(|o| u64::from(o["verdict"] == "held")).collect();
+            let (mine, robust): (u64, u64) = (ours.iter().sum(), theirs.iter().sum());
+            let more = ours.iter().zip(&theirs).filter(|(a, b)| a > b).count();
+            let fewer = ours.iter().zip(&theirs).filter(|(a, b)| a < b).count();
+            println!("{} {spec}: {mine} of {robust}, {more} more, {fewer} fewer, noise {noise}", case.name);
+            assert!(mine <= robust + 1, "{spec}: {mine} of {robust}");
+            if norm == "linf" {
+                assert!(more <= noise + 1, "{spec}: {more} samples held that the reference broke");
+            }
+            if j == 0 {
+                continue;
+            }
+            let survivor = compat_passes(Version::Standard, norm.parse().unwrap(), 10, None).unwrap();
+            for line in lines.iter().filter(|l| l["verdict"] == "held") {
+                let search = &line["cost"]["search"];
+                assert_eq!(
+                    (search["forward"].as_u64(), search["backward"].as_u64()),
+                    (Some(survivor.0), Some(survivor.1))
+                );
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! End to end, through the command.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say what it skipped")]
 
+mod autoattack;
 mod bad_input;
 mod docs;
 mod export;
