@@ -234,7 +234,7 @@ mod ranges {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use robust_core::Input;
 

@@ -184,6 +184,7 @@ mod tests {
                 couples_rows: false,
                 access: Access::Gradient,
                 taps: vec![],
+                preprocess: None,
                 default_threat: None,
             };
             let attacks = vec![robust_attacks::resolve(attack, &card).unwrap()];

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use robust_attacks::autoattack::{Version, compat_passes};
 use robust_attacks::resolve;
 use robust_core::{
-    Batch, Dataset, Draw, Error, Input, InputKind, Model, Norm, Objective, Output, Result, RowKey, Site, Target,
-    Verdict, stream, to_host,
+    Batch, Draw, Error, Input, InputKind, Model, Norm, Objective, Output, Result, RowKey, Site, Target, Verdict,
+    stream, to_host,
 };
 use robust_engine::{Activation, Builder, NetworkModel, NodeId, Op, Reference};
 use std::sync::Arc;
@@ -177,7 +177,7 @@ fn nearest_point() -> Result<String> {
 fn hand_solved() -> Result<String> {
     let model = model(2, 2, |net, x| {
         let hidden = linear(net, x, "h", &[1., 1., 1., 0.], &[-0.8, -0.6])?;
-        let active = net.node("a", Op::Activation(Activation::Relu), &[hidden])?;
+        let active = net.node("a", Op::Act(Activation::Relu), &[hidden])?;
         linear(net, active, "z", &[0., 0., 1., 1.], &[0., -0.5])
     })?;
     let target = white_box(model);

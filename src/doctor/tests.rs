@@ -1,1 +1,292 @@
+//! Broken defences, each planted once: it must be named, with the grade that follows; healthy models must not be accused.
 
+use super::*;
+use candle_core::{Device, Tensor};
+use robust_core::{Batch, Bpda, Card, Draw, Model, Outcome, Result, Site, TapId, Target, Trace, Votes};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// What is wrong with the model in front of, or behind, a healthy network.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// Pixels rounded to four levels, differentiated as what they are: nothing.
+    Quantised,
+    /// The same with the gradient of the identity: not its derivative.
+    StraightThrough,
+    /// Scores through a steep sigmoid.
+    Saturated,
+    /// Scores times a large number.
+    Exploding,
+    /// Noise in the scores that the card does not tell of.
+    Randomised,
+    /// The graph is cut: gradients are zero.
+    Detached,
+    /// Gradients are NaN.
+    Broken,
+    /// No gradient at all.
+    Opaque,
+    /// Batch normalisation in training mode.
+    TrainMode,
+    /// Scores depend on how often the model was asked.
+    Stateful,
+    /// A small, very fast wave on the scores.
+    Shattered,
+}
+
+struct Planted {
+    inner: Arc<dyn Model>,
+    card: Card,
+    fault: Fault,
+    calls: AtomicU64,
+}
+
+const LEVELS: f64 = 3.;
+
+impl Planted {
+    fn input(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self.fault {
+            Fault::Quantised | Fault::StraightThrough => ((x * LEVELS)?.round()? / LEVELS)?,
+            _ => x.clone(),
+        })
+    }
+
+    fn scores(&self, x: &Tensor, z: Tensor, draw: &Draw) -> Result<Tensor> {
+        Ok(match self.fault {
+            Fault::Saturated => (((z.affine(50., 0.)?).tanh()? + 1.)? * 0.5)?,
+            Fault::Exploding => (z * 1e4)?,
+            Fault::Randomised => {
+                let turn = self.calls.fetch_add(1, SeqCst);
+                let noise = Draw { turn: draw.turn + turn, ..*draw }.normal(&z.dims()[1..], &Device::Cpu)?;
+                (z + noise)?
+            }
+            Fault::TrainMode => z.broadcast_sub(&(z.mean_keepdim(0)? * 0.5)?)?,
+            Fault::Stateful => (z * (1. + 0.01 * self.calls.fetch_add(1, SeqCst) as f64))?,
+            Fault::Shattered => {
+                let wave = (x.flatten_from(1)?.sum_keepdim(1)? * 1e4)?.sin()?;
+                let first = Tensor::new(&[1f32, -1., 0., 0., 0., 0., 0., 0., 0., 0.], &Device::Cpu)?.unsqueeze(0)?;
+                (z + wave.matmul(&first)?)?
+            }
+            _ => z,
+        })
+    }
+}
+
+impl Model for Planted {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn forward(&self, x: &Tensor, draw: &Draw) -> Result<Tensor> {
+        self.scores(x, self.inner.forward(&self.input(x)?, draw)?, draw)
+    }
+
+    fn trace<'a>(&'a self, x: &Tensor, draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
+        if self.fault == Fault::Opaque {
+            return Err(robust_core::Error::usage("no gradients here"));
+        }
+        let inner = self.inner.trace(&self.input(x)?, draw, taps)?;
+        let plain = inner.output().clone();
+        let output = self.scores(x, plain.clone(), draw)?;
+        Ok(Box::new(PlantedTrace { inner, plain, output, x: x.clone(), fault: self.fault }))
+    }
+}
+
+struct PlantedTrace<'a> {
+    inner: Box<dyn Trace + 'a>,
+    plain: Tensor,
+    output: Tensor,
+    x: Tensor,
+    fault: Fault,
+}
+
+impl Trace for PlantedTrace<'_> {
+    fn output(&self) -> &Tensor {
+        &self.output
+    }
+    fn tap(&self, _: TapId) -> Result<&Tensor> {
+        Err(robust_core::Error::usage("no taps"))
+    }
+    fn pull(&mut self, seeds: &[(Site, Tensor)]) -> Result<Tensor> {
+        let seed = seeds[0].1.to_dtype(self.plain.dtype())?;
+        let through = |seed: Tensor, inner: &mut Box<dyn Trace>| inner.pull(&[(Site::Output, seed)]);
+        Ok(match self.fault {
+            Fault::Quantised | Fault::Detached => self.x.zeros_like()?,
+            Fault::Broken => (self.x.zeros_like()? / 0.)?,
+            // d tanh = 1 - tanh^2, in single precision as a tape has it.
+            Fault::Saturated => {
+                let t = self.plain.affine(50., 0.)?.tanh()?;
+                let slope = (t.sqr()?.neg()? + 1.)?.affine(25., 0.)?;
+                through((seed * slope)?, &mut self.inner)?
+            }
+            Fault::Exploding => through((seed * 1e4)?, &mut self.inner)?,
+            Fault::Shattered => {
+                let own = through(seed.clone(), &mut self.inner)?;
+                let rate = ((self.x.flatten_from(1)?.sum_keepdim(1)? * 1e4)?.cos()? * 1e4)?;
+                let lead = (seed.narrow(1, 0, 1)? - seed.narrow(1, 1, 1)?)?;
+                let wave = (rate * lead)?.reshape((self.x.dims()[0], 1, 1, 1))?;
+                own.broadcast_add(&wave)?
+            }
+            _ => through(seed, &mut self.inner)?,
+        })
+    }
+}
+
+fn healthy(name: &str, n: u64) -> (Arc<dyn Model>, Batch) {
+    let loaded = robust_models::load(name).unwrap();
+    let data = robust_benchmarks::data::open("builtin:mnist").unwrap();
+    let ids: Vec<u64> = (0..n).collect();
+    let batch = data.load(&ids, &loaded.card.view(), &Device::Cpu).unwrap().batch.unwrap();
+    (loaded.model, batch)
+}
+
+fn planted(fault: Fault, n: u64) -> (Arc<dyn Model>, Batch) {
+    let (inner, batch) = healthy("builtin:mnist-at", n);
+    let card = inner.card().clone();
+    (Arc::new(Planted { inner, card, fault, calls: AtomicU64::new(0) }), batch)
+}
+
+fn probe(model: &dyn Model, batch: &Batch) -> Diagnosis {
+    let mut found = examine(model, batch).unwrap();
+    found.extend(examine_gradients(model, batch).unwrap());
+    Diagnosis::new("m", found)
+}
+
+fn codes(d: &Diagnosis) -> Vec<Code> {
+    d.findings.iter().map(|f| f.code).collect()
+}
+
+#[test]
+fn every_planted_fault_is_named_and_graded() {
+    for (fault, code, grade) in [
+        (Fault::Quantised, Code::ZeroGradient, Grade::Unreliable),
+        (Fault::StraightThrough, Code::GradientMismatch, Grade::Unreliable),
+        (Fault::Saturated, Code::ZeroGradient, Grade::Unreliable),
+        (Fault::Exploding, Code::SaturatedLoss, Grade::Doubtful),
+        (Fault::Randomised, Code::NonDeterministic, Grade::Unreliable),
+        (Fault::Detached, Code::ZeroGradient, Grade::Unreliable),
+        (Fault::Broken, Code::NotFiniteGradient, Grade::Unreliable),
+        (Fault::Opaque, Code::NoGradient, Grade::Unreliable),
+        (Fault::TrainMode, Code::CoupledRows, Grade::Unreliable),
+        (Fault::Stateful, Code::NonDeterministic, Grade::Unreliable),
+        (Fault::Shattered, Code::ShatteredGradient, Grade::Doubtful),
+    ] {
+        let (model, batch) = planted(fault, 16);
+        let d = probe(model.as_ref(), &batch);
+        assert!(codes(&d).contains(&code), "{code:?} is not among {:?}", d.findings);
+        assert!(d.grade >= grade, "{code:?}: {:?}", d);
+        assert!(d.findings.iter().all(|f| !f.evidence.is_empty() && !f.advice.is_empty()));
+    }
+}
+
+#[test]
+fn healthy_networks_are_not_accused() {
+    for name in ["builtin:mnist-std", "builtin:mnist-at"] {
+        let (model, batch) = healthy(name, 24);
+        let d = probe(model.as_ref(), &batch);
+        assert_eq!((d.grade, d.findings.len()), (Grade::Reliable, 0), "{name}: {d:?}");
+        let mut trials = Trials::new("pgd-linf:eps=0.3,steps=40", 0);
+        trials.queries = 200;
+        let (held, found) = run_trials(&Target::white_box(model), &batch, &trials).unwrap();
+        assert!(found.iter().all(|f| f.severity < Severity::Critical), "{name}: {found:?}");
+        assert_eq!(held.iter().find(|h| h.name == "unbounded").unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn an_attack_without_gradients_beats_one_on_a_detached_graph_and_a_stand_in_helps() {
+    let (model, batch) = planted(Fault::Detached, 12);
+    let (soft, _) = healthy("builtin:mnist-at", 1);
+    let target = Target::white_box(model);
+    let trials = Trials { queries: 2000, ..Trials::new("pgd-linf:eps=0.35,steps=10,random=false", 0) };
+    let (held, found) = run_trials(&target, &batch, &trials).unwrap();
+    let codes: Vec<Code> = found.iter().map(|f| f.code).collect();
+    assert!(codes.contains(&Code::UnboundedHolds) && codes.contains(&Code::BlackBoxBeatsWhiteBox), "{found:?}");
+    let tried = counter_measures(&target, &batch, ("pgd-linf:eps=0.35", 0), &held[0], &found, Some(&soft)).unwrap();
+    let bpda = tried.iter().find(|t| t.counter == Counter::Bpda).unwrap();
+    assert!(bpda.alone < held[0].accuracy(), "{bpda:?} against {}", held[0].accuracy());
+}
+
+#[test]
+fn a_stand_in_keeps_the_value_and_lends_the_gradient() {
+    let (hard, batch) = planted(Fault::Quantised, 4);
+    let (soft, _) = healthy("builtin:mnist-at", 1);
+    let bpda = Bpda::new(hard.clone(), soft).unwrap();
+    let keys: Vec<_> = batch.ids.iter().map(|&id| robust_core::RowKey { id, lane: 0, draw: 0 }).collect();
+    let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
+    let value = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+    let mut trace = bpda.trace(&batch.x, &draw, &[]).unwrap();
+    assert_eq!(value(trace.output()), value(&hard.forward(&batch.x, &draw).unwrap()));
+    let dx = trace.pull(&[(Site::Output, trace.output().ones_like().unwrap())]).unwrap();
+    assert!(dx.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.);
+}
+
+#[test]
+fn expectation_over_draws_is_the_remedy_for_randomness() {
+    let (model, batch) = planted(Fault::Randomised, 6);
+    let target = Target { votes: Votes { k: 5, m: 10 }, ..Target::white_box(model.clone()) };
+    let found = examine(model.as_ref(), &batch).unwrap();
+    let own = run_trials(&target, &batch, &Trials { queries: 50, steps: 20, ..Trials::new("fgsm:eps=0.1", 0) });
+    let own = own.unwrap().0.remove(0);
+    let tried = counter_measures(&target, &batch, ("fgsm:eps=0.1", 0), &own, &found, None).unwrap();
+    assert_eq!(tried.iter().map(|t| t.counter).collect::<Vec<_>>(), [Counter::Eot]);
+}
+
+/// Outcomes of a run of two attacks: which of ten samples each fooled, and by what stage.
+fn outcomes(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Outcome> {
+    let line = |attack: &str, id: u64, fooled: bool, stage: Option<&str>| -> Outcome {
+        let verdict = if fooled { "fooled" } else { "held" };
+        let mut value = serde_json::json!({
+            "schema": "robust.outcome/1", "model": "m", "attack": attack, "id": id, "digest": "", "label": 0,
+            "clean": { "label": 0, "margin": 1.0 }, "verdict": verdict, "best": null, "distance": null, "nearest": null,
+            "queries": null, "cost": { "search": { "forward": 1, "backward": 0 }, "clean": 1, "confirm": 0 },
+            "evidence": null,
+        });
+        if let (Some(stage), true) = (stage, fooled) {
+            value["stage"] = stage.into();
+        }
+        serde_json::from_value(value).unwrap()
+    };
+    run.iter().flat_map(|(a, fooled, stage)| (0..10).map(move |id| line(a, id, fooled.contains(&id), *stage))).collect()
+}
+
+fn contradictions(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Code> {
+    let (model, _) = healthy("builtin:mnist-at", 1);
+    let target = Target::white_box(model);
+    let attacks = run.iter().map(|(spec, ..)| {
+        let ready = robust_attacks::resolve(spec, target.deployed.card()).unwrap();
+        crate::plan::PlannedAttack { label: spec.to_string(), ..crate::plan::PlannedAttack::new(&ready, &target) }
+    });
+    let plan = crate::plan::Plan {
+        models: vec![crate::plan::PlannedModel {
+            name: "m".into(),
+            source: String::new(),
+            digest: String::new(),
+            preprocess: None,
+            attacks: attacks.collect(),
+        }],
+        ..crate::plan::tests::plan()
+    };
+    compare(&plan, &outcomes(run)).remove(0).1.into_iter().map(|f| f.code).collect()
+}
+
+#[test]
+fn attacks_of_a_run_that_contradict_each_other_are_named() {
+    let agree: &[(&str, &[u64], Option<&str>)] =
+        &[("pgd:eps=0.3", &[1, 2, 3, 4], None), ("square:eps=0.3", &[1, 2], None)];
+    assert_eq!(contradictions(agree), []);
+    for (weak, code) in [
+        ("square:eps=0.3", Code::BlackBoxBeatsWhiteBox),
+        ("uniform-noise:eps=0.3", Code::NoiseBeatsAttack),
+        ("fgsm:eps=0.3", Code::SingleStepBeatsIterated),
+        ("pgd:eps=0.2", Code::NotMonotone),
+    ] {
+        assert_eq!(contradictions(&[("pgd:eps=0.3", &[1, 2], None), (weak, &[3, 4, 5], None)]), [code], "{weak}");
+        // Under another threat it says nothing.
+        if code != Code::NotMonotone {
+            let other = weak.replace("0.3", "0.4");
+            assert_eq!(contradictions(&[("pgd:eps=0.3", &[1, 2], None), (&other, &[3, 4, 5], None)]), []);
+        }
+    }
+    assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("square"))]), [Code::BlackBoxBeatsWhiteBox]);
+    assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("apgd-t"))]), []);
+}
