@@ -128,12 +128,116 @@ class MnistCnn(nn.Module):
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
 
 
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(width, 1e-6), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width, 1e-6), Mlp(width)
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Patches(nn.Module):
+    def __init__(self, width, size):
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, size, size)
+
+    def forward(self, x):
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class ViTSmall(nn.Module):
+    def __init__(self, width=384, depth=12):
+        super().__init__()
+        self.patch_embed = Patches(width, 16)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, 197, width) * 0.02)
+        self.blocks = nn.Sequential(*[EncoderBlock(width, width // 64) for _ in range(depth)])
+        self.norm, self.head = nn.LayerNorm(width, 1e-6), nn.Linear(width, 1000)
+
+    def forward(self, x):
+        x = self.patch_embed(x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class NextNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class NextBlock(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv_dw, self.norm = nn.Conv2d(width, width, 7, 1, 3, groups=width), nn.LayerNorm(width, 1e-6)
+        self.mlp, self.gamma = Mlp(width), nn.Parameter(torch.ones(width) * 0.5)
+
+    def forward(self, x):
+        y = self.mlp(self.norm(self.conv_dw(x).permute(0, 2, 3, 1)))
+        return x + (y * self.gamma).permute(0, 3, 1, 2)
+
+
+class NextStage(nn.Module):
+    def __init__(self, i, o, depth):
+        super().__init__()
+        self.downsample = nn.Sequential(NextNorm(i, 1e-6), nn.Conv2d(i, o, 2, 2)) if i != o else nn.Identity()
+        self.blocks = nn.Sequential(*[NextBlock(o) for _ in range(depth)])
+
+    def forward(self, x):
+        return self.blocks(self.downsample(x))
+
+
+class NextHead(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(width, 1e-6), nn.Linear(width, 1000)
+
+    def forward(self, x):
+        return self.fc(self.norm(x.mean((2, 3))))
+
+
+class ConvNextTiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 96, 4, 4), NextNorm(96, 1e-6))
+        widths, depths = [96, 96, 192, 384, 768], [3, 3, 9, 3]
+        self.stages = nn.Sequential(*[NextStage(widths[k], widths[k + 1], depths[k]) for k in range(4)])
+        self.head = NextHead(768)
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+
+
 NETWORKS = {
     "mnist-cnn-b256": (MnistCnn, (256, 1, 28, 28), "mean=none"),
     "cifar-resnet18-b32": (CifarResNet18, (32, 3, 32, 32), "mean=none"),
     "cifar-resnet18-b128": (CifarResNet18, (128, 3, 32, 32), "mean=none"),
     "wrn-28-10-b4": (WideResNet, (4, 3, 32, 32), "mean=none"),
     "resnet50-b4": (ResNet50, (4, 3, 224, 224), "mean=none"),
+    "vit-s-16-b4": (ViTSmall, (4, 3, 224, 224), "mean=none"),
+    "convnext-t-b4": (ConvNextTiny, (4, 3, 224, 224), "mean=none"),
 }
 
 

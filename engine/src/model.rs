@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Plans with other taps that are kept.
 const PLANS: usize = 4;
 
+/// A plan, and what it was compiled for.
+type Compiled = (Precision, Vec<NodeId>, Arc<Plan>);
+
 /// A [`Network`] under its card, run in f32 by plans for this processor.
 pub struct NetworkModel {
     reference: Reference,
     card: Card,
     taps: Vec<NodeId>,
     /// Compiled when first needed, the latest last; taps stay values of their own, so each set of them is a plan.
-    plans: Mutex<Vec<(Precision, Vec<NodeId>, Arc<Plan>)>>,
+    plans: Mutex<Vec<Compiled>>,
 }
 
 impl NetworkModel {
@@ -72,7 +75,7 @@ impl NetworkModel {
             return Ok(Arc::clone(&plans[at].2));
         }
         let plan = Arc::new(Plan::new(&self.reference, precision, taps)?);
-        let tapped = |(_, t, _): &(Precision, Vec<NodeId>, Arc<Plan>)| !t.is_empty();
+        let tapped = |(_, t, _): &Compiled| !t.is_empty();
         if let Some(oldest) =
             plans.iter().position(tapped).filter(|_| plans.iter().filter(|p| tapped(p)).count() >= PLANS)
         {
@@ -210,6 +213,7 @@ fn canonical(op: &Op, number: impl Fn(usize) -> usize) -> Op {
         Op::BatchNorm { mean, var, gamma, beta, .. } => {
             [mean, var].into_iter().chain(gamma).chain(beta).for_each(new);
         }
+        Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).for_each(new),
         _ => {}
     }
     op

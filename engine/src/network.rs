@@ -117,6 +117,18 @@ pub enum Op {
         beta: Option<ParamId>,
         eps: f64,
     },
+    /// Over the last axis of a row: mean 0 and variance 1, then `gamma` and `beta` per entry of it.
+    LayerNorm {
+        gamma: Option<ParamId>,
+        beta: Option<ParamId>,
+        eps: f64,
+    },
+    /// Softmax attention: queries `[n, s, d]`, keys and values `[n, t, d]` -> `[n, s, d]`. Each of `heads` equal parts of
+    /// the last axis mixes its values with weights `softmax(scale q k^T)`.
+    Attention {
+        heads: usize,
+        scale: f64,
+    },
     Act(Activation),
     /// Elementwise with numpy broadcasting; a value without batch axis broadcasts against any batch.
     Binary(Binary),
@@ -173,6 +185,8 @@ impl Op {
             Op::Linear { .. } => "linear",
             Op::MatMul => "matmul",
             Op::BatchNorm { .. } => "batch_norm",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::Attention { .. } => "attention",
             Op::Act(_) => "activation",
             Op::Binary(_) => "binary",
             Op::Softmax { .. } => "softmax",
@@ -198,6 +212,7 @@ impl Op {
             Op::BatchNorm { mean, var, gamma, beta, .. } => {
                 [*mean, *var].into_iter().chain(*gamma).chain(*beta).collect()
             }
+            Op::LayerNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
             _ => vec![],
         }
     }

@@ -35,6 +35,18 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
             variance(&params[var.0], *eps)?;
             Ok(inputs[0].clone())
         }
+        Op::LayerNorm { gamma, beta, eps } => {
+            let last = inputs[0].row.last().copied().filter(|_| inputs[0].batched);
+            let last = last.ok_or_else(|| bad(format!("expected an input [n, ..., d], got {}", show(inputs[0]))))?;
+            for p in [*gamma, *beta].into_iter().flatten() {
+                exactly("weight", &[last], dims(p)?)?;
+            }
+            match *eps > 0. && eps.is_finite() {
+                true => Ok(inputs[0].clone()),
+                false => Err(bad(format!("expected an eps above 0, got {eps}"))),
+            }
+        }
+        Op::Attention { heads, scale } => attention(inputs, *heads, *scale),
         Op::Act(act) => activation(inputs[0], act),
         Op::Binary(_) => broadcast(inputs[0], inputs[1]),
         Op::Softmax { axis } | Op::LogSoftmax { axis } => {
@@ -86,6 +98,7 @@ fn arity(op: &Op, inputs: &[&Shape]) -> Result<()> {
     let expected = match op {
         Op::Input | Op::Param(_) => 0,
         Op::MatMul | Op::Binary(_) => 2,
+        Op::Attention { .. } => 3,
         Op::Concat { .. } => inputs.len().max(1),
         _ => 1,
     };
@@ -182,6 +195,22 @@ fn matmul(a: &Shape, b: &Shape) -> Result<Shape> {
     let mut shape = broadcast(&lead_a, &lead_b).map_err(|e| e.within("leading axes"))?;
     shape.row.extend([m, p]);
     Ok(shape)
+}
+
+fn attention(inputs: &[&Shape], heads: usize, scale: f64) -> Result<Shape> {
+    let [q, k, v] = inputs else { return Err(bad("expected queries, keys and values")) };
+    let two = |s: &Shape| match s.row[..] {
+        [tokens, width] if s.batched => Ok((tokens, width)),
+        _ => Err(bad(format!("expected a value [n, tokens, width], got {}", show(s)))),
+    };
+    let ((_, width), (asked, keys), (valued, values)) = (two(q)?, two(k)?, two(v)?);
+    if asked != valued || width != keys || width != values {
+        return Err(bad(format!("queries {}, keys {} and values {} do not fit", show(q), show(k), show(v))));
+    }
+    if heads == 0 || width % heads != 0 || !(scale > 0. && scale.is_finite()) {
+        return Err(bad(format!("expected heads that divide {width} and a scale above 0, got {heads} and {scale}")));
+    }
+    Ok((*q).clone())
 }
 
 fn channels(x: &Shape, dims: &[usize]) -> Result<()> {

@@ -40,6 +40,26 @@ fn batch_size_threads_and_order_of_work_do_not_change_a_byte() {
 }
 
 #[test]
+fn plain_kernels_give_the_same_verdicts_under_their_own_name_and_unknown_ones_are_refused() {
+    let place = Place::new();
+    let verdicts = |out: &str| -> Vec<(Value, Value)> {
+        let lines = place.read(&format!("{out}/outcomes.jsonl"));
+        let line = |l: &str| serde_json::from_str::<Value>(l).unwrap();
+        lines.lines().map(line).map(|l| (l["id"].clone(), l["verdict"].clone())).collect()
+    };
+    let run = |out: &str, kernels: &str| {
+        let mut command = place.command(&format!("{PGD} --first 64 --out {out}"));
+        crate::support::said(command.env("ROBUST_KERNELS", kernels).output().unwrap())
+    };
+    assert_eq!((run("plain", "portable").code, run("best", "").code), (0, 0));
+    assert_eq!(verdicts("plain"), verdicts("best"));
+    assert!(place.read("plain/run.json").contains("plan/f32/portable"));
+    let refused = run("none", "mmx");
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("mmx") && refused.err.contains("portable"), "{}", refused.err);
+}
+
+#[test]
 fn a_subset_gives_each_sample_the_same_line() {
     let place = Place::new();
     place.ok(&format!("{PGD} --first 60 --out whole"));

@@ -5,8 +5,10 @@
 
 mod activation;
 mod array;
+mod attention;
 mod binary;
 mod conv;
+mod layer_norm;
 mod layout;
 mod linear;
 mod machine;

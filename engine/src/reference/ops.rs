@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::site::{Index, Pulled, Saves, Site};
-use super::{activation, binary, conv, layout, linear, norm, pool, reduce, softmax};
+use super::{activation, attention, binary, conv, layer_norm, layout, linear, norm, pool, reduce, softmax};
 use crate::cpu::Float;
 use crate::network::Op;
 use robust_core::{Error, Result};
@@ -13,7 +13,7 @@ pub(super) fn saves(op: &Op) -> Saves {
     match op {
         Op::Act(act) => activation::saves(act),
         Op::Binary(kind) => binary::saves(*kind),
-        Op::MatMul => Saves::INPUTS,
+        Op::MatMul | Op::LayerNorm { .. } | Op::Attention { .. } => Saves::INPUTS,
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
         Op::Reduce { kind, .. } => reduce::saves(*kind),
         _ => Saves::NOTHING,
@@ -31,6 +31,9 @@ pub(super) fn forward<F: Float>(
     if let Op::Concat { axis } = op {
         return Ok((layout::concat(&inputs, *axis, dims)?, None));
     }
+    if let Op::Attention { .. } = op {
+        return Ok((attention::forward(op, &inputs, dims)?, None));
+    }
     let second = if inputs.len() > 1 { inputs.pop() } else { None };
     let two = || second.clone().ok_or_else(|| Error::internal(format!("{} needs two inputs", op.name())));
     let Some(x) = inputs.pop() else {
@@ -40,11 +43,12 @@ pub(super) fn forward<F: Float>(
         };
     };
     let y = match op {
-        Op::Input | Op::Param(_) | Op::Concat { .. } => x,
+        Op::Input | Op::Param(_) | Op::Concat { .. } | Op::Attention { .. } => x,
         Op::Conv2d { .. } => conv::forward(op, &x, dims, params)?,
         Op::Linear { weight, bias } => linear::forward(&x, &params[weight.0], bias.map(|b| &params[b.0]), dims),
         Op::MatMul => linear::matmul(&x, &two()?, dims)?,
         Op::BatchNorm { .. } => norm::forward(op, x, params)?,
+        Op::LayerNorm { .. } => layer_norm::forward(op, x, params)?,
         Op::Act(act) => activation::forward(act, x),
         Op::Binary(kind) => binary::forward(*kind, x, two()?, dims)?,
         Op::Softmax { axis } => softmax::forward(x, *axis, false),
@@ -73,6 +77,8 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Linear { .. } => linear::pull(linear::ids(op)?, site, grad)?,
         Op::MatMul => linear::pull_matmul(site, grad)?,
         Op::BatchNorm { .. } => norm::pull(op, site, grad)?,
+        Op::LayerNorm { .. } => layer_norm::pull(op, site, grad)?,
+        Op::Attention { .. } => attention::pull(op, site, grad)?,
         Op::Act(act) => match activation::saves(act) {
             Saves::OUTPUT => Pulled::one(activation::pull(act, site.output()?, grad)),
             Saves::INPUTS => Pulled::one(activation::pull(act, site.input(0)?, grad)),

@@ -82,6 +82,8 @@ pub fn all() -> Vec<Case> {
     all.extend(binaries());
     all.extend(linears());
     all.extend(shapes());
+    all.extend(encoders());
+    all.push(preactivation());
     all.extend([mnist_like(), residual(), attention()]);
     all
 }
@@ -294,6 +296,91 @@ fn shapes() -> Vec<Case> {
             norm(b, &mut g, x, affine)
         }));
     }
+    all
+}
+
+/// Blocks whose norms and ReLUs come before their convolutions.
+fn preactivation() -> Case {
+    case("pre-activation net", |b| {
+        let mut g = Gen::new(4003);
+        let x = b.input("x", &[3, 9, 7]).unwrap();
+        let mut h = convolve(b, &mut g, x, 18, 3, 1);
+        for stride in [1, 2] {
+            let first = norm(b, &mut g, h, true);
+            let first = act(b, first, Activation::Relu);
+            let y = convolve(b, &mut g, first, 18, 3, stride);
+            let y = norm(b, &mut g, y, true);
+            let y = act(b, y, Activation::Relu);
+            let y = convolve(b, &mut g, y, 18, 3, 1);
+            let skip = if stride == 1 { h } else { convolve(b, &mut g, first, 18, 1, stride) };
+            h = b.node("sum", Op::Binary(Binary::Add), &[skip, y]).unwrap();
+        }
+        let h = norm(b, &mut g, h, true);
+        let h = act(b, h, Activation::Relu);
+        let mean = b.node("mean", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[h]).unwrap();
+        dense(b, &mut g, mean, 5)
+    })
+}
+
+/// A linear layer without bias: the gradient of a bias of keys is zero, and has no scale to compare by.
+fn keys(b: &mut Builder, g: &mut Gen<'_>, x: NodeId) -> NodeId {
+    let width = *b.shape(x).row.last().unwrap();
+    let weight = b.param("keys", (g.tensor(&[width, width]) * (1. / (width as f64).sqrt())).unwrap());
+    b.node("keys", Op::Linear { weight, bias: None }, &[x]).unwrap()
+}
+
+/// Layer norms, attention, and a block of an encoder made of them.
+fn encoders() -> Vec<Case> {
+    let layer_norm = |b: &mut Builder, g: &mut Gen<'_>, x: NodeId, affine: bool| {
+        let c = [*b.shape(x).row.last().unwrap()];
+        let gamma = affine.then(|| b.param("gamma", g.positive(&c)));
+        let beta = affine.then(|| b.param("beta", g.tensor(&c)));
+        b.node("norm", Op::LayerNorm { gamma, beta, eps: 1e-3 }, &[x]).unwrap()
+    };
+    let mut all = vec![];
+    for (row, affine) in [(vec![7], true), (vec![3, 20], true), (vec![2, 3, 37], false)] {
+        all.push(case(format!("layer norm of {row:?}, affine {affine}"), |b| {
+            let x = b.input("x", &row).unwrap();
+            layer_norm(b, &mut Gen::new(3200), x, affine)
+        }));
+    }
+    for (asking, asked, width, heads) in [(5, 5, 8, 2), (3, 18, 9, 1), (17, 4, 40, 5)] {
+        all.push(case(format!("attention of {asking} over {asked}, {heads} heads of {width}"), |b| {
+            let mut g = Gen::new(3300);
+            let x = b.input("x", &[asking + asked, width]).unwrap();
+            let [first, second] = [(0, asking), (asking, asking + asked)]
+                .map(|(start, end)| b.node("part", Op::Slice { axis: 1, start, end, step: 1 }, &[x]).unwrap());
+            let [q, v] = [first, second].map(|part| dense(b, &mut g, part, width));
+            let k = keys(b, &mut g, second);
+            b.node("mixed", Op::Attention { heads, scale: 0.4 }, &[q, k, v]).unwrap()
+        }));
+    }
+    all.push(case("encoder block", |b| {
+        let mut g = Gen::new(3400);
+        let x = b.input("x", &[3, 8, 8]).unwrap();
+        let patches = convolve(b, &mut g, x, 12, 4, 4);
+        let area = b.shape(patches).row[1] * b.shape(patches).row[2];
+        let flat = b.node("flat", Op::Reshape { row: vec![12, area] }, &[patches]).unwrap();
+        let tokens = b.node("tokens", Op::Transpose { axes: vec![0, 2, 1] }, &[flat]).unwrap();
+        let place = b.param("places", g.tensor(&[1, area, 12]));
+        let place = b.node("places", Op::Param(place), &[]).unwrap();
+        let h = b.node("placed", Op::Binary(Binary::Add), &[tokens, place]).unwrap();
+        let n = layer_norm(b, &mut g, h, true);
+        let [q, v] = [0, 1].map(|_| dense(b, &mut g, n, 12));
+        let k = keys(b, &mut g, n);
+        let mixed = b.node("mixed", Op::Attention { heads: 3, scale: 0.5 }, &[q, k, v]).unwrap();
+        let mixed = dense(b, &mut g, mixed, 12);
+        let h = b.node("res", Op::Binary(Binary::Add), &[h, mixed]).unwrap();
+        let n = layer_norm(b, &mut g, h, true);
+        let wide = dense(b, &mut g, n, 24);
+        let wide = act(b, wide, Activation::Gelu);
+        let narrow = dense(b, &mut g, wide, 12);
+        let h = b.node("res2", Op::Binary(Binary::Add), &[h, narrow]).unwrap();
+        let n = layer_norm(b, &mut g, h, false);
+        let first = b.node("first", Op::Slice { axis: 1, start: 0, end: 1, step: 1 }, &[n]).unwrap();
+        let first = b.node("row", Op::Reshape { row: vec![12] }, &[first]).unwrap();
+        dense(b, &mut g, first, 5)
+    }));
     all
 }
 

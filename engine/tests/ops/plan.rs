@@ -182,6 +182,20 @@ proptest! {
 }
 
 #[test]
+fn windows_far_larger_than_the_image_are_no_more_work() {
+    let pads = [(1 << 14) - 1, 3, 0, 0];
+    let window = Window { kernel: [1 << 14, 4], stride: [1, 2], pads, ceil: false };
+    let mut b = Builder::new();
+    let x = b.input("x", &[2, 3, 5]).unwrap();
+    let pools =
+        [Op::AvgPool { window, count_pads: true }, Op::AvgPool { window, count_pads: false }, Op::MaxPool(window)];
+    let parts: Vec<NodeId> = pools.into_iter().map(|op| b.node("pool", op, &[x]).unwrap()).collect();
+    let y = b.node("y", Op::Concat { axis: 1 }, &parts).unwrap();
+    let net = Arc::new(b.finish(y).unwrap());
+    check("wide windows", &net, &normals(1, 2, &[2, 2, 3, 5]));
+}
+
+#[test]
 fn exposed_values_can_be_read_and_seeded() {
     let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
     let reference = Reference::new(net.clone(), DType::F32).unwrap();

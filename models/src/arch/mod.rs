@@ -2,6 +2,7 @@
 
 mod cifar_resnet;
 mod cifar_resnext;
+mod convnext;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
 mod mnist_cnn;
@@ -10,6 +11,7 @@ mod preact_resnet;
 mod resnet;
 mod stack;
 mod vgg;
+mod vit;
 mod wide_resnet;
 
 use crate::Options;
@@ -34,12 +36,14 @@ pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
+    convnext::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
     dm_wide_resnet::ARCHITECTURE,
     mobilenet_v2::ARCHITECTURE,
     preact_resnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
     vgg::ARCHITECTURE,
+    vit::ARCHITECTURE,
     wide_resnet::ARCHITECTURE,
 ];
 

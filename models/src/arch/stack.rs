@@ -169,6 +169,49 @@ impl Stack<'_> {
         self.net.node(name, Op::Linear { weight, bias }, &[x])
     }
 
+    pub fn layer_norm(&mut self, x: NodeId, name: &str, eps: f64) -> Result<NodeId> {
+        let width = [self.net.shape(x).row.last().copied().unwrap_or(0)];
+        let gamma = Some(self.param(format!("{name}.weight"), &width)?);
+        let beta = Some(self.param(format!("{name}.bias"), &width)?);
+        self.net.node(name, Op::LayerNorm { gamma, beta, eps }, &[x])
+    }
+
+    /// A linear layer over the last axis, kept as one or as a convolution of 1x1.
+    pub fn pointwise(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        let weight = format!("{name}.weight");
+        let dims = self.dict.dims(&weight).map_or(vec![], <[usize]>::to_vec);
+        let out = dims.first().copied().unwrap_or(0);
+        let shape = if dims.len() == 4 { vec![out, inputs, 1, 1] } else { vec![out, inputs] };
+        let value = self.dict.take(&weight, &shape)?.reshape((out, inputs))?;
+        let weight = self.net.param(weight, value);
+        let bias = Some(self.param(format!("{name}.bias"), &[out])?);
+        self.net.node(name, Op::Linear { weight, bias }, &[x])
+    }
+
+    /// A weight as a value.
+    pub fn constant(&mut self, name: &str, shape: &[usize]) -> Result<NodeId> {
+        let param = self.param(name.to_string(), shape)?;
+        self.net.node(name, Op::Param(param), &[])
+    }
+
+    /// Three linear layers of one width whose weights are kept as one, with a bias if the file has one.
+    pub fn thirds(&mut self, x: NodeId, name: &str, width: usize) -> Result<[NodeId; 3]> {
+        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        let weight = self.dict.take(&format!("{name}.weight"), &[3 * width, inputs])?;
+        let bias = match self.dict.contains(&format!("{name}.bias")) {
+            true => Some(self.dict.take(&format!("{name}.bias"), &[3 * width])?),
+            false => None,
+        };
+        let mut third = |i: usize, part: &str| -> Result<NodeId> {
+            let cut = |t: &Tensor| t.narrow(0, i * width, width)?.contiguous();
+            let weight = self.net.param(format!("{name}.weight.{part}"), cut(&weight)?);
+            let bias = bias.as_ref().map(cut).transpose()?.map(|b| self.net.param(format!("{name}.bias.{part}"), b));
+            self.net.node(format!("{name}.{part}"), Op::Linear { weight, bias }, &[x])
+        };
+        Ok([third(0, "q")?, third(1, "k")?, third(2, "v")?])
+    }
+
     pub fn act(&mut self, x: NodeId, name: &str, act: Activation) -> Result<NodeId> {
         self.net.node(name, Op::Act(act), &[x])
     }

@@ -1,10 +1,10 @@
 //! Named architectures against PyTorch: outputs and input gradients, in f32 and f64.
 
-use crate::support::{cross_entropy, distance, fixtures, flipped, forward, index, named, npz};
+use crate::support::{cross_entropy, distance, fixtures, flipped, forward, host, index, named, npz, slope, switched};
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
 use robust_core::{Draw, RowKey};
-use robust_engine::Network;
+use robust_engine::{Network, Plan, Precision, Reference};
 use robust_models::safetensors::StateDict;
 use robust_models::{Options, arch, load};
 use std::collections::BTreeMap;
@@ -85,8 +85,35 @@ fn named_architectures_match_pytorch() {
             let gradient_bound = if kinks > 0 { 2e-2 } else { bound };
             assert!(gaps[0] <= bound && gaps[2] <= bound && gaps[1] <= gradient_bound, "{name} {dtype:?}: {gaps:?}");
         }
+        plans_match(name, &net, &x, &labels, [&output, &grad]);
     }
     assert!(built > 0, "no entry could be built");
+}
+
+/// The cpu plan on the same vectors: its exact form, then its fast one with the gradient.
+fn plans_match(name: &str, net: &Arc<Network>, x: &Tensor, labels: &[u32], [output, grad]: [&Tensor; 2]) {
+    let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
+    let exact = Plan::new(&reference, Precision::Exact, &[]).unwrap().forward(x).unwrap();
+    let fast = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let mut trace = fast.trace(x).unwrap();
+    let (_, seed) = slope(trace.output(), labels);
+    let dx = trace.pull(&[(net.output(), seed)]).unwrap();
+    let gaps = [distance(&exact, output), distance(trace.output(), output), distance(&dx, grad)];
+    let signs = host(&dx).iter().zip(host(grad)).filter(|(a, b)| (**a > 0.) == (*b > 0.)).count() as f64;
+    let signs = signs / dx.elem_count() as f64;
+    println!(
+        "{name} plan: exact {:.1e}, fast {:.1e}, gradient {:.1e}, equal signs {:.3} %",
+        gaps[0],
+        gaps[1],
+        gaps[2],
+        100. * signs
+    );
+    let left = Plan::left(&reference).unwrap().len();
+    println!("    {left} nodes by the reference, {} ReLU units differ from f64", switched(net, x));
+    assert!(gaps[0] <= 1e-5 && gaps[1] <= 1e-4, "{name}: {gaps:?}");
+    // As for the reference: where rounding switches a ReLU the gradient is another one.
+    let (bound, least) = if gaps[2] > 1e-4 && switched(net, x) > 0 { (5e-2, 0.98) } else { (1e-4, 0.999) };
+    assert!(gaps[2] <= bound && signs >= least, "{name}: {gaps:?}, {signs}");
 }
 
 #[test]

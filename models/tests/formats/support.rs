@@ -56,9 +56,16 @@ pub fn cross_entropy(net: &Arc<Network>, x: &Tensor, labels: &[u32], dtype: DTyp
     let reference = Reference::new(Arc::clone(net), dtype).unwrap();
     let mut tape = reference.trace(&x.to_dtype(dtype).unwrap(), &[]).unwrap();
     let output = tape.output().clone();
+    let (loss, seed) = slope(&output, labels);
+    let grad = tape.pull(&[(net.output(), seed)]).unwrap();
+    (output, loss, grad)
+}
+
+/// The cross-entropy summed over rows and its slope at the output.
+pub fn slope(output: &Tensor, labels: &[u32]) -> (f64, Tensor) {
     let k = output.dims()[1];
     let (mut loss, mut seed) = (0., vec![]);
-    for (row, &label) in host(&output).chunks(k).zip(labels) {
+    for (row, &label) in host(output).chunks(k).zip(labels) {
         let top = row.iter().fold(f64::MIN, |a, &b| a.max(b));
         let sum: f64 = row.iter().map(|v| (v - top).exp()).sum();
         loss += sum.ln() + top - row[label as usize];
@@ -66,9 +73,8 @@ pub fn cross_entropy(net: &Arc<Network>, x: &Tensor, labels: &[u32], dtype: DTyp
             row.iter().enumerate().map(|(i, v)| (v - top).exp() / sum - f64::from(u8::from(i == label as usize))),
         );
     }
-    let seed = Tensor::from_vec(seed, output.dims(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-    let grad = tape.pull(&[(net.output(), seed)]).unwrap();
-    (output, loss, grad)
+    let seed = Tensor::from_vec(seed, output.dims(), &Device::Cpu).unwrap().to_dtype(output.dtype()).unwrap();
+    (loss, seed)
 }
 
 /// ReLU units that are on in f32 and off in f64 or the other way round: each changes the gradient by a finite amount.
@@ -81,6 +87,23 @@ pub fn flipped(net: &Arc<Network>, x: &Tensor) -> usize {
         units.iter().flat_map(|&u| host(tape.value(u).unwrap())).map(|v| v > 0.).collect()
     };
     on(DType::F32).into_iter().zip(on(DType::F64)).filter(|(a, b)| a != b).count()
+}
+
+/// As [`flipped`], of the fast plan.
+pub fn switched(net: &Arc<Network>, x: &Tensor) -> usize {
+    let relu = |n: &robust_engine::Node| matches!(n.op, robust_engine::Op::Act(robust_engine::Activation::Relu));
+    let units: Vec<NodeId> = (0..net.nodes().len()).filter(|&i| relu(&net.nodes()[i])).map(NodeId).collect();
+    let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
+    let plan = robust_engine::Plan::new(&reference, robust_engine::Precision::Fast, &units).unwrap();
+    let trace = plan.trace(x).unwrap();
+    let wide = Reference::new(Arc::clone(net), DType::F64).unwrap();
+    let tape = wide.trace(x, &units).unwrap();
+    let on = |t: &Tensor| host(t).into_iter().map(|v| v > 0.).collect::<Vec<bool>>();
+    let differ = |u: &NodeId| {
+        let (a, b) = (on(trace.value(*u).unwrap()), on(tape.value(*u).unwrap()));
+        a.iter().zip(&b).filter(|(a, b)| a != b).count()
+    };
+    units.iter().map(differ).sum()
 }
 
 /// Deterministic tensors by name, as the fixtures' `weights.py` defines them.

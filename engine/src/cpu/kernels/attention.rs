@@ -18,6 +18,7 @@ pub(crate) struct Heads {
 }
 
 /// `out [rows, b.n] = a b`.
+#[expect(clippy::too_many_arguments, reason = "what a product is")]
 fn multiply(isa: Isa, a: &[f32], lda: usize, rows: usize, b: Panels<'_>, k: usize, out: &mut [f32], ldc: usize) {
     assert!(a.len() >= (rows - 1) * lda + k && out.len() >= rows * ldc, "a matrix is too short");
     let raw = Raw { a, lda, rows, weights: b, out: Shared::new(out), at: 0, ldc };
@@ -47,7 +48,10 @@ impl Heads {
 
     fn check(&self, n: usize, values: [&[f32]; 3]) {
         let [asking, asked] = self.tokens.map(|t| n * t * self.width());
-        assert!(values[0].len() >= asking && values[1].len() >= asked && values[2].len() >= asked, "a value is too short");
+        assert!(
+            values[0].len() >= asking && values[1].len() >= asked && values[2].len() >= asked,
+            "a value is too short"
+        );
     }
 
     /// Tasks are heads of rows; `f` gets where a head begins in asking and asked values.
@@ -89,7 +93,6 @@ impl Heads {
     }
 
     /// Gradients of the three inputs.
-    #[expect(clippy::too_many_arguments, reason = "three values and their gradients")]
     pub(crate) fn backward(
         &self,
         isa: Isa,
@@ -99,7 +102,7 @@ impl Heads {
         [dq, dk, dv]: [&mut [f32]; 3],
     ) {
         self.check(n, [q, k, v]);
-        self.check(n, [dq, dk, dv]);
+        self.check(n, [&*dq, &*dk, &*dv]);
         assert!(grad.len() >= n * self.tokens[0] * self.width(), "a gradient is too short");
         let ([asking, asked], c) = (self.tokens, self.width());
         let (lds, ldt, ldo) = (Self::wide(isa, asked), Self::wide(isa, asking), Self::wide(isa, self.depth));

@@ -1,16 +1,19 @@
 //! Kernels below the level of ops: safe functions over slices whose lengths they check, and the only unsafe code of the
 //! house inside.
 #![allow(unsafe_code, reason = "vector instructions and disjoint writes from several threads")]
+#![allow(clippy::needless_range_loop, reason = "tiles are indexed by row and vector together")]
 
+mod attention;
 mod finish;
 pub(crate) mod gemm;
 mod isa;
+mod math;
 mod memory;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pass;
 mod product;
-#[allow(dead_code, reason = "what activations and norms need")]
+mod rowwise;
 mod simd;
 mod taps;
 mod window;
@@ -18,11 +21,13 @@ mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use attention::Heads;
 pub(crate) use finish::{Finish, Second, mask_stride};
 pub(crate) use isa::Isa;
 pub(crate) use memory::Buffer;
 pub(crate) use pass::pass;
 pub(crate) use product::{Packed, product};
+pub(crate) use rowwise::{Curve, Rows, bend, each_row};
 pub(crate) use taps::{Sizes, Spread, Tap, Taps};
 pub(crate) use window::{Grid, Links, MAX_AREA, Slide, Weigh, maxima, pad_channels, sums, winner_bytes};
 pub(crate) use winograd::{Frame, Winograd};

@@ -67,7 +67,6 @@ pub(super) struct Panels<'a> {
     data: &'a [f32],
 }
 
-#[allow(dead_code, reason = "attention packs at run time")]
 impl<'a> Panels<'a> {
     /// Floats that `[k, n]` takes.
     pub(super) fn room(isa: Isa, k: usize, n: usize) -> usize {

@@ -119,12 +119,22 @@ pub(crate) fn bend(
 #[derive(Clone, Copy)]
 pub(crate) enum Rows<'a> {
     /// Mean 0 and variance 1, then `gamma` and `beta` (padded), with `eps` under the root.
-    Norm { gamma: &'a [f32], beta: &'a [f32], eps: f32 },
+    Norm {
+        gamma: &'a [f32],
+        beta: &'a [f32],
+        eps: f32,
+    },
     /// Back through it: `other` is its input.
-    NormBack { gamma: &'a [f32], eps: f32, other: &'a [f32] },
+    NormBack {
+        gamma: &'a [f32],
+        eps: f32,
+        other: &'a [f32],
+    },
     Softmax,
     /// Back through it: `other` is its output.
-    SoftmaxBack { other: &'a [f32] },
+    SoftmaxBack {
+        other: &'a [f32],
+    },
 }
 
 struct Each<'a> {

@@ -158,11 +158,11 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn above(a: Eight, b: Eight) -> u32 {
-        (0..8).fold(0, |bits, i| bits | (u32::from(!(a[i] <= b[i])) << i))
+        (0..8).fold(0, |bits, i| bits | (u32::from(a[i] > b[i] || a[i].is_nan() || b[i].is_nan()) << i))
     }
     #[inline(always)]
     unsafe fn pick(bits: u32, a: Eight, b: Eight) -> Eight {
-        each(|i| if bits >> i & 1 == 1 { a[i] } else { b[i] })
+        each(|i| if (bits >> i) & 1 == 1 { a[i] } else { b[i] })
     }
     #[inline(always)]
     unsafe fn round(v: Eight) -> Eight {

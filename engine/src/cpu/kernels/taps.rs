@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 /// Floats of gathered rows a thread works on at a time.
 const GATHERED: usize = 96 << 10;
+/// Floats that are copied at once, of runs that are no longer.
+const SHORT: usize = 16;
 /// Columns below which groups are computed together.
 const NARROW: usize = 16;
 
@@ -64,7 +66,9 @@ impl Taps {
     ) -> Self {
         taps.sort_by_key(|t| t.read);
         // Groups of few channels would leave most lanes idle: several side by side, zeros between them.
-        let merged = (1..=groups).find(|m| groups % m == 0 && (channels[1] * m >= NARROW || *m == groups)).unwrap_or(1);
+        let merged = (1..=groups)
+            .find(|m| groups.is_multiple_of(*m) && (channels[1] * m >= NARROW || *m == groups))
+            .unwrap_or(1);
         let [read, write] = channels.map(|c| c * merged);
         let matrix = |g: usize| {
             Packed::new(isa, taps.len() * read, write, |k, n| {
@@ -181,27 +185,36 @@ impl Taps {
             *place = ((image * s.output[0] + oy) * s.output[1] + ox) as u32;
             let mut to = 0;
             for run in &self.runs {
-                let row = &mut row[to..][..run.count * c];
-                to += run.count * c;
+                let len = run.count * c;
                 let iy = (y * self.stride[0]) as isize + run.read[0];
                 let ix = (xx * self.stride[1]) as isize + run.read[1];
                 // Taps of this run left of the image, and those before its right edge.
                 let skip = (-ix).clamp(0, run.count as isize) as usize;
                 let end = (w as isize - ix).clamp(skip as isize, run.count as isize) as usize;
                 if iy < 0 || iy >= h as isize || skip == end {
-                    row.fill(0.);
+                    row[to..to + len].fill(0.);
+                    to += len;
                     continue;
                 }
-                row[..skip * c].fill(0.);
-                row[end * c..].fill(0.);
                 let from = (image * h + iy as usize) * w + (ix + skip as isize) as usize;
-                if self.groups == 1 {
-                    row[skip * c..end * c].copy_from_slice(&x[from * c..][..(end - skip) * c]);
-                } else {
-                    for t in 0..end - skip {
-                        row[(skip + t) * c..][..c].copy_from_slice(&x[(from + t) * all + g * c..][..c]);
+                // A copy of fixed length is one instruction; what it writes too much the next run or no one reads.
+                let short = len <= SHORT && end - skip == run.count && self.groups == 1;
+                match (short.then(|| x.get(from * c..from * c + SHORT)).flatten(), row.get_mut(to..to + SHORT)) {
+                    (Some(x), Some(row)) => row.copy_from_slice(x),
+                    _ => {
+                        let row = &mut row[to..to + len];
+                        row[..skip * c].fill(0.);
+                        row[end * c..].fill(0.);
+                        if self.groups == 1 {
+                            row[skip * c..end * c].copy_from_slice(&x[from * c..][..(end - skip) * c]);
+                        } else {
+                            for t in 0..end - skip {
+                                row[(skip + t) * c..][..c].copy_from_slice(&x[(from + t) * all + g * c..][..c]);
+                            }
+                        }
                     }
                 }
+                to += len;
             }
         }
     }

@@ -39,9 +39,12 @@ pub(crate) struct Slide {
 impl Links {
     /// From inputs to outputs; `weight(output, inputs inside)`.
     pub(crate) fn forward(s: Slide, weight: impl Fn(usize, usize) -> f32) -> Self {
+        // Kernel positions are found, not tried: a pool's kernel may be much larger than what it covers.
         let inside = |o: usize| {
-            let at = move |k: usize| (o * s.stride + k * s.dilation).checked_sub(s.lead).filter(|i| *i < s.size);
-            (0..s.kernel).filter_map(move |k| at(k).map(|source| (source, k)))
+            let start = o * s.stride;
+            let low = s.lead.saturating_sub(start).div_ceil(s.dilation);
+            let high = (s.size + s.lead).saturating_sub(start).div_ceil(s.dilation).min(s.kernel);
+            (low..high.max(low)).map(move |k| (start + k * s.dilation - s.lead, k))
         };
         let of = |o: usize| {
             let weight = weight(o, inside(o).count());

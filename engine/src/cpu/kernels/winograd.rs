@@ -135,7 +135,7 @@ impl Winograd {
     fn strides(&self) -> (usize, usize) {
         let odd = |n: usize| {
             let lines = n.div_ceil(16);
-            (lines + usize::from(lines % 2 == 0)) * 16
+            (lines + usize::from(lines.is_multiple_of(2))) * 16
         };
         (odd(self.read), odd(self.weights[0].width()))
     }

@@ -3,30 +3,17 @@
 
 use super::Precision;
 use super::conv::{Choice, Conv, Shape as ConvShape, floats, padded};
+use super::fuse::{Chain, with_bias};
 use super::layout::Layout;
 use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps};
-use crate::cpu::kernels::{Grid, Isa, Links, MAX_AREA, Packed, Slide};
+use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Isa, Links, MAX_AREA, Packed, Slide};
 use crate::network::{Activation, Binary, Network, NodeId, Op, Reduction, Window};
 use crate::reference::Single;
 use robust_core::{Error, Result};
 use std::sync::Arc;
 
-/// `x * scale + shift` along one axis of a row; one value for all when the axis is `None`.
-struct Affine {
-    input: NodeId,
-    axis: Option<usize>,
-    scale: Vec<f64>,
-    shift: Vec<f64>,
-}
-
-/// Nodes that run as one step: a head, affine maps after it, another value added, a ReLU.
-struct Chain {
-    head: usize,
-    affine: Vec<usize>,
-    add: Option<usize>,
-    relu: bool,
-    last: usize,
-}
+/// Windows along an axis up to which their links are listed.
+pub(super) const LINKS: usize = 1 << 16;
 
 /// Which weights are brought into their kernels' form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +23,12 @@ pub(super) enum Weights {
     None,
 }
 
-struct Compiler<'a> {
-    net: &'a Arc<Network>,
-    reference: &'a Single,
+pub(super) struct Compiler<'a> {
+    pub(super) net: &'a Arc<Network>,
+    pub(super) reference: &'a Single,
     isa: Isa,
-    exposed: Vec<bool>,
-    readers: Vec<Vec<usize>>,
+    pub(super) exposed: Vec<bool>,
+    pub(super) readers: Vec<Vec<usize>>,
     places: Vec<Option<Place>>,
     steps: Steps,
     choice: Choice,
@@ -96,114 +83,39 @@ impl Compiler<'_> {
                 None => self.single(i)?,
             }
         }
+        self.join();
         self.steps.places = self.places;
         Ok(self.steps)
     }
 
-    fn row(&self, i: usize) -> &[usize] {
+    /// Joins a scale, a shift and a ReLU to the convolution whose result they read: it stores both.
+    fn join(&mut self) {
+        let Steps { list, cells, .. } = &mut self.steps;
+        let mut makers = vec![None; cells.len()];
+        let mut i = 0;
+        while i < list.len() {
+            let step = &list[i];
+            let maker = match &step.kind {
+                Kind::Pass(Plain { scale: Some(_), shift: Some(_) }) if step.relu && step.add.is_none() => {
+                    makers[step.inputs[0].0].filter(|_| cells[step.inputs[0].0] == cells[step.out.0])
+                }
+                _ => None,
+            };
+            let able = |m: &usize| matches!(&list[*m].kind, Kind::Conv(c) if c.seconds()) && list[*m].next.is_none();
+            if let Some(m) = maker.filter(able) {
+                let step = list.remove(i);
+                if let Kind::Pass(plain) = step.kind {
+                    list[m].next = Some((plain, step.out));
+                }
+                continue;
+            }
+            makers[step.out.0] = Some(i);
+            i += 1;
+        }
+    }
+
+    pub(super) fn row(&self, i: usize) -> &[usize] {
         &self.net.shapes()[i].row
-    }
-
-    /// The only node that reads `i`, where nothing else needs its value.
-    fn sole_reader(&self, i: usize) -> Option<usize> {
-        match self.readers[i][..] {
-            [one] if !self.exposed[i] => Some(one),
-            _ => None,
-        }
-    }
-
-    /// The per-channel map of a node, if it is one.
-    fn affine(&self, i: usize) -> Result<Option<Affine>> {
-        let (node, row) = (&self.net.nodes()[i], self.row(i));
-        if let &Op::BatchNorm { mean, var, gamma, beta, eps } = &node.op {
-            let or = |p: Option<_>, v: f64| p.map_or_else(|| Ok(vec![v; row[0]]), |p| floats(self.net, p));
-            let (mean, var) = (floats(self.net, mean)?, floats(self.net, var)?);
-            let (gamma, beta) = (or(gamma, 1.)?, or(beta, 0.)?);
-            let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + eps).sqrt()).collect();
-            let shift = scale.iter().zip(&mean).zip(&beta).map(|((s, m), b)| b - s * m).collect();
-            return Ok(Some(Affine { input: node.inputs[0], axis: Some(0), scale, shift }));
-        }
-        let Op::Binary(kind) = node.op else { return Ok(None) };
-        let batched = |j: usize| self.net.shapes()[node.inputs[j].0].batched;
-        let (x, c) = match (batched(0), batched(1)) {
-            (true, false) => (node.inputs[0], node.inputs[1]),
-            (false, true) if matches!(kind, Binary::Add | Binary::Mul) => (node.inputs[1], node.inputs[0]),
-            _ => return Ok(None),
-        };
-        let Some((dims, values)) = self.reference.constant(c) else { return Ok(None) };
-        if self.row(x.0) != row || dims.len() > row.len() + 1 {
-            return Ok(None);
-        }
-        // Aligned at the end; only one axis may vary.
-        let lead = row.len() + 1 - dims.len();
-        let vary: Vec<usize> = (0..dims.len()).filter(|&a| dims[a] > 1).map(|a| a + lead).collect();
-        let axis = match vary[..] {
-            [] => None,
-            [a] if a > 0 => Some(a - 1),
-            _ => return Ok(None),
-        };
-        let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-        let n = values.len();
-        let (scale, shift) = match kind {
-            Binary::Add => (vec![1.; n], values),
-            Binary::Sub => (vec![1.; n], values.iter().map(|v| -v).collect()),
-            Binary::Mul => (values, vec![0.; n]),
-            Binary::Div if values.iter().all(|v| *v != 0.) => (values.iter().map(|v| 1. / v).collect(), vec![0.; n]),
-            _ => return Ok(None),
-        };
-        Ok(Some(Affine { input: x, axis, scale, shift }))
-    }
-
-    /// Whether a node adds two values of one shape.
-    fn adds(&self, i: usize) -> bool {
-        let node = &self.net.nodes()[i];
-        let same = |j: &NodeId| self.net.shapes()[j.0] == self.net.shapes()[i];
-        node.op == Op::Binary(Binary::Add) && node.inputs.iter().all(same) && node.inputs[0] != node.inputs[1]
-    }
-
-    fn add_node(&self, chain: &Chain) -> Option<usize> {
-        chain.add.and_then(|_| {
-            let end = chain.affine.last().copied().unwrap_or(chain.head);
-            if self.adds(chain.head) { Some(chain.head) } else { self.readers[end].first().copied() }
-        })
-    }
-
-    fn chain(&self, head: usize, taken: &[bool]) -> Result<Option<Chain>> {
-        let node = &self.net.nodes()[head];
-        let own = self.affine(head)?;
-        let (mut cur, mut add) = (head, None);
-        // Along which axis the head can scale.
-        let mut axis = match &node.op {
-            Op::Conv2d { .. } => Some(0),
-            Op::Linear { .. } => Some(self.row(head).len() - 1),
-            Op::Act(Activation::Relu) => {
-                return Ok(Some(Chain { head, affine: vec![], add: None, relu: true, last: head }));
-            }
-            _ if own.is_some() => own.and_then(|a| a.axis),
-            _ if self.adds(head) => {
-                add = Some(node.inputs[1].0);
-                None
-            }
-            _ => return Ok(None),
-        };
-        let mut affine = vec![];
-        while add.is_none()
-            && let Some(next) = self.sole_reader(cur).filter(|n| !taken[*n])
-            && let Some(map) = self.affine(next)?.filter(|m| m.axis.is_none() || axis.is_none() || m.axis == axis)
-        {
-            axis = axis.or(map.axis);
-            affine.push(next);
-            cur = next;
-        }
-        if add.is_none()
-            && let Some(next) = self.sole_reader(cur).filter(|n| !taken[*n] && self.adds(*n))
-        {
-            add = self.net.nodes()[next].inputs.iter().map(|j| j.0).find(|j| *j != cur);
-            cur = next;
-        }
-        let relu = |n: &usize| !taken[*n] && self.net.nodes()[*n].op == Op::Act(Activation::Relu);
-        let after = self.sole_reader(cur).filter(relu);
-        Ok(Some(Chain { head, affine, add, relu: after.is_some(), last: after.unwrap_or(cur) }))
     }
 
     fn place(&self, i: NodeId) -> Result<Place> {
@@ -259,20 +171,6 @@ impl Compiler<'_> {
         let cell = self.cell(row.iter().product::<usize>() / channels.max(1), channels);
         self.steps.input = cell;
         self.places[i] = Some(Place { cell, layout: Layout::plain(&row) });
-    }
-
-    /// Scale and shift of a chain's affine maps for `n` channels; `None` when there are none.
-    fn composed(&self, nodes: &[usize], n: usize) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
-        let (mut scale, mut shift) = (vec![1.; n], vec![0.; n]);
-        for &i in nodes {
-            let Some(map) = self.affine(i)? else { return Err(Error::internal("a chain lost its map")) };
-            let at = |v: &[f64], c: usize| v[if v.len() == 1 { 0 } else { c }];
-            for c in 0..n {
-                scale[c] *= at(&map.scale, c);
-                shift[c] = shift[c] * at(&map.scale, c) + at(&map.shift, c);
-            }
-        }
-        Ok((!nodes.is_empty()).then_some((scale, shift)))
     }
 
     fn fused(&mut self, chain: &Chain) -> Result<()> {
@@ -444,8 +342,82 @@ impl Compiler<'_> {
                 let &[_, h, w] = self.row(node.inputs[0].0) else { return Err(Error::internal("not an image")) };
                 self.pool(i, Window { kernel: [h, w], stride: [1, 1], pads: [0; 4], ceil: false }, Some(false))
             }
+            _ => self.by_kind(i),
+        }
+    }
+
+    /// Ops of encoders, and what is left.
+    fn by_kind(&mut self, i: usize) -> Result<()> {
+        let node = self.net.nodes()[i].clone();
+        match &node.op {
+            Op::LayerNorm { gamma, beta, eps } => {
+                let c = self.row(i).last().copied().unwrap_or(1);
+                let or = |p: &Option<_>, v: f64| p.map_or_else(|| Ok(vec![v; c]), |p| floats(self.net, p));
+                let (gamma, beta) = (padded(&or(gamma, 1.)?), padded(&or(beta, 0.)?));
+                self.by_last(i, Kind::Norm { gamma, beta, eps: *eps as f32 })
+            }
+            Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, Kind::Softmax),
+            &Op::Attention { heads, scale } => {
+                let (q, k) = (self.row(node.inputs[0].0).to_vec(), self.row(node.inputs[1].0).to_vec());
+                let kind = Heads { tokens: [q[0], k[0]], heads, depth: q[1] / heads, scale: scale as f32 };
+                let cells = node.inputs.iter().map(|&j| self.ordered(j, &[0, 1])).collect::<Result<Vec<_>>>()?;
+                self.made(i, Kind::Attention(kind), cells, q[1], Layout::plain(&q))
+            }
+            Op::Act(act) => match curve(act) {
+                Some(curve) => {
+                    let Place { cell, layout } = self.place(node.inputs[0])?;
+                    let channels = self.steps.cells[cell.0].channels;
+                    self.made(i, Kind::Bend(curve), vec![cell], channels, layout)
+                }
+                None => self.fallback(i),
+            },
+            Op::Binary(Binary::Add) => match self.row_added(i) {
+                Some((x, row)) => {
+                    let plain: Vec<usize> = (0..self.row(i).len()).collect();
+                    let cell = self.ordered(x, &plain)?;
+                    let mut constants = Buffer::default();
+                    constants.reserve(row.len());
+                    constants.floats_mut()[..row.len()].copy_from_slice(&row);
+                    let (channels, layout) = (self.steps.cells[cell.0].channels, Layout::plain(self.row(i)));
+                    self.made(i, Kind::Shift(constants), vec![cell], channels, layout)
+                }
+                None => self.fallback(i),
+            },
             _ => self.fallback(i),
         }
+    }
+
+    /// A step that makes the value of node `i`.
+    fn made(&mut self, i: usize, kind: Kind, inputs: Vec<CellId>, channels: usize, layout: Layout) -> Result<()> {
+        let out = self.cell(self.row(i).iter().product::<usize>() / channels, channels);
+        self.push(kind, inputs, out, None, false);
+        self.places[i] = Some(Place { cell: out, layout });
+        Ok(())
+    }
+
+    /// A step over the last axis.
+    fn by_last(&mut self, i: usize, kind: Kind) -> Result<()> {
+        let (input, row) = (self.net.nodes()[i].inputs[0], self.row(i).to_vec());
+        let c = row.last().copied().unwrap_or(1);
+        let place = self.place(input)?;
+        let (cell, layout) = match place.layout.with_last(&row, c) {
+            Some(layout) => (place.cell, layout),
+            None => {
+                let plain: Vec<usize> = (0..row.len()).collect();
+                (self.ordered(input, &plain)?, Layout::plain(&row))
+            }
+        };
+        self.made(i, kind, vec![cell], c, layout)
+    }
+
+    /// A value and one row of constants that a node adds to it.
+    fn row_added(&self, i: usize) -> Option<(NodeId, Vec<f32>)> {
+        let (node, row) = (&self.net.nodes()[i], self.row(i));
+        let [a, b] = node.inputs[..] else { return None };
+        let (x, c) = if self.net.shapes()[a.0].batched { (a, b) } else { (b, a) };
+        let (dims, values) = self.reference.constant(c)?;
+        let full = dims == row || dims.split_first().is_some_and(|(&n, rest)| n == 1 && rest == row);
+        (full && self.net.shapes()[x.0].batched && self.row(x.0) == row).then(|| (x, values.to_vec()))
     }
 
     /// A maximum pool, or an average.
@@ -456,6 +428,9 @@ impl Compiler<'_> {
             crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
         };
         let counts = [count(h, 0)?, count(wi, 1)?];
+        if counts.iter().any(|c| *c > LINKS) {
+            return self.fallback(i);
+        }
         let axis = |a: usize, size: usize| {
             let stride = w.stride[a].min(crate::network::MAX_ROW);
             let slide = Slide { size, count: counts[a], kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
@@ -495,14 +470,15 @@ impl Compiler<'_> {
     }
 }
 
-/// Scale and shift of a layer's affine maps with its own bias inside.
-fn with_bias(maps: Option<(Vec<f64>, Vec<f64>)>, bias: Option<Vec<f64>>, n: usize) -> (Vec<f64>, Option<Vec<f64>>) {
-    match (maps, bias) {
-        (None, bias) => (vec![1.; n], bias),
-        (Some((scale, shift)), None) => (scale, Some(shift)),
-        (Some((scale, shift)), Some(bias)) => {
-            let shift = scale.iter().zip(&bias).zip(&shift).map(|((s, b), t)| s * b + t).collect();
-            (scale, Some(shift))
-        }
-    }
+/// The kernel of an activation, if there is one.
+fn curve(act: &Activation) -> Option<Curve> {
+    Some(match *act {
+        Activation::Gelu => Curve::Gelu,
+        Activation::Silu => Curve::Silu,
+        Activation::Sigmoid => Curve::Sigmoid,
+        Activation::Tanh => Curve::Tanh,
+        Activation::LeakyRelu(slope) => Curve::Leaky(slope as f32),
+        Activation::Clip(low, high) => Curve::Clip(low as f32, high as f32),
+        _ => return None,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::super::kernels::*;
 use super::Precision;
-use super::compile::Weights;
+use super::compile::{LINKS, Weights};
 use crate::network::{MAX_ROW, Network, ParamId};
 use robust_core::{Error, Result};
 use std::sync::OnceLock;
@@ -120,7 +120,8 @@ impl Conv {
     }
 
     fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.read && self.read == self.write
+        let few = self.input.iter().chain(&self.output).all(|d| *d <= LINKS);
+        few && self.groups > 1 && self.groups == self.read && self.read == self.write
     }
 
     /// The weights `[o, i, kh, kw]` with the scale of what follows.
@@ -236,7 +237,7 @@ impl Conv {
     /// Whether a finish may have masks: bits of groups begin at whole bytes.
     pub(super) fn masks(&self, backward: bool) -> bool {
         let per_group = if backward { self.read } else { self.write } / self.groups;
-        self.groups == 1 || self.is_depthwise() || per_group % 16 == 0
+        self.groups == 1 || self.is_depthwise() || per_group.is_multiple_of(16)
     }
 
     /// Whether only a plain gradient can be computed: what `Finish` asks must be a pass of its own.
@@ -307,5 +308,10 @@ impl Conv {
             Algorithm::Spread(spread) => spread.run(isa, n, self.input, self.output, grad, out),
         }
         Ok(())
+    }
+
+    /// Whether a second output can be stored.
+    pub(super) fn seconds(&self) -> bool {
+        !self.is_depthwise() && self.masks(false)
     }
 }

@@ -5,6 +5,7 @@
 
 mod compile;
 mod conv;
+mod fuse;
 mod layout;
 mod run;
 mod step;

@@ -85,6 +85,9 @@ impl Run {
         let mut readers = vec![0usize; steps.cells.len()];
         steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
         keep.iter().for_each(|c| readers[c.0] += 1);
+        if record {
+            steps.list.iter().flat_map(Step::saves).for_each(|c| readers[c.0] += 1);
+        }
         let mut first = run.pool.floats(x.len());
         first.floats_mut()[..x.len()].copy_from_slice(x);
         run.cells[steps.input.0] = Some(first);
@@ -166,6 +169,20 @@ impl Run {
                     sums(isa, n, cell.channels, grid, Weigh::Links, x, &finish, (to, bits));
                 }
                 Kind::Permute { there, .. } => there.copy(n, x, to),
+                Kind::Bend(curve) => bend(isa, *curve, (pixels, cell.channels), x, None, &finish, to),
+                Kind::Norm { gamma, beta, eps } => {
+                    let rows = Rows::Norm { gamma: gamma.floats(), beta: beta.floats(), eps: *eps };
+                    each_row(isa, rows, (pixels, cell.channels), x, &finish, to);
+                }
+                Kind::Softmax => each_row(isa, Rows::Softmax, (pixels, cell.channels), x, &finish, to),
+                Kind::Attention(heads) => {
+                    heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
+                }
+                Kind::Shift(row) => {
+                    let finish = Finish { add: Some(row.floats()), ..Finish::default() };
+                    let rows = to[..n * cell.len()].chunks_mut(cell.len()).zip(x.chunks(cell.len()));
+                    rows.for_each(|(to, x)| pass(isa, (cell.pixels, cell.channels), x, &finish, (to, None), None));
+                }
                 Kind::Reference(_) => {}
             }
         }
@@ -313,7 +330,9 @@ impl Run {
         let to = self.cell(x);
         let g = &grad.floats()[..n * from.len()];
         // Bits are in the same places where the channels are, or where whole bytes make up every pixel.
-        let alike = |channels: usize| channels == to.channels || (channels % 16 == 0 && to.channels % 16 == 0);
+        let alike = |channels: usize| {
+            channels == to.channels || (channels.is_multiple_of(16) && to.channels.is_multiple_of(16))
+        };
         match &step.kind {
             Kind::Conv(conv) if conv.bare(net, isa)? => {
                 let size = n * to.len();
@@ -361,8 +380,44 @@ impl Run {
                 self.pool.give(Some(bare));
                 Ok(())
             }
+            Kind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+                bend(isa, *curve, (g.len() / from.channels, from.channels), run.value(x)?, Some(g), finish, out);
+                Ok(())
+            }),
+            Kind::Norm { gamma, eps, .. } => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+                let rows = Rows::NormBack { gamma: gamma.floats(), eps: *eps, other: run.value(x)? };
+                each_row(isa, rows, (g.len() / from.channels, from.channels), g, finish, out);
+                Ok(())
+            }),
+            Kind::Softmax => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+                let rows = Rows::SoftmaxBack { other: run.value(step.out)? };
+                each_row(isa, rows, (g.len() / from.channels, from.channels), g, finish, out);
+                Ok(())
+            }),
+            Kind::Shift(_) => self.scale(back, x, g, &Plain::default()),
+            Kind::Attention(heads) => self.pull_attention(back, step, heads, g),
             Kind::Reference(node) => self.pull_reference(back, i, step, *node, g),
         }
+    }
+
+    fn pull_attention(&mut self, back: &mut Back, step: &Step, heads: &Heads, grad: &[f32]) -> Result<()> {
+        let sizes = [0, 1, 2].map(|i| self.n * self.cell(step.inputs[i]).len());
+        let mut grads = sizes.map(|size| self.pool.floats(size));
+        {
+            let values = [self.value(step.inputs[0])?, self.value(step.inputs[1])?, self.value(step.inputs[2])?];
+            heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(Buffer::floats_mut));
+        }
+        for (&cell, grad) in step.inputs.iter().zip(grads) {
+            // Alone and unmasked it can stay where it is.
+            if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
+                back.pending[cell.0] -= 1;
+                back.grads[cell.0] = Some(Rc::new(grad));
+            } else {
+                self.scale(back, cell, grad.floats(), &Plain::default())?;
+                self.pool.give(Some(grad));
+            }
+        }
+        Ok(())
     }
 
     fn pull_reference(&mut self, back: &mut Back, i: usize, step: &Step, node: NodeId, grad: &[f32]) -> Result<()> {

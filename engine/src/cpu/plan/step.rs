@@ -2,7 +2,7 @@
 
 use super::conv::Conv;
 use super::layout::{Layout, Walk};
-use crate::cpu::kernels::{Buffer, Grid, Packed};
+use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
 use crate::network::NodeId;
 
 /// Index of a value in memory.
@@ -10,7 +10,7 @@ use crate::network::NodeId;
 pub(super) struct CellId(pub(super) usize);
 
 /// A value of one row: `[pixels, channels]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) pixels: usize,
     pub(super) channels: usize,
@@ -63,6 +63,19 @@ pub(super) enum Kind {
         there: Walk,
         back: Walk,
     },
+    Bend(Curve),
+    /// Layer norm over the channels.
+    Norm {
+        gamma: Buffer,
+        beta: Buffer,
+        eps: f32,
+    },
+    /// Softmax over the channels.
+    Softmax,
+    /// Queries, keys and values.
+    Attention(Heads),
+    /// One row of constants added to every row.
+    Shift(Buffer),
     /// Left to the reference interpreter.
     Reference(NodeId),
 }
@@ -80,6 +93,15 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// Cells that the way back reads again.
+    pub(super) fn saves(&self) -> &[CellId] {
+        match self.kind {
+            Kind::Bend(_) | Kind::Norm { .. } | Kind::Attention(_) => &self.inputs,
+            Kind::Softmax => std::slice::from_ref(&self.out),
+            _ => &[],
+        }
+    }
+
     pub(super) fn reads(&self) -> impl Iterator<Item = CellId> + '_ {
         self.inputs.iter().copied().chain(self.add)
     }
