@@ -17,7 +17,7 @@ mod threat;
 pub use attack::{Attack, Built, Entry, documentation, parameters};
 pub use batch::{Batch, Rows, take, to_host};
 pub use dataset::{DataCard, Dataset, Interpolation, Loaded, Preprocess, Resize, View};
-pub use draw::{Draw, RowKey, stream};
+pub use draw::{Draw, Noise, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};
 pub use goal::{Goal, Pred, argmax, fragile};
 pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Target, Trace, Votes};
