@@ -9,6 +9,8 @@
 //! `examples/custom_model.rs`.
 
 pub mod clock;
+pub mod corrupt;
+pub mod corrupted;
 pub mod doctor;
 pub mod evaluate;
 pub mod evidence;

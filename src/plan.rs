@@ -88,6 +88,11 @@ impl Unit {
 }
 
 impl PlannedAttack {
+    /// Whether its points are made again instead of being kept.
+    pub fn is_recipe(&self) -> bool {
+        matches!(self.threat.region, robust_core::Region::Recipe { .. })
+    }
+
     pub fn new(ready: &Ready) -> Self {
         Self {
             label: ready.label.clone(),

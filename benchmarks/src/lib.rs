@@ -2,4 +2,5 @@
 
 pub mod corruptions;
 pub mod data;
+pub mod metrics;
 pub mod subset;

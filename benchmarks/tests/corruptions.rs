@@ -8,3 +8,7 @@
 mod exact;
 #[path = "corruptions/files.rs"]
 mod files;
+#[path = "corruptions/others.rs"]
+mod others;
+#[path = "corruptions/statistics.rs"]
+mod statistics;

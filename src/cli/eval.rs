@@ -1,6 +1,6 @@
 //! `robust eval`: load, plan, run, summarise.
 
-use super::{Format, STOP, print};
+use super::{Format, STOP, corrupt, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
 use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, View};
@@ -26,8 +26,10 @@ pub struct Args {
     #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
     dataset: Option<String>,
     /// Attack: name:key=value,... such as pgd-linf:eps=8/255,steps=40, or file:POINTS,eps=... to judge examples made elsewhere; repeatable
-    #[arg(long, required = true, value_name = "ATTACK")]
+    #[arg(long, required_unless_present = "corruptions", value_name = "ATTACK")]
     attack: Vec<String>,
+    #[command(flatten)]
+    corruption: corrupt::Options,
     /// A fixed pseudo-random subset of N samples; larger ones contain smaller ones
     #[arg(long, value_name = "N", conflicts_with_all = ["first", "ids"])]
     limit: Option<u64>,
@@ -88,6 +90,7 @@ const AFTER: &str = "\
 Examples:
   robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
   robust eval --model builtin:mnist-std --model builtin:mnist-at --attack fgsm --attack pgd --format csv
+  robust eval --model builtin:mnist-std --corruptions mnist-c
   robust eval --model wrn=net.safetensors?arch=cifar-resnet --dataset folder:test --attack pgd-l2:eps=0.5 --limit 1000";
 
 fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
@@ -118,7 +121,7 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let (source, data) = load_data(args, &loaded)?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
-    let subjects = subjects(&loaded, &args.attack, &meter, data.card().samples, &ids)?;
+    let subjects = subjects(&loaded, &args.attack, &args.corruption, &meter, data.card().samples, &ids)?;
     let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
     Ok(Prepared { plan, subjects, data, meter })
 }
@@ -262,6 +265,7 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
 fn subjects(
     loaded: &[LoadedModel],
     specs: &[String],
+    corruption: &corrupt::Options,
     meter: &Arc<Meter>,
     samples: u64,
     ids: &[u64],
@@ -273,7 +277,8 @@ fn subjects(
     loaded
         .iter()
         .map(|model| {
-            let ready: Vec<Ready> = specs.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
+            let mut ready: Vec<Ready> = specs.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
+            ready.extend(corruption.attacks(&model.card)?);
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
@@ -440,7 +445,7 @@ pub fn total_seconds(record: &Record) -> Vec<f64> {
 
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let rows = write_summary(root, record, outcomes)?;
-    print_rows(&rows, args.format)?;
+    args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
     if let Some(shard) = record.plan.shard {
         say(&format!("shard {shard}: join all {} with `robust merge DIR... --out DIR`", shard.of));
     }

@@ -174,9 +174,12 @@ fn cubic_cv(photo: &Bytes, x: &Bytes) -> Bytes {
     let mut samples = Vec::with_capacity(h * w * 3);
     for y in 0..h {
         let (taps, weights) = place(y, photo.height, h);
+        // As its vector code: single precision, the last weight first.
+        let weights = weights.map(|w| w as f32 * (1. / (2048. * 2048.)));
         for i in 0..3 * w {
-            let sum: i64 = taps.iter().zip(weights).map(|(t, w)| i64::from(lines[*t][i]) * i64::from(w)).sum();
-            samples.push(((sum + (1 << 21)) >> 22).clamp(0, 255) as u8);
+            let terms = taps.iter().zip(weights).rev().map(|(t, w)| lines[*t][i] as f32 * w);
+            let sum = terms.fold(0., |a, v| a + v);
+            samples.push(sum.round_ties_even().clamp(0., 255.) as u8);
         }
     }
     Bytes { height: h, width: w, channels: 3, samples }

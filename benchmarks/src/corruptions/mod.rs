@@ -8,6 +8,7 @@
 //! corruption, severity and sample alone.
 
 mod blur;
+pub mod cbar;
 mod colour;
 mod common;
 mod digital;
@@ -16,14 +17,18 @@ mod fog;
 mod frost;
 mod glass;
 mod ice;
+mod lines;
+pub mod mnist;
 mod motion;
 mod mt;
 mod noise;
 mod poisson;
 mod random;
+pub mod sequences;
 pub mod sha256;
 mod snow;
 mod spatter;
+mod suite;
 mod tables;
 mod ziggurat;
 mod zoom;
@@ -33,6 +38,7 @@ pub use random::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use serde::{Deserialize, Serialize};
+pub use suite::{MIN_SIDE, Recipe, Suite, parse};
 pub use tables::{SIDES, Table, of_side};
 
 /// Whose code is followed where published programs differ.

@@ -44,21 +44,35 @@ fn additive(x: &Bytes, call: &mut Call, sigma: f64, proportional: bool) -> Resul
     Ok(finish(x, &noise))
 }
 
-pub(super) fn shot(x: &Bytes, scale: f64, random: &mut Random) -> Result<Bytes> {
-    let byte = |k: u32| truncated((f64::from(k) / scale).clamp(0., 1.) * 255.);
+fn shot(x: &Bytes, scale: f64, random: &mut Random) -> Result<Bytes> {
+    let byte = |k: f64| truncated((k / scale).clamp(0., 1.) * 255.);
     let samples = match random {
         Random::Native(words) => {
             let shots = Shots::of(scale);
-            let bytes: Vec<u8> = (0..=(scale.ceil() as u32)).map(byte).collect();
+            let bytes: Vec<u8> = (0..=(scale.ceil() as u32)).map(|k| byte(f64::from(k))).collect();
             let draw = |&v: &u8| {
                 let k = shots.value(v).draw(|| words.word());
                 bytes.get(k as usize).copied().unwrap_or(255)
             };
             x.samples.iter().map(draw).collect()
         }
-        Random::Numpy(m) => x.samples.iter().map(|&v| byte(m.poisson(f64::from(v) / 255. * scale))).collect(),
+        Random::Numpy(_) => {
+            counts(x, scale, random).iter().map(|share| truncated(share.clamp(0., 1.) * 255.)).collect()
+        }
     };
     Ok(image(x, samples))
+}
+
+/// Photons of each sample as a share of `scale`.
+pub(super) fn counts(x: &Bytes, scale: f64, random: &mut Random) -> Vec<f64> {
+    let one = |&v: &u8| {
+        let k = match random {
+            Random::Native(words) => Shots::of(scale).value(v).draw(|| words.word()),
+            Random::Numpy(m) => m.poisson(f64::from(v) / 255. * scale),
+        };
+        f64::from(k) / scale
+    };
+    x.samples.iter().map(one).collect()
 }
 
 pub(super) fn impulse(x: &Bytes, share: f64, random: &mut Random) -> Result<Bytes> {

@@ -1,6 +1,7 @@
 //! Snow: random flakes, blurred as they fall, over a whitened image.
 
 use super::common::finish;
+use super::random::Random;
 use super::zoom::clipped;
 use super::{Corruption, Profile};
 use robust_imaging::Bytes;
@@ -50,4 +51,23 @@ fn over(x: &Bytes, layer: &[f64], mix: f64) -> Vec<f64> {
         }
     });
     y
+}
+
+/// One field of flakes whose fall turns, 4 degrees a frame.
+pub(super) fn sequence(x: &Bytes, small: bool, frames: usize, random: &mut Random) -> Vec<Bytes> {
+    let n = x.height;
+    let field = random.normals(0.05, 0.3, n * n);
+    let (zoom, radius, sigma) = if small { (2., 10., 2.) } else { (3., 14., 4.) };
+    let mut flakes = vec![0; n * n];
+    clipped(&field, n, 1, zoom, Profile::Hendrycks, |y, row| {
+        let byte = |v: &f64| if *v < 0.5 { 0 } else { truncated(v.clamp(0., 1.) * 255.) };
+        flakes[y * n..][..n].iter_mut().zip(row).for_each(|(f, v)| *f = byte(v));
+    });
+    let frame = |i: usize| {
+        let motion = Motion { radius, sigma, degrees: 4. * i as f64 - 150. };
+        let fallen = motion_blur(&flakes, [n, n, 1], motion, Rounding::Quantum);
+        let layer: Vec<f64> = fallen.into_iter().map(|v| f64::from(v) / 255.).collect();
+        finish(x, &over(x, &layer, 0.85))
+    };
+    (0..frames).map(frame).collect()
 }
