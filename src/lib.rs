@@ -20,6 +20,7 @@ pub mod given;
 pub mod merge;
 pub mod plan;
 pub mod progress;
+pub mod published;
 pub mod report;
 pub mod run;
 pub mod shard;

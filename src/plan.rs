@@ -88,9 +88,14 @@ impl Unit {
 }
 
 impl PlannedAttack {
+    /// Whether it is a corruption, made or read.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self.threat.region, robust_core::Region::Recipe { .. })
+    }
+
     /// Whether its points are made again instead of being kept.
     pub fn is_recipe(&self) -> bool {
-        matches!(self.threat.region, robust_core::Region::Recipe { .. })
+        self.is_corruption() && !self.params.contains_key("published")
     }
 
     pub fn new(ready: &Ready) -> Self {

@@ -8,13 +8,13 @@ use robust::core::{Card, Error, Input, Outcome, Result, View};
 use robust::corrupted::{As, Job, sheet, write};
 use robust::plan::Plan;
 use robust::report::{Row, corruptions};
-use robust::{corrupt, folder, say};
+use robust::{corrupt, folder, published, say};
 use std::path::{Path, PathBuf};
 
 /// Of `robust eval`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Corruption suite: imagenet-c, cifar-c, mnist-c or c-bar, then :severities=1-5,only=fog+snow,extra=true,table=224; repeatable
+    /// Corruption suite: imagenet-c, cifar-c, mnist-c or c-bar, then :severities=1-5,only=fog+snow,extra=true,table=224, or :dir=FOLDER for a published set on disk; repeatable
     #[arg(long, value_name = "SUITE")]
     corruptions: Vec<String>,
     /// Folder of the published frost photos; without it frost is drawn, under another name and outside every mean
@@ -27,13 +27,19 @@ pub struct Options {
 
 impl Options {
     /// Every corruption asked for, as attacks on one model.
-    pub fn attacks(&self, card: &Card) -> Result<Vec<Ready>> {
+    pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
         let frost = match self.corruptions.is_empty() {
             true => None,
             false => self.frost_dir.as_deref().map(Photos::open).transpose()?,
         };
-        let all: Result<Vec<Vec<Ready>>> =
-            self.corruptions.iter().map(|text| corrupt::resolve(text, card, frost.as_ref())).collect();
+        let all: Result<Vec<Vec<Ready>>> = self
+            .corruptions
+            .iter()
+            .map(|text| match published::is_published(text) {
+                true => published::resolve(text, card, samples),
+                false => corrupt::resolve(text, card, frost.as_ref()),
+            })
+            .collect();
         Ok(all?.into_iter().flatten().collect())
     }
 

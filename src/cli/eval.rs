@@ -278,7 +278,7 @@ fn subjects(
         .iter()
         .map(|model| {
             let mut ready: Vec<Ready> = specs.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
-            ready.extend(corruption.attacks(&model.card)?);
+            ready.extend(corruption.attacks(&model.card, samples)?);
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));

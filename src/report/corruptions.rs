@@ -79,7 +79,7 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], reference: Option<&Reference
     for model in &plan.models {
         let mine: Vec<&Outcome> = outcomes.iter().filter(|o| o.model == model.name).collect();
         let mut suites: Vec<String> = vec![];
-        for attack in model.attacks.iter().filter(|a| a.is_recipe()) {
+        for attack in model.attacks.iter().filter(|a| a.is_corruption()) {
             let suite = attack.threat.to_string();
             if !suites.contains(&suite) {
                 suites.push(suite);
@@ -107,7 +107,7 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
     let mut held: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
     for attack in &model.attacks {
         let mine: Vec<&&Outcome> = outcomes.iter().filter(|o| o.attack == attack.label).collect();
-        let here = attack.is_recipe() && attack.threat.to_string() == suite;
+        let here = attack.is_corruption() && attack.threat.to_string() == suite;
         for o in &mine {
             clean.insert(o.id, o.clean.is_some_and(|p| p.margin > 0.));
             let slot = held.entry(o.id).or_insert((true, true));
@@ -130,14 +130,14 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
     }
     let n = clean.len() as u64;
     let share = |of: usize| rate(of as u64, n);
-    let errors = Errors {
-        source: Source::Generated { seed: plan.seed },
-        suite: suite.to_string(),
-        data: format!("{}:{}", plan.dataset.card.digest, plan.pick),
-        clean: share(clean.values().filter(|c| !**c).count()),
-        lines,
+    let made = model.attacks.iter().filter(|a| a.threat.to_string() == suite).any(|a| a.is_recipe());
+    let (source, data) = match made {
+        true => (Source::Generated { seed: plan.seed }, format!("{}:{}", plan.dataset.card.digest, plan.pick)),
+        false => (Source::Published, plan.pick.clone()),
     };
-    let others = model.attacks.iter().any(|a| !a.is_recipe());
+    let errors =
+        Errors { source, suite: suite.to_string(), data, clean: share(clean.values().filter(|c| !**c).count()), lines };
+    let others = model.attacks.iter().any(|a| !a.is_corruption());
     Report {
         model: model.name.clone(),
         n,
@@ -167,6 +167,12 @@ fn notes(errors: &Errors) -> Vec<String> {
                 missing.join(", ")
             ));
         }
+    }
+    if errors.source == Source::Published {
+        if errors.data != "all" {
+            notes.push("A part of the samples was asked: not comparable with published numbers.".to_string());
+        }
+        return notes;
     }
     notes.push("Generated images: comparable with runs of the same data, seed and suite (--reference RUN), not with published mCE.".to_string());
     notes

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly and say what it skipped")]
 
 mod bad_input;
+mod corruptions;
 mod docs;
 mod export;
 mod fixtures;
