@@ -175,9 +175,9 @@ fn equalised(x: &[u8]) -> Vec<u8> {
     }
     let scale = 255. / rest as f32;
     let (mut sum, mut level) = (0, [0u8; 256]);
-    for j in first + 1..256 {
-        sum += count[j];
-        level[j] = (sum as f32 * scale).round_ties_even().clamp(0., 255.) as u8;
+    for (level, count) in level.iter_mut().zip(&count).skip(first + 1) {
+        sum += count;
+        *level = (sum as f32 * scale).round_ties_even().clamp(0., 255.) as u8;
     }
     x.iter().map(|&v| level[usize::from(v)]).collect()
 }

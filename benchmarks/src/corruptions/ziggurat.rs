@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 const LAYERS: usize = 256;
 /// Where the tail begins, and the area of a layer, for 256 layers.
 const TAIL: f64 = 3.654_152_885_361_009;
-const AREA: f64 = 0.004_928_673_233_974_655_4;
+const AREA: f64 = 0.004_928_673_233_974_655;
 
 struct Tables {
     /// Right ends of the layers, the base's virtual one first.

@@ -62,9 +62,11 @@ pub(super) fn caustics(x: &Bytes, severity: Severity, random: &mut Random) -> Re
 /// Light on the ground of shallow water: five rounds of interfering waves, tiled.
 fn water(n: usize, time: f64, size: f64) -> Vec<f64> {
     const INTENSITY: f64 = 0.005;
+    #[expect(clippy::approx_constant, reason = "twelve digits, as published")]
+    const TURN: f64 = 6.28318530718;
     let wave = |v: usize| {
         let v = v as f64 / size;
-        (v - v.floor()) * 6.28318530718 - 250.
+        (v - v.floor()) * TURN - 250.
     };
     let places: Vec<f64> = (0..n).map(wave).collect();
     let mut sums = vec![1.; n * n];

@@ -28,10 +28,8 @@ impl Lattice {
         for i in (0..B).rev() {
             order.swap(i, (random.integer(0, 1 << 31) % B as i64) as usize);
         }
-        for i in 0..B + 2 {
-            order[B + i] = order[i];
-            gradients[B + i] = gradients[i];
-        }
+        order.copy_within(0..B + 2, B);
+        gradients.copy_within(0..B + 2, B);
         Self { order, gradients }
     }
 
