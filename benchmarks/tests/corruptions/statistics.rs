@@ -153,8 +153,9 @@ fn native_corruptions_of_mnist_have_the_published_statistics() {
         let table: ArrayD<f32> = npz.array(name);
         for i in 0..table.shape()[1] {
             let x = picture(&input, i);
-            let runs: Vec<Vec<f64>> =
-                (0..64).map(|k| mnist::values(name, &x, &mut Random::native(k, name, i as u64)).unwrap()).collect();
+            // The reference's are of bytes.
+            let one = |k| mnist::values(name, &x, &mut Random::native(k, name, i as u64)).unwrap();
+            let runs: Vec<Vec<f64>> = (0..64).map(|k| one(k).into_iter().map(f64::floor).collect()).collect();
             let reference = table.index_axis(Axis(0), 0).index_axis(Axis(0), i).to_owned();
             let (z, k) = largest_z(&x, &runs, &reference, 64.);
             if z > 4.5 {
