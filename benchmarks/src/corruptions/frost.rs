@@ -176,11 +176,13 @@ fn cubic_cv(photo: &Bytes, x: &Bytes) -> Bytes {
         let (taps, weights) = place(y, photo.height, h);
         // As its vector code: single precision, the last weight first.
         let weights = weights.map(|w| w as f32 * (1. / (2048. * 2048.)));
-        for i in 0..3 * w {
-            let terms = taps.iter().zip(weights).rev().map(|(t, w)| lines[*t][i] as f32 * w);
-            let sum = terms.fold(0., |a, v| a + v);
-            samples.push(sum.round_ties_even().clamp(0., 255.) as u8);
-        }
+        let [p, q, r, t] = taps.map(|t| lines[t].iter().map(|v| *v as f32));
+        let sums = p
+            .zip(q)
+            .zip(r)
+            .zip(t)
+            .map(|(((p, q), r), t)| ((t * weights[3] + r * weights[2]) + q * weights[1]) + p * weights[0]);
+        samples.extend(sums.map(|sum| sum.round_ties_even().clamp(0., 255.) as u8));
     }
     Bytes { height: h, width: w, channels: 3, samples }
 }

@@ -22,7 +22,7 @@ fn line(c0: f64, r0: f64, c1: f64, r1: f64) -> Vec<f64> {
 pub(super) fn dotted(own: &[f64], random: &mut Random) -> Vec<f64> {
     let (r0, r1) = (random.integer(0, 27) as f64, random.integer(0, 27) as f64);
     let line = line(0., r0, 27., r1);
-    let dot = |(i, (u, v)): (usize, (&f64, &f64))| if (i % SIDE) / 2 % 2 == 0 { *u } else { u + v };
+    let dot = |(i, (u, v)): (usize, (&f64, &f64))| if (i % SIDE / 2).is_multiple_of(2) { *u } else { u + v };
     own.iter().zip(&line).enumerate().map(dot).collect()
 }
 

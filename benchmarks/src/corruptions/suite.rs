@@ -273,7 +273,11 @@ impl Recipe {
 
 /// Planes in [0,1] as interleaved bytes, nothing rounded.
 fn levels(row: &[f32], c: usize, h: usize, w: usize) -> Result<Bytes> {
-    if let Some(v) = row.iter().find(|v| !((*v * 255. - (*v * 255.).round()).abs() < 1e-3)) {
+    let between = |v: &&f32| {
+        let off = (**v * 255. - (**v * 255.).round()).abs();
+        off.is_nan() || off >= 1e-3
+    };
+    if let Some(v) = row.iter().find(between) {
         return Err(Error::load("pixels", format!("{v} is not one of the 256 levels that corruptions are defined on"))
             .hint("16-bit and float images: round them to 8 bits first"));
     }

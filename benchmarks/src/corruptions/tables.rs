@@ -188,7 +188,6 @@ pub static CIFAR: Table = Table {
     pixelate: [0.95, 0.9, 0.85, 0.75, 0.65],
     elastic: [(0., 0., 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)],
     elastic_unit: 32.,
-    ..LARGE
 };
 
 /// The table of a side length, if it has one.
