@@ -116,7 +116,9 @@ pub fn attack_batch(
     seed: u64,
     slice: usize,
 ) -> Result<Vec<Judged>> {
-    let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| clean[i as usize].correct()).collect();
+    let every = attack.attack.takes_misses();
+    let taken = |c: &Clean| c.correct() || (every && c.fault.is_none());
+    let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| taken(&clean[i as usize])).collect();
     let mut findings: Vec<Option<(Finding, Option<u32>)>> = vec![None; clean.len()];
     for rows in correct.chunks(slice.max(1)) {
         for (&row, finding) in rows.iter().zip(attack_rows(target, attack, batch, clean, seed, rows)?) {
@@ -193,6 +195,9 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         (None, false) => Verdict::Held,
         (None, true) => Verdict::Failed,
     };
+    if !clean.correct() && outcome.verdict != Verdict::Failed {
+        outcome.verdict = Verdict::CleanMiss;
+    }
     if outcome.verdict == Verdict::Failed {
         outcome.why = Some("the model gave NaN or infinite scores for a legal adversarial point".to_string());
     }

@@ -9,6 +9,8 @@
 //! `examples/custom_model.rs`.
 
 pub mod clock;
+pub mod corrupt;
+pub mod corrupted;
 pub mod doctor;
 pub mod evaluate;
 pub mod evidence;
@@ -18,6 +20,7 @@ pub mod given;
 pub mod merge;
 pub mod plan;
 pub mod progress;
+pub mod published;
 pub mod report;
 pub mod run;
 pub mod selftest;

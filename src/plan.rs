@@ -112,6 +112,16 @@ impl PlannedModel {
 }
 
 impl PlannedAttack {
+    /// Whether it is a corruption, made or read.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self.threat.region, robust_core::Region::Recipe { .. })
+    }
+
+    /// Whether its points are made again instead of being kept.
+    pub fn is_recipe(&self) -> bool {
+        self.is_corruption() && !self.params.contains_key("published")
+    }
+
     pub fn new(ready: &Ready, target: &Target) -> Self {
         let (classes, eot) = (target.deployed.card().output.width(), target.eot);
         Self {

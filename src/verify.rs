@@ -1,10 +1,12 @@
 //! Re-judges every line of a run independently: other batches, double precision, nothing taken on trust.
 
+use crate::corrupt;
 use crate::evaluate::{row_digest, stack};
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
 use crate::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
 use candle_core::{DType, Device, Tensor};
+use robust_benchmarks::corruptions::Photos;
 use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
 use robust_engine::Reference;
 use robust_models::LoadedModel;
@@ -35,7 +37,8 @@ const SLICE: usize = 24;
 /// Verdicts may rest on margins that agree to this share of the scores' size between interpreters.
 const TOLERANCE: f64 = 1e-4;
 
-/// Re-judges `outcomes`, the lines of the run in `root`, with networks in f64 and the data set itself.
+/// Re-judges `outcomes`, the lines of the run in `root`, with networks in f64 and the data set itself. Corruptions are made
+/// again; `frost` holds the photos that some need.
 ///
 /// # Errors
 /// Kind `Load` when a file is damaged beyond reading, kind `Interrupted` when `stop` was set.
@@ -45,6 +48,7 @@ pub fn verify(
     outcomes: &[Outcome],
     models: &[LoadedModel],
     data: &dyn Dataset,
+    frost: Option<&Photos>,
     stop: &AtomicBool,
 ) -> Result<Vec<Checked>> {
     let plan = &record.plan;
@@ -60,7 +64,15 @@ pub fn verify(
             checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
         }
         let Some(into) = checked.last_mut() else { break };
-        let judge = Judge { reference: &references[unit.model], data, model, attack, keep: plan.evidence };
+        let judge = Judge {
+            reference: &references[unit.model],
+            data,
+            model,
+            attack,
+            keep: plan.evidence,
+            seed: plan.seed,
+            frost,
+        };
         judge.unit(root, unit, &model.name, outcomes, into)?;
     }
     Ok(checked)
@@ -95,6 +107,8 @@ struct Judge<'a> {
     model: &'a PlannedModel,
     attack: &'a PlannedAttack,
     keep: Keep,
+    seed: u64,
+    frost: Option<&'a Photos>,
 }
 
 impl Judge<'_> {
@@ -112,7 +126,7 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn part(&self, outcomes: &[Outcome], points: &Points, into: &mut Checked) -> Result<()> {
+    fn part(&self, outcomes: &[Outcome], kept: &Points, into: &mut Checked) -> Result<()> {
         let ids: Vec<u64> = outcomes.iter().map(|o| o.id).collect();
         let view = self.model.view(self.attack);
         let loaded = self.data.load(&ids, &view, &Device::Cpu)?;
@@ -124,6 +138,17 @@ impl Judge<'_> {
             let triples = batch.ids.iter().zip(labels).zip(flat.chunks(width.max(1)));
             rows.extend(triples.map(|((id, label), x)| (*id, (label, x.to_vec()))));
         }
+        let remade: Points;
+        let points = match corrupt::recipe_of(self.attack, self.frost)? {
+            None => kept,
+            Some(recipe) => {
+                let judged =
+                    outcomes.iter().filter(|o| o.evidence.is_some()).filter_map(|o| Some((o.id, rows.get(&o.id)?)));
+                let make = |(id, row): (u64, &(u32, Vec<f32>))| Ok((id, recipe.remake(self.seed, id, &row.1)?));
+                remade = judged.map(make).collect::<Result<_>>()?;
+                &remade
+            }
+        };
         let clean: Vec<Vec<f32>> = ids.iter().filter_map(|id| rows.get(id).map(|r| r.1.clone())).collect();
         let mut clean_scores = self.scores(&clean)?.into_iter();
         let kept: Vec<Vec<f32>> = ids.iter().filter_map(|id| points.get(id).cloned()).collect();
@@ -193,7 +218,7 @@ impl Judge<'_> {
             }
             Verdict::Failed => return Ok(clean),
         }
-        if outcome.verdict == Verdict::CleanMiss {
+        if outcome.verdict == Verdict::CleanMiss && outcome.evidence.is_none() {
             return Ok(clean);
         }
         let expected = match self.keep {
@@ -232,7 +257,7 @@ impl Judge<'_> {
             None => Goal::Untargeted(vec![label]),
         };
         let says = outcome.verdict == Verdict::Fooled;
-        if goal.reached(best) != says {
+        if outcome.verdict != Verdict::CleanMiss && goal.reached(best) != says {
             return Err(format!(
                 "verdict {:?} contradicts the margin {} of its own line",
                 outcome.verdict, best.margin

@@ -95,6 +95,10 @@ impl Noise {
     pub fn bits(&mut self) -> u32 {
         self.rng.next_u32()
     }
+    /// Many words at once: the same as as many calls of [`Noise::bits`].
+    pub fn fill(&mut self, out: &mut [u32]) {
+        out.iter_mut().for_each(|v| *v = self.rng.next_u32());
+    }
     /// Uniform in [0, 1) on a grid of 2^-24.
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 8) as f32 * (1. / (1u32 << 24) as f32)

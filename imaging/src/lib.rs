@@ -3,8 +3,15 @@
 
 mod decode;
 mod encode;
+pub mod fourier;
+pub mod gaussian;
+pub mod hsv;
 pub mod jpeg;
+pub mod motion;
 mod resize;
+pub mod vector;
+pub mod warp;
+pub mod zoom;
 
 pub use decode::{MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, size, stored};
 pub use encode::{interleaved, level, png};

@@ -1,6 +1,6 @@
 //! `robust eval`: load, plan, run, summarise.
 
-use super::{Format, STOP, print};
+use super::{Format, STOP, corrupt, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
 use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, Votes};
@@ -26,8 +26,10 @@ pub struct Args {
     #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
     dataset: Option<String>,
     /// Attack: name:key=value,... such as pgd-linf:eps=8/255,steps=40, or file:POINTS,eps=... to judge examples made elsewhere; repeatable
-    #[arg(long, required = true, value_name = "ATTACK")]
+    #[arg(long, required_unless_present = "corruptions", value_name = "ATTACK")]
     attack: Vec<String>,
+    #[command(flatten)]
+    corruption: corrupt::Options,
     /// A fixed pseudo-random subset of N samples; larger ones contain smaller ones
     #[arg(long, value_name = "N", conflicts_with_all = ["first", "ids"])]
     limit: Option<u64>,
@@ -94,6 +96,7 @@ const AFTER: &str = "\
 Examples:
   robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
   robust eval --model builtin:mnist-std --model builtin:mnist-at --attack fgsm --attack pgd --format csv
+  robust eval --model builtin:mnist-std --corruptions mnist-c
   robust eval --model wrn=net.safetensors?arch=cifar-resnet --dataset folder:test --attack pgd-l2:eps=0.5 --limit 1000";
 
 fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
@@ -288,7 +291,8 @@ fn subjects(
     loaded
         .iter()
         .map(|model| {
-            let ready: Vec<Ready> = args.attack.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
+            let mut ready: Vec<Ready> = args.attack.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
+            ready.extend(args.corruption.attacks(&model.card, samples)?);
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
@@ -465,7 +469,7 @@ pub fn total_seconds(record: &Record) -> Vec<f64> {
 
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let rows = write_summary(root, record, outcomes)?;
-    print_rows(&rows, args.format)?;
+    args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
     for d in doctor::diagnose(record, outcomes) {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));

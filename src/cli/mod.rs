@@ -1,5 +1,6 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
+mod corrupt;
 mod doctor;
 mod eval;
 mod export;
@@ -46,6 +47,8 @@ enum Command {
     Merge(scale::MergeArgs),
     /// Write a run's adversarial points as images or arrays, and say how many survive 8-bit pixels
     Export(export::Args),
+    /// Write corrupted copies of a data set as images or arrays, or a sheet of all corruptions
+    Corrupt(corrupt::Args),
     /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
     Inspect(inspect::InspectArgs),
     /// Look for what makes a robustness number doubtful: masked gradients, attacks that contradict each other, wrong loading
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
         Command::Export(args) => export::run(&args),
+        Command::Corrupt(args) => corrupt::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Selftest(args) => selftest::run(&args),

@@ -1,6 +1,7 @@
 //! `robust verify`: re-judge a run.
 
 use super::{Format, STOP, eval, print};
+use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Outcome, Result};
 use robust::report;
 use robust::verify::{Checked, verify};
@@ -20,6 +21,9 @@ pub struct Args {
     /// Where the run's data set is now, if it has moved
     #[arg(long, value_name = "DATA")]
     dataset: Option<String>,
+    /// Folder of the published frost photos, where the run used them
+    #[arg(long, value_name = "DIR")]
+    frost_dir: Option<PathBuf>,
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
     format: Format,
@@ -35,7 +39,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
     let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
-    let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), &STOP)?;
+    let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
+    let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;
     let summary = check_summary(args, &record, &outcomes)?;
     print(&match args.format {
         Format::Text => to_text(&checked),

@@ -115,7 +115,7 @@ fn pair(strong: &Line, weak: &Line, ordered: bool) -> Option<Finding> {
 fn monotone(large: &Line, small: &Line) -> Option<Finding> {
     let (a, b) = (large.attack, small.attack);
     let (Region::Ball { norm: p, eps: large_eps }, Region::Ball { norm: q, eps: small_eps }) =
-        (a.threat.region, b.threat.region)
+        (&a.threat.region, &b.threat.region)
     else {
         return None;
     };

@@ -1,5 +1,6 @@
 //! Tables are pure functions of a plan, its outcomes and the seconds they took: integers first, rates once at the end.
 
+pub mod corruptions;
 mod csv;
 mod curve;
 mod json;
@@ -102,7 +103,7 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
         let mut unions: Vec<(Region, usize, Tally)> = vec![];
         for (index, attack) in model.attacks.iter().enumerate() {
             let mut tally = Tally { seconds: seconds.get(slot).copied().unwrap_or(0.), ..Tally::default() };
-            let threat = attack.threat.region;
+            let threat = attack.threat.region.clone();
             let place = unions.iter().position(|(t, ..)| *t == threat).unwrap_or_else(|| {
                 unions.push((threat, index, Tally::default()));
                 unions.len() - 1

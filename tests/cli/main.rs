@@ -3,6 +3,7 @@
 
 mod autoattack;
 mod bad_input;
+mod corruptions;
 mod docs;
 mod export;
 mod fixtures;

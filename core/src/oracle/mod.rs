@@ -245,6 +245,18 @@ impl<'a> Oracle<'a> {
         Ok(Answer { scores, labels, granted })
     }
 
+    /// Names one point for each row of `x` without asking any model about it: the judge's word at the end decides. A later
+    /// point of the same sample replaces it.
+    pub fn offer(&mut self, x: &Tensor, of: &[u32]) -> Result<()> {
+        let (flat, width) = to_host(x)?;
+        for (&o, x) in of.iter().zip(flat.chunks(width.max(1))) {
+            let record = self.live.of.get(o as usize).copied();
+            let record = record.ok_or_else(|| Error::internal(format!("row {o} is not live")))? as usize;
+            self.records[record].offer(self.threat, x);
+        }
+        Ok(())
+    }
+
     /// One forward and one backward per row, EOT draw and surrogate.
     pub fn gradient(&mut self, x: &Tensor, of: &[u32], objective: &Objective) -> Result<Slope> {
         self.allow(Access::Gradient)?;

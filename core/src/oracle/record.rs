@@ -90,6 +90,13 @@ impl Record {
         self.near.take().filter(|_| self.found.is_none()).map(|(_, p)| p)
     }
 
+    /// Puts a legal point that no model has seen before the judge.
+    pub fn offer(&mut self, threat: &ThreatModel, x: &[f32]) {
+        if threat.admits(&self.clean, x) {
+            self.strongest = Some(Point { x: x.to_vec(), margin: f64::INFINITY });
+        }
+    }
+
     /// Whether a success at `x` would replace what is pending or confirmed.
     fn improves(&self, threat: &ThreatModel, stop: Stop, margin: f64, x: &[f32]) -> bool {
         match stop {

@@ -53,7 +53,7 @@ impl std::str::FromStr for Norm {
 }
 
 /// Where adversarial points may lie. Every region is also cut by the input's domain.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Region {
     /// Within `eps` of the clean point.
@@ -62,6 +62,10 @@ pub enum Region {
     Nearest { norm: Norm },
     /// Anywhere in the domain.
     Box,
+    /// One point per sample, made by a recipe (a corruption, say) from the clean point, the seed and the sample's id. The
+    /// attack's parameters hold the recipe; here the point need only lie in the domain, since whoever checks it makes
+    /// it again.
+    Recipe { id: String },
 }
 
 /// A region around points of a given input, and what the attacker may ask the model.
@@ -84,7 +88,7 @@ impl ThreatModel {
     pub fn norm(&self) -> Option<Norm> {
         match self.region {
             Region::Ball { norm, .. } | Region::Nearest { norm } => Some(norm),
-            Region::Box => None,
+            Region::Box | Region::Recipe { .. } => None,
         }
     }
 
@@ -171,6 +175,7 @@ impl fmt::Display for ThreatModel {
             Region::Ball { norm, eps } => write!(f, "{norm} {eps:.6}"),
             Region::Nearest { norm } => write!(f, "nearest {norm}"),
             Region::Box => f.write_str("unbounded"),
+            Region::Recipe { ref id } => f.write_str(id),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! libjpeg applies to progressive files whose refinement scans are missing, is not done.
 
 mod colour;
+mod compress;
 mod frame;
 mod huffman;
 mod scan;
@@ -14,9 +15,10 @@ mod transform;
 
 use crate::decode::{MAX_PIXELS, MAX_SIDE, bad};
 pub use colour::{cmyk_to_rgb, enlarge_h1v2, enlarge_h2v1, enlarge_h2v2, ycc_to_rgb};
+pub use compress::compress;
 use frame::Decoder;
 use robust_core::Result;
-pub use transform::{NATURAL_ORDER, inverse};
+pub use transform::{NATURAL_ORDER, forward, inverse};
 
 /// A decoded image: `width * height` pixels of 1 (grey) or 3 (RGB) interleaved bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

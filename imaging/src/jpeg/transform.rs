@@ -65,3 +65,44 @@ fn one_dimension(w: [Int; 8], shift: usize) -> [Int; 8] {
     }
     out
 }
+
+/// One block of samples 0..=255, row by row, to coefficients eight times their size: rows then columns.
+pub fn forward(samples: &[u8; 64]) -> [i32; 64] {
+    let mut work = [0i32; 64];
+    for (row, to) in samples.as_chunks::<8>().0.iter().zip(work.as_chunks_mut::<8>().0) {
+        *to = forward_line(row.map(|v| i32::from(v) - 128), true);
+    }
+    let mut out = [0; 64];
+    for x in 0..8 {
+        let column = forward_line(std::array::from_fn(|y| work[8 * y + x]), false);
+        column.into_iter().enumerate().for_each(|(y, v)| out[8 * y + x] = v);
+    }
+    out
+}
+
+/// Eight values: the first pass keeps two extra bits, the second takes them off again.
+#[inline(always)]
+fn forward_line(d: [i32; 8], first: bool) -> [i32; 8] {
+    let shift = if first { 11 } else { 15 };
+    let down = |v: i32, n: i32| (v + (1 << (n - 1))) >> n;
+    let (s, t): ([i32; 4], [i32; 4]) =
+        (std::array::from_fn(|i| d[i] + d[7 - i]), std::array::from_fn(|i| d[i] - d[7 - i]));
+    let (e0, e3, e1, e2) = (s[0] + s[3], s[0] - s[3], s[1] + s[2], s[1] - s[2]);
+    let ends = |v: i32| if first { v << 2 } else { down(v, 2) };
+    let z = (e2 + e3) * 4433;
+    let (x2, x6) = (down(z + e3 * 6270, shift), down(z - e2 * 15137, shift));
+    let [d, c, b, a] = t;
+    let z5 = (a + c + b + d) * 9633;
+    let (z1, z2) = (-(a + d) * 7373, -(b + c) * 20995);
+    let (z3, z4) = (-(a + c) * 16069 + z5, -(b + d) * 3196 + z5);
+    [
+        ends(e0 + e1),
+        down(d * 12299 + z1 + z4, shift),
+        x2,
+        down(c * 25172 + z2 + z3, shift),
+        ends(e0 - e1),
+        down(b * 16819 + z2 + z4, shift),
+        x6,
+        down(a * 2446 + z1 + z3, shift),
+    ]
+}

@@ -1,0 +1,96 @@
+//! Common corruptions of images: the 19 of ImageNet-C and CIFAR-C (Hendrycks and Dietterich 2019, arXiv 1903.12261), the
+//! 15 of MNIST-C (Mu and Gilmer 2019, arXiv 1906.02337) and the 10 of ImageNet-C-bar and CIFAR-10-C-bar (Mintun, Kirillov
+//! and Xie 2021, arXiv 2102.11273). One file per corruption or small family; to add one, write its file, its `mod` line and
+//! its place in [`suite`].
+//!
+//! Outputs equal those of the published code where it is deterministic. Where it draws random numbers, they equal its
+//! outputs under [`Random::numpy`], and have its statistics under [`Random::native`], whose draws depend on seed, suite,
+//! corruption, severity and sample alone.
+
+mod blur;
+pub mod cbar;
+mod colour;
+mod common;
+mod digital;
+mod elastic;
+mod fog;
+mod frost;
+mod glass;
+mod ice;
+mod lines;
+pub mod mnist;
+mod motion;
+mod mt;
+mod noise;
+mod poisson;
+mod random;
+pub mod sequences;
+pub mod sha256;
+mod snow;
+mod spatter;
+mod suite;
+mod tables;
+mod ziggurat;
+mod zoom;
+
+pub use frost::{PHOTOS, Photos};
+pub use random::Random;
+use robust_core::Result;
+use robust_imaging::Bytes;
+use serde::{Deserialize, Serialize};
+pub use suite::{MIN_SIDE, Recipe, Suite, parse};
+pub use tables::{SIDES, Table, of_side};
+
+/// Whose code is followed where published programs differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// The programs that made the published sets.
+    #[default]
+    Hendrycks,
+    /// The `imagecorruptions` package (Michaelis et al. 2019), with ImageNet's severities at any size.
+    ImageCorruptions,
+}
+
+/// What a corruption needs besides the image.
+pub struct Call<'a> {
+    pub table: &'a Table,
+    pub profile: Profile,
+    /// Severity minus one.
+    pub level: usize,
+    pub random: &'a mut Random,
+    pub frost: Option<&'a Photos>,
+}
+
+/// One way to spoil an image.
+pub struct Corruption {
+    /// As in the published folders and files.
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub apply: fn(&Bytes, &mut Call) -> Result<Bytes>,
+}
+
+/// The 15 that make mCE, in the order of the paper.
+pub static TEST: [&Corruption; 15] = [
+    &noise::GAUSSIAN,
+    &noise::SHOT,
+    &noise::IMPULSE,
+    &blur::DEFOCUS,
+    &glass::GLASS,
+    &motion::MOTION,
+    &zoom::ZOOM,
+    &snow::SNOW,
+    &frost::FROST,
+    &fog::FOG,
+    &colour::BRIGHTNESS,
+    &colour::CONTRAST,
+    &elastic::ELASTIC,
+    &digital::PIXELATE,
+    &digital::JPEG,
+];
+
+/// The 4 kept for validation: never part of mCE.
+pub static EXTRA: [&Corruption; 4] = [&noise::SPECKLE, &blur::GAUSSIAN, &spatter::SPATTER, &colour::SATURATE];
+
+/// What stands in for frost where the photos are missing.
+pub static FROST_STAND_IN: &Corruption = &frost::PROCEDURAL;

@@ -1,0 +1,147 @@
+//! `robust corrupt`, and the options of `robust eval` that concern corruptions.
+
+use super::{Format, eval, print};
+use robust::attacks::Ready;
+use robust::benchmarks::corruptions::{Photos, parse};
+use robust::benchmarks::{data, subset};
+use robust::core::{Card, Error, Input, Outcome, Result, View};
+use robust::corrupted::{As, Job, sheet, write};
+use robust::plan::Plan;
+use robust::report::{Row, corruptions};
+use robust::{corrupt, folder, published, say};
+use std::path::{Path, PathBuf};
+
+/// Of `robust eval`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Corruption suite: imagenet-c, cifar-c, mnist-c or c-bar, then :severities=1-5,only=fog+snow,extra=true,table=224, or :dir=FOLDER for a published set on disk; repeatable
+    #[arg(long, value_name = "SUITE")]
+    corruptions: Vec<String>,
+    /// Folder of the published frost photos; without it frost is drawn, under another name and outside every mean
+    #[arg(long, value_name = "DIR", env = "ROBUST_FROST")]
+    frost_dir: Option<PathBuf>,
+    /// What mCE is relative to: alexnet (published images only) or a run folder over the same images
+    #[arg(long, value_name = "RUN", requires = "corruptions")]
+    reference: Option<String>,
+}
+
+impl Options {
+    /// Every corruption asked for, as attacks on one model.
+    pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
+        let frost = match self.corruptions.is_empty() {
+            true => None,
+            false => self.frost_dir.as_deref().map(Photos::open).transpose()?,
+        };
+        let all: Result<Vec<Vec<Ready>>> = self
+            .corruptions
+            .iter()
+            .map(|text| match published::is_published(text) {
+                true => published::resolve(text, card, samples),
+                false => corrupt::resolve(text, card, frost.as_ref()),
+            })
+            .collect();
+        Ok(all?.into_iter().flatten().collect())
+    }
+
+    /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
+    pub fn print(&self, root: &Path, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
+        let reports = corruptions::summarise(plan, outcomes, None)?;
+        if reports.is_empty() {
+            return eval::print_rows(rows, format);
+        }
+        folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes())?;
+        let reference = self.reference.as_deref().map(corruptions::Reference::open).transpose()?;
+        let reports = corruptions::summarise(plan, outcomes, reference.as_ref())?;
+        if format != Format::Text {
+            return eval::print_rows(rows, format);
+        }
+        let others: Vec<Row> = rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
+        if !others.is_empty() {
+            eval::print_rows(&others, format)?;
+        }
+        print(&corruptions::to_text(&reports))
+    }
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  robust corrupt imagenet-c --dataset 'folder:val?resize=256&crop=224' --size 3x224x224 --out corrupted --png --limit 100
+  robust corrupt mnist-c --dataset builtin:mnist --size 1x28x28 --out corrupted --npy
+  robust corrupt imagenet-c --dataset folder:val --size 3x224x224 --contact-sheet sheet.png --ids ids.txt")]
+pub struct Args {
+    /// Corruption suite with its parameters, as `robust eval --corruptions`
+    suite: String,
+    /// Data set, as of `robust eval`
+    #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
+    dataset: String,
+    /// Channels, height and width of its images
+    #[arg(long, value_name = "CxHxW")]
+    size: String,
+    /// Where to write: SUITE/CORRUPTION/SEVERITY below it
+    #[arg(long, value_name = "DIR", required_unless_present = "contact_sheet")]
+    out: Option<PathBuf>,
+    /// One 8-bit PNG per image, in a folder per class (the default)
+    #[arg(long)]
+    png: bool,
+    /// CORRUPTION.npy, all severities one after the other, and labels.npy, as CIFAR-10-C is published
+    #[arg(long)]
+    npy: bool,
+    /// CORRUPTION.safetensors with x, y and ids
+    #[arg(long)]
+    safetensors: bool,
+    /// A PNG of every corruption at every severity of the first image chosen
+    #[arg(long, value_name = "FILE")]
+    contact_sheet: Option<PathBuf>,
+    /// A fixed pseudo-random subset of N samples
+    #[arg(long, value_name = "N", conflicts_with = "ids")]
+    limit: Option<u64>,
+    /// A file of sample ids
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
+    seed: u64,
+    /// Folder of the published frost photos
+    #[arg(long, value_name = "DIR", env = "ROBUST_FROST")]
+    frost_dir: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let shape = shape(&args.size)?;
+    let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
+    let recipes = parse(&args.suite, &shape, frost.as_ref())?;
+    let data = data::open(&args.dataset)?;
+    let pick = match (args.limit, &args.ids) {
+        (Some(n), _) => subset::Pick::Limit(n),
+        (_, Some(file)) => {
+            let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
+            subset::Pick::Ids(subset::parse_ids(&text)?)
+        }
+        _ => subset::Pick::All,
+    };
+    let ids = subset::choose(data.card().samples, &pick)?;
+    let view = View::from(Input::image(shape[0], shape[1], shape[2]));
+    let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
+    if let Some(path) = &args.contact_sheet {
+        // A bare name has no folder to sync: give it one.
+        let beside = if path.is_relative() { Path::new(".").join(path) } else { path.clone() };
+        folder::write_atomic(&beside, &sheet(&job)?)?;
+        say(&format!("written to {}", path.display()));
+    }
+    let Some(out) = &args.out else { return Ok(()) };
+    let flags = [(args.png, As::Png), (args.npy, As::Npy), (args.safetensors, As::Safetensors)];
+    let mut kinds: Vec<As> = flags.into_iter().filter(|f| f.0).map(|f| f.1).collect();
+    if kinds.is_empty() {
+        kinds.push(As::Png);
+    }
+    let count = write(&job, out, &kinds)?;
+    say(&format!("{count} images of {} recipes written to {}", recipes.len(), out.display()));
+    Ok(())
+}
+
+fn shape(text: &str) -> Result<[usize; 3]> {
+    let parts: Option<Vec<usize>> = text.split('x').map(|p| p.parse().ok().filter(|n| *n > 0)).collect();
+    parts.and_then(|p| p.try_into().ok()).ok_or_else(|| {
+        Error::usage(format!("--size {text} is not channels, height and width")).hint("such as 3x224x224 or 1x28x28")
+    })
+}
