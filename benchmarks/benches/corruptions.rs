@@ -63,7 +63,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 /// Milliseconds of one image: the mean over severities of medians.
 fn time(x: &Bytes, recipes: &[&Recipe]) -> f64 {
     let one = |recipe: &&Recipe| {
-        let mut run = |sample: u64| {
+        let run = |sample: u64| {
             let mut random = Random::native(0, "bench", sample);
             let start = Instant::now();
             black_box(recipe.apply(black_box(x), &mut random).unwrap());
