@@ -90,26 +90,37 @@ impl Fourier {
     /// One step of Stockham's algorithm: radix `p` of the `left` points that remain, in runs of `run` neighbours.
     #[inline(always)]
     fn pass(&self, p: usize, left: usize, run: usize, x: &Complex, y: &mut Complex) {
+        const BLOCK: usize = 16;
         let m = left / p;
         let jump = self.n / left; // roots of `left` among roots of n
+        // exp(-2 pi i (i j / p + i k / left))
+        let root = |i: usize, j: usize, k: usize| self.roots[(i * (j * m + k)) % left * jump];
         for k in 0..m {
             for i in 0..p {
                 let to = run * (p * k + i);
-                for at in (0..run).step_by(16) {
-                    let width = 16.min(run - at);
-                    let (mut re, mut im) = ([0.; 16], [0.; 16]);
+                let (re, rest_re) = y.re[to..][..run].as_chunks_mut::<BLOCK>();
+                let (im, rest_im) = y.im[to..][..run].as_chunks_mut::<BLOCK>();
+                for (block, (re, im)) in re.iter_mut().zip(im).enumerate() {
+                    let (mut u, mut v) = ([0.; BLOCK], [0.; BLOCK]);
                     for j in 0..p {
-                        // exp(-2 pi i (i j / p + i k / left))
-                        let (c, s) = self.roots[(i * (j * m + k)) % left * jump];
-                        let from = run * (k + m * j) + at;
-                        let (a, b) = (&x.re[from..][..width], &x.im[from..][..width]);
-                        for (((re, im), a), b) in re.iter_mut().zip(&mut im).zip(a).zip(b) {
-                            *re += a * c - b * s;
-                            *im += a * s + b * c;
+                        let (c, s) = root(i, j, k);
+                        let from = run * (k + m * j) + block * BLOCK;
+                        let (a, b) = (&x.re[from..][..BLOCK], &x.im[from..][..BLOCK]);
+                        for (((u, v), a), b) in u.iter_mut().zip(&mut v).zip(a).zip(b) {
+                            *u += a * c - b * s;
+                            *v += a * s + b * c;
                         }
                     }
-                    y.re[to + at..][..width].copy_from_slice(&re[..width]);
-                    y.im[to + at..][..width].copy_from_slice(&im[..width]);
+                    (*re, *im) = (u, v);
+                }
+                let done = run - rest_re.len();
+                for (at, (re, im)) in rest_re.iter_mut().zip(rest_im).enumerate() {
+                    (*re, *im) = (0..p).fold((0., 0.), |(u, v), j| {
+                        let (c, s) = root(i, j, k);
+                        let from = run * (k + m * j) + done + at;
+                        let (a, b) = (x.re[from], x.im[from]);
+                        (u + (a * c - b * s), v + (a * s + b * c))
+                    });
                 }
             }
         }
@@ -130,23 +141,35 @@ pub fn filter_mirrored(x: &mut Complex, n: usize, lanes: usize, w: &[f64]) {
     }
     fourier.forward(&mut v, lanes);
     for k in 0..=n / 2 {
-        let other = (n - k) % n;
         let (sin, cos) = libm::sincos(PI * k as f64 / (2. * n as f64));
-        for l in 0..lanes {
-            let (p, q) = (k * lanes + l, other * lanes + l);
-            let (a, b) = ((v.re[p], v.im[p]), (v.re[q], v.im[q]));
-            // C[k] and C[n - k] from V[k] and V[n - k]; C[n] counts as zero.
+        let other = n - k;
+        // C[n] counts as zero; the middle one is its own partner.
+        let gains = (gain[k], if k == 0 { 0. } else { gain[other] });
+        let turn = |a: (f64, f64), b: (f64, f64)| {
+            // C[k] and C[n - k] from V[k] and V[n - k], filtered.
             let c = ((cos * (a.0 + b.0) + sin * (a.1 - b.1)) / 2., (cos * (a.1 + b.1) - sin * (a.0 - b.0)) / 2.);
             let d = ((sin * (a.0 + b.0) - cos * (a.1 - b.1)) / 2., (sin * (a.1 + b.1) + cos * (a.0 - b.0)) / 2.);
-            let c = (c.0 * gain[k], c.1 * gain[k]);
-            let d = if k == 0 { (0., 0.) } else { (d.0 * gain[n - k], d.1 * gain[n - k]) };
+            let (c, d) = ((c.0 * gains.0, c.1 * gains.0), (d.0 * gains.1, d.1 * gains.1));
             // V[k] = e^(i theta) (C[k] - i C[n - k]), V[n - k] = e^(-i theta) (C[k] + i C[n - k]).
             let (e, f) = ((c.0 + d.1, c.1 - d.0), (c.0 - d.1, c.1 + d.0));
-            (v.re[p], v.im[p]) = (cos * e.0 - sin * e.1, cos * e.1 + sin * e.0);
-            if k != 0 && other != k {
-                (v.re[q], v.im[q]) = (cos * f.0 + sin * f.1, cos * f.1 - sin * f.0);
+            ((cos * e.0 - sin * e.1, cos * e.1 + sin * e.0), (cos * f.0 + sin * f.1, cos * f.1 - sin * f.0))
+        };
+        if k == 0 || other == k {
+            for (re, im) in v.re[k * lanes..][..lanes].iter_mut().zip(&mut v.im[k * lanes..][..lanes]) {
+                let own = (*re, *im);
+                (*re, *im) = turn(own, own).0;
             }
+            continue;
         }
+        let (low_re, high_re) = v.re.split_at_mut(other * lanes);
+        let (low_im, high_im) = v.im.split_at_mut(other * lanes);
+        let low = low_re[k * lanes..][..lanes].iter_mut().zip(&mut low_im[k * lanes..][..lanes]);
+        let high = high_re[..lanes].iter_mut().zip(&mut high_im[..lanes]);
+        wide(|| {
+            for ((ar, ai), (br, bi)) in low.zip(high) {
+                ((*ar, *ai), (*br, *bi)) = turn((*ar, *ai), (*br, *bi));
+            }
+        });
     }
     fourier.inverse(&mut v, lanes);
     for t in 0..n {

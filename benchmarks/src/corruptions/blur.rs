@@ -121,6 +121,9 @@ impl Classes {
     }
 }
 
+/// Samples handled at once.
+const BLOCK: usize = 32;
+
 /// Sums of one output row.
 struct Work<'a> {
     padded: &'a [u8],
@@ -128,7 +131,6 @@ struct Work<'a> {
     /// Running sums along each padded row.
     prefix: Vec<u32>,
     whole: Vec<u32>,
-    part: Vec<u16>,
     sums: Vec<f64>,
 }
 
@@ -143,7 +145,7 @@ impl<'a> Work<'a> {
                 to[i + channels] = to[i] + u32::from(v);
             }
         }
-        Self { padded, stride, prefix, whole: vec![0; width], part: vec![0; width], sums: vec![0.; width] }
+        Self { padded, stride, prefix, whole: vec![0; width], sums: vec![0.; width] }
     }
 }
 
@@ -160,18 +162,29 @@ impl Classes {
         for &(row, from, end) in &self.runs {
             let line = &work.prefix[(y + row) * wide..][..wide];
             let (low, high) = (&line[from * self.channels..][..n], &line[end * self.channels..][..n]);
-            work.whole.iter_mut().zip(low).zip(high).for_each(|((s, a), b)| *s += b - a);
+            work.whole.iter_mut().zip(low).zip(high).for_each(|((s, a), b)| *s = s.wrapping_add(b.wrapping_sub(*a)));
         }
         work.sums.iter_mut().zip(&work.whole).for_each(|(s, v)| *s = self.most * f64::from(*v));
-        for (weight, places) in &self.others {
-            // 257 bytes fit 16 bits; no class of a disc is that large.
-            for part in places.chunks(257) {
-                work.part.fill(0);
-                for place in part {
-                    let from = &work.padded[y * work.stride + place..][..n];
-                    work.part.iter_mut().zip(from).for_each(|(s, v)| *s += u16::from(*v));
+        let row = &work.padded[y * work.stride..];
+        let (blocks, rest) = work.sums.as_chunks_mut::<BLOCK>();
+        for (at, sums) in blocks.iter_mut().enumerate().map(|(i, sums)| (i * BLOCK, sums)) {
+            for (weight, places) in &self.others {
+                // 257 bytes fit 16 bits.
+                for part in places.chunks(257) {
+                    let mut count = [0u16; BLOCK];
+                    for place in part {
+                        let from = &row[at + place..][..BLOCK];
+                        count.iter_mut().zip(from).for_each(|(s, v)| *s = s.wrapping_add(u16::from(*v)));
+                    }
+                    sums.iter_mut().zip(&count).for_each(|(s, v)| *s += weight * f64::from(*v));
                 }
-                work.sums.iter_mut().zip(&work.part).for_each(|(s, v)| *s += weight * f64::from(*v));
+            }
+        }
+        let done = n - rest.len();
+        for (i, sum) in rest.iter_mut().enumerate() {
+            for (weight, places) in &self.others {
+                let count: u32 = places.iter().map(|place| u32::from(row[done + i + place])).sum();
+                *sum += weight * f64::from(count);
             }
         }
         // Sums of whole numbers up to here: divided once where the published code divided each sample.

@@ -134,7 +134,9 @@ pub(super) fn below(mut word: impl FnMut() -> u32, most: u32) -> i64 {
     let count = u64::from(most) + 1;
     loop {
         let product = u64::from(word()) * count;
-        if (product as u32) as u64 >= (1u64 << 32) % count {
+        let low = u64::from(product as u32);
+        // Only a small remainder may have to be drawn again: the division is rare.
+        if low >= count || low >= (1u64 << 32) % count {
             return (product >> 32) as i64;
         }
     }

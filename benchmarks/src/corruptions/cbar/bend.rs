@@ -10,6 +10,7 @@ use std::f64::consts::PI;
 type Pixel = [f64; 3];
 
 /// Between four neighbours at (row, column), black outside.
+#[inline(always)]
 fn between(x: &[Pixel], n: usize, row: f64, column: f64) -> Pixel {
     let (l, u) = (row.floor(), column.floor());
     let at = |r: f64, c: f64| {
@@ -43,19 +44,21 @@ pub(super) fn caustics(x: &Bytes, severity: Severity, random: &mut Random) -> Re
     let source: Vec<Pixel> =
         x.samples.as_chunks::<3>().0.iter().map(|p| p.map(|v| f64::from(f32::from(v) / 255.))).collect();
     let mut y = Vec::with_capacity(3 * n * n);
-    for i in 0..n * n {
-        let (row, column) = ((i / n) as isize, (i % n) as isize);
-        let (north, south) = (at(row, column - 1), at(row, column + 1));
-        let (west, east) = (at(row - 1, column), at(row + 1, column));
-        let (a, b) = (east - west, south - north);
-        let length = (a * a + b * b + 1.).sqrt();
-        let (a, b, c) = (a / length, b / length, 1. / length);
-        let bend = if c >= 1. - 1e-3 { 0. } else { (1. - (1. - c * c) / (ETA * ETA)).sqrt() - c / ETA };
-        let move_by = |v: f64| (v * bend * lens * 1000.).round_ties_even() / 1000.;
-        let pixel = between(&source, n, row as f64 + move_by(a), column as f64 + move_by(b));
-        let glow = (north - south) * light + (east - west) * light;
-        y.extend(pixel.map(|v| (v + glow).clamp(0., 1.) * 255.));
-    }
+    wide(|| {
+        for i in 0..n * n {
+            let (row, column) = ((i / n) as isize, (i % n) as isize);
+            let (north, south) = (at(row, column - 1), at(row, column + 1));
+            let (west, east) = (at(row - 1, column), at(row + 1, column));
+            let (a, b) = (east - west, south - north);
+            let length = (a * a + b * b + 1.).sqrt();
+            let (a, b, c) = (a / length, b / length, 1. / length);
+            let bend = if c >= 1. - 1e-3 { 0. } else { (1. - (1. - c * c) / (ETA * ETA)).sqrt() - c / ETA };
+            let move_by = |v: f64| (v * bend * lens * 1000.).round_ties_even() / 1000.;
+            let pixel = between(&source, n, row as f64 + move_by(a), column as f64 + move_by(b));
+            let glow = (north - south) * light + (east - west) * light;
+            y.extend(pixel.map(|v| (v + glow).clamp(0., 1.) * 255.));
+        }
+    });
     Ok(bytes(x, y))
 }
 

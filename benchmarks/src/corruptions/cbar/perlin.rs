@@ -3,6 +3,7 @@
 use super::{Random, Severity, branch, bytes};
 use robust_core::Result;
 use robust_imaging::Bytes;
+use robust_imaging::vector::wide;
 
 const B: usize = 256;
 const ENTRIES: usize = 2 * B + 2;
@@ -33,6 +34,7 @@ impl Lattice {
         Self { order, gradients }
     }
 
+    #[inline(always)]
     fn noise(&self, x: f64, y: f64) -> f64 {
         let (bx, by) = (x as usize % B, y as usize % B);
         let (rx, ry) = (x - x.floor(), y - y.floor());
@@ -63,7 +65,7 @@ pub(super) fn perlin(x: &Bytes, severity: Severity, random: &mut Random) -> Resu
         let octave = |f: f64| lattice.noise(f * row + far, f * column + far).abs() / f;
         [1., 2., 4., 8., 16.].into_iter().map(octave).sum::<f64>()
     };
-    let field: Vec<f64> = (0..n * n).map(|i| (0.5 * turbulence(i) + 0.5).clamp(0., 1.)).collect();
+    let field: Vec<f64> = wide(|| (0..n * n).map(|i| (0.5 * turbulence(i) + 0.5).clamp(0., 1.)).collect());
     let value = |(i, v): (usize, &u8)| (1. - alpha) * f64::from(*v) + 255. * alpha * field[i / 3];
     Ok(bytes(x, x.samples.iter().enumerate().map(value)))
 }
