@@ -52,7 +52,7 @@ impl Planted {
 
     fn scores(&self, x: &Tensor, z: Tensor, draw: &Draw) -> Result<Tensor> {
         Ok(match self.fault {
-            Fault::Saturated => (((z.affine(50., 0.)?).tanh()? + 1.)? * 0.5)?,
+            Fault::Saturated => (((z.affine(50., -350.)?).tanh()? + 1.)? * 0.5)?,
             Fault::Exploding => (z * 1e4)?,
             Fault::Randomised => {
                 let turn = self.calls.fetch_add(1, SeqCst);
@@ -114,7 +114,7 @@ impl Trace for PlantedTrace<'_> {
             Fault::Broken => (self.x.zeros_like()? / 0.)?,
             // d tanh = 1 - tanh^2, in single precision as a tape has it.
             Fault::Saturated => {
-                let t = self.plain.affine(50., 0.)?.tanh()?;
+                let t = self.plain.affine(50., -350.)?.tanh()?;
                 let slope = (t.sqr()?.neg()? + 1.)?.affine(25., 0.)?;
                 through((seed * slope)?, &mut self.inner)?
             }

@@ -42,6 +42,9 @@ impl Held {
     }
 }
 
+/// A true class, and a point that is taken for another.
+type Labelled = (u32, Vec<f32>);
+
 /// One batch under several attacks.
 pub(super) struct Bench<'a> {
     pub target: &'a Target,
@@ -59,8 +62,8 @@ impl<'a> Bench<'a> {
         self.attack(name, &resolve(spec, self.target.deployed.card())?, target).map(|(held, _)| held)
     }
 
-    /// What was left, and the points that fooled with their labels.
-    fn attack(&self, name: &str, ready: &Ready, target: &Target) -> Result<(Held, Vec<(u32, Vec<f32>)>)> {
+    /// What was left, and what fooled.
+    fn attack(&self, name: &str, ready: &Ready, target: &Target) -> Result<(Held, Vec<Labelled>)> {
         let judged = attack_batch(target, ready, self.batch, &self.clean, self.seed, self.batch.len())?;
         let tried = judged.iter().filter(|j| j.outcome.verdict != Verdict::CleanMiss);
         let held = tried.map(|j| j.outcome.verdict != Verdict::Fooled).collect();
@@ -144,7 +147,7 @@ fn beats(code: Code, own: &Held, weaker: &Held, what: &str) -> Option<Finding> {
 }
 
 /// What is left of adversarial points once pixels are bytes.
-fn survival(target: &Target, needs: Access, points: &[(u32, Vec<f32>)]) -> Result<Option<Finding>> {
+fn survival(target: &Target, needs: Access, points: &[Labelled]) -> Result<Option<Finding>> {
     let card = target.deployed.card();
     if points.is_empty() || needs == Access::Nothing || card.input.domain != Some((0., 1.)) {
         return Ok(None);
