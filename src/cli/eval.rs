@@ -482,13 +482,19 @@ fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> 
     check_failed(args, &rows, outcomes)
 }
 
-/// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
-pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
+/// The rows of a run's table, and what makes them doubtful.
+pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<doctor::Diagnosis>) {
     let mut rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
     let diagnoses = doctor::diagnose(record, outcomes);
     for row in &mut rows {
         row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
     }
+    (rows, diagnoses)
+}
+
+/// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
+pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
+    let (rows, diagnoses) = table(record, outcomes);
     folder::write_atomic(&root.join("diagnostics.json"), doctor::to_json(&diagnoses)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn check_summary(args: &Args, record: &folder::Record, outcomes: &[Outcome]) -> Result<Option<String>> {
     let path = args.dir.join("summary.json");
     let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let rows = report::summarise(&record.plan, outcomes, &eval::total_seconds(record));
+    let (rows, _) = eval::table(record, outcomes);
     Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
 }
 

@@ -13,8 +13,7 @@ const WRONG: f64 = 0.5;
 const OFTEN: f64 = 0.3;
 /// The half width of little noise, as a share of the domain: one level of an 8-bit pixel.
 const LITTLE: f64 = 1. / 255.;
-/// Mean cosine between gradients at points that little noise apart, below which the direction is lost. Trained networks
-/// have 0.6 and more.
+/// Mean cosine between gradients at points that little noise apart, below which the direction is lost.
 const TURNED: f64 = 0.25;
 /// Mean relative change of the margin under uniform noise of half width 4/255, from which on predictions are unstable.
 const SHAKEN: f64 = 0.5;
@@ -209,7 +208,7 @@ impl<'a> Probe<'a> {
 
     fn direction(&self, here: &Slope) -> Result<Option<Finding>> {
         let mut cosines = vec![];
-        for turn in 0..2 {
+        for turn in 0..DRAWS {
             let there = self.slope(&self.shaken(LITTLE, 10 + turn)?, &Objective::Margin, 0)?;
             cosines.extend(here.dx.iter().zip(&there.dx).filter_map(|(a, b)| cosine(a, b)));
         }

@@ -42,6 +42,15 @@ struct Planted {
 
 const LEVELS: f64 = 3.;
 
+/// The upper and the lower half of the images: a mask, and the sum of the pixels under it.
+fn halves(x: &Tensor) -> Result<Vec<(Tensor, Tensor)>> {
+    let upper: Vec<f32> = (0..784).map(|i| if i < 392 { 1. } else { 0. }).collect();
+    let upper = Tensor::from_vec(upper, (1, 1, 28, 28), &Device::Cpu)?;
+    let lower = (1. - &upper)?;
+    let sum = |mask: &Tensor| Ok(x.broadcast_mul(mask)?.flatten_from(1)?.sum_keepdim(1)?);
+    [upper, lower].into_iter().map(|mask| sum(&mask).map(|s| (mask, s))).collect()
+}
+
 impl Planted {
     fn input(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self.fault {
@@ -62,7 +71,9 @@ impl Planted {
             Fault::TrainMode => z.broadcast_sub(&(z.mean_keepdim(0)? * 0.5)?)?,
             Fault::Stateful => (z * (1. + 0.01 * self.calls.fetch_add(1, SeqCst) as f64))?,
             Fault::Shattered => {
-                let wave = (x.flatten_from(1)?.sum_keepdim(1)? * 1e4)?.sin()?;
+                let wave = halves(x)?
+                    .into_iter()
+                    .try_fold(z.zeros_like()?.narrow(1, 0, 1)?, |sum, (_, s)| sum + (s * 1e4)?.sin()?)?;
                 let first = Tensor::new(&[1f32, -1., 0., 0., 0., 0., 0., 0., 0., 0.], &Device::Cpu)?.unsqueeze(0)?;
                 (z + wave.matmul(&first)?)?
             }
@@ -121,10 +132,14 @@ impl Trace for PlantedTrace<'_> {
             Fault::Exploding => through((seed * 1e4)?, &mut self.inner)?,
             Fault::Shattered => {
                 let own = through(seed.clone(), &mut self.inner)?;
-                let rate = ((self.x.flatten_from(1)?.sum_keepdim(1)? * 1e4)?.cos()? * 1e4)?;
                 let lead = (seed.narrow(1, 0, 1)? - seed.narrow(1, 1, 1)?)?;
-                let wave = (rate * lead)?.reshape((self.x.dims()[0], 1, 1, 1))?;
-                own.broadcast_add(&wave)?
+                let mut wave = own.zeros_like()?;
+                for (mask, s) in halves(&self.x)? {
+                    let rate = ((s * 1e4)?.cos()? * 1e4)?;
+                    let rate = (rate * &lead)?.reshape((self.x.dims()[0], 1, 1, 1))?;
+                    wave = (wave + rate.broadcast_mul(&mask)?)?;
+                }
+                (own + wave)?
             }
             _ => through(seed, &mut self.inner)?,
         })
