@@ -123,9 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));
     let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
     if let Some(path) = &args.contact_sheet {
-        // A bare name has no folder to sync: give it one.
-        let beside = if path.is_relative() { Path::new(".").join(path) } else { path.clone() };
-        folder::write_atomic(&beside, &sheet(&job)?)?;
+        folder::write_atomic(path, &sheet(&job)?)?;
         say(&format!("written to {}", path.display()));
     }
     let Some(out) = &args.out else { return Ok(()) };
