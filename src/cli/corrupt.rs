@@ -1,6 +1,6 @@
 //! `robust corrupt`, and the options of `robust eval` that concern corruptions.
 
-use super::{Format, eval, print};
+use super::{Format, print, summary};
 use robust::attacks::Ready;
 use robust::benchmarks::corruptions::{Photos, parse};
 use robust::benchmarks::{data, subset};
@@ -47,17 +47,17 @@ impl Options {
     pub fn print(&self, root: &Path, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
         let reports = corruptions::summarise(plan, outcomes, None)?;
         if reports.is_empty() {
-            return eval::print_rows(rows, format);
+            return summary::print_rows(rows, format);
         }
         folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes())?;
         let reference = self.reference.as_deref().map(corruptions::Reference::open).transpose()?;
         let reports = corruptions::summarise(plan, outcomes, reference.as_ref())?;
         if format != Format::Text {
-            return eval::print_rows(rows, format);
+            return summary::print_rows(rows, format);
         }
         let others: Vec<Row> = rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
         if !others.is_empty() {
-            eval::print_rows(&others, format)?;
+            summary::print_rows(&others, format)?;
         }
         print(&corruptions::to_text(&reports))
     }

@@ -1,5 +1,6 @@
 //! `robust eval`: load, plan, run, summarise.
 
+use super::summary::write_summary;
 use super::{Format, STOP, corrupt, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
@@ -8,7 +9,7 @@ use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
-use robust::report::{self, Row};
+use robust::report::Row;
 use robust::run::{Run, Subject, is_compat};
 use robust::shard::Shard;
 use robust::{clock, doctor, given, say, verify};
@@ -457,16 +458,6 @@ fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<O
     Ok((journal, vec![], record))
 }
 
-/// Seconds per (model, attack) over all sessions.
-pub fn total_seconds(record: &Record) -> Vec<f64> {
-    let slots = record.plan.models.iter().map(|m| m.attacks.len()).sum();
-    let mut total = vec![0.; slots];
-    for session in &record.sessions {
-        total.iter_mut().zip(&session.attack_seconds).for_each(|(t, s)| *t += s);
-    }
-    total
-}
-
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let rows = write_summary(root, record, outcomes)?;
     args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
@@ -480,35 +471,6 @@ fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> 
     }
     say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), root.display()));
     check_failed(args, &rows, outcomes)
-}
-
-/// The rows of a run's table, and what makes them doubtful.
-pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<doctor::Diagnosis>) {
-    let mut rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
-    let diagnoses = doctor::diagnose(record, outcomes);
-    for row in &mut rows {
-        row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
-    }
-    (rows, diagnoses)
-}
-
-/// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
-pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
-    let (rows, diagnoses) = table(record, outcomes);
-    folder::write_atomic(&root.join("diagnostics.json"), doctor::to_json(&diagnoses)?.as_bytes())?;
-    folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
-    folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
-    let curves = report::curves_to_csv(&report::curves(&record.plan, outcomes))?;
-    folder::write_atomic(&root.join("curves.csv"), curves.as_bytes())?;
-    Ok(rows)
-}
-
-pub fn print_rows(rows: &[Row], format: Format) -> Result<()> {
-    print(&match format {
-        Format::Text => report::to_text(rows),
-        Format::Json => report::to_json(rows)?,
-        Format::Csv => report::to_csv(rows)?,
-    })
 }
 
 fn check_failed(args: &Args, rows: &[Row], outcomes: &[Outcome]) -> Result<()> {

@@ -8,6 +8,7 @@ mod inspect;
 mod list;
 mod scale;
 mod selftest;
+mod summary;
 mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};

@@ -1,6 +1,6 @@
 //! `robust plan` and `robust merge`: one evaluation on many machines.
 
-use super::{Format, eval, print};
+use super::{Format, eval, print, summary};
 use robust::core::{Error, Result};
 use robust::merge as parts;
 use robust::say;
@@ -24,8 +24,8 @@ pub struct MergeArgs {
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
     let (record, outcomes) = parts::merge(&args.dirs, &args.out)?;
-    let rows = eval::write_summary(&args.out, &record, &outcomes)?;
-    eval::print_rows(&rows, args.format)?;
+    let rows = summary::write_summary(&args.out, &record, &outcomes)?;
+    summary::print_rows(&rows, args.format)?;
     say(&format!(
         "joined {} folders into {1} (re-check it with `robust verify {1}`)",
         args.dirs.len(),

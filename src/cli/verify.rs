@@ -1,6 +1,6 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, eval, print};
+use super::{Format, STOP, eval, print, summary};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Outcome, Result};
 use robust::report;
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn check_summary(args: &Args, record: &folder::Record, outcomes: &[Outcome]) -> Result<Option<String>> {
     let path = args.dir.join("summary.json");
     let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let (rows, _) = eval::table(record, outcomes);
+    let (rows, _) = summary::table(record, outcomes);
     Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
 }
 

@@ -1,0 +1,47 @@
+//! The table of a run: made of its outcomes, written beside them, printed.
+
+use super::{Format, print};
+use robust::core::{Outcome, Result};
+use robust::doctor;
+use robust::folder::{self, Record};
+use robust::report::{self, Row};
+use std::path::Path;
+
+/// Seconds per (model, attack) over all sessions.
+fn total_seconds(record: &Record) -> Vec<f64> {
+    let slots = record.plan.models.iter().map(|m| m.attacks.len()).sum();
+    let mut total = vec![0.; slots];
+    for session in &record.sessions {
+        total.iter_mut().zip(&session.attack_seconds).for_each(|(t, s)| *t += s);
+    }
+    total
+}
+
+/// The rows of a run's table, and what makes them doubtful.
+pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<doctor::Diagnosis>) {
+    let mut rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
+    let diagnoses = doctor::diagnose(record, outcomes);
+    for row in &mut rows {
+        row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
+    }
+    (rows, diagnoses)
+}
+
+/// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
+pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
+    let (rows, diagnoses) = table(record, outcomes);
+    folder::write_atomic(&root.join("diagnostics.json"), doctor::to_json(&diagnoses)?.as_bytes())?;
+    folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
+    folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
+    let curves = report::curves_to_csv(&report::curves(&record.plan, outcomes))?;
+    folder::write_atomic(&root.join("curves.csv"), curves.as_bytes())?;
+    Ok(rows)
+}
+
+pub fn print_rows(rows: &[Row], format: Format) -> Result<()> {
+    print(&match format {
+        Format::Text => report::to_text(rows),
+        Format::Json => report::to_json(rows)?,
+        Format::Csv => report::to_csv(rows)?,
+    })
+}
