@@ -211,7 +211,7 @@ fn pass_counts() -> Result<String> {
         let search = judged[0].outcome.cost.search;
         Ok((search.forward, search.backward))
     };
-    let (survivor, lost) = (cost(5., 0.01)?, cost(0.9, 0.3)?);
+    let (survivor, lost) = (cost(5., 0.01)?, cost(0.05, 0.3)?);
     let formula = |lost| compat_passes(Version::Standard, Norm::Linf, 10, lost);
     let wanted = ((7856, 1910), (103, 101));
     if (survivor, lost) != wanted || formula(None)? != wanted.0 || formula(Some(("apgd-ce", 1)))? != wanted.1 {

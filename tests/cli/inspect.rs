@@ -54,3 +54,25 @@ fn checkpoints_convert_to_safetensors() {
     assert!(converts.count() > 0);
     place.fails("convert gone.pth out.safetensors", 4, &["gone.pth"]);
 }
+
+#[test]
+fn the_selftest_holds_on_this_machine() {
+    let said = crate::support::Place::new().ok("selftest --json");
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["failed"], 0);
+    assert!(value["checks"].as_array().unwrap().len() >= 8);
+}
+
+#[test]
+fn the_doctor_calls_masked_gradients_by_their_name_and_smoothing_uncovers_them() {
+    let place = crate::support::Place::new();
+    let said = place.ok("doctor builtin:mnist-at --attack pgd-l2:eps=2 --limit 16 --adaptive --json");
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["grade"], "unreliable");
+    assert!(value["findings"].as_array().unwrap().iter().any(|f| f["code"] == "black_box_beats_white_box"));
+    let own = value["trials"][0]["robust_accuracy"].as_f64().unwrap();
+    let smoothed = value["adaptive"].as_array().unwrap().iter().filter(|t| t["counter"] == "smoothed_gradient");
+    assert!(smoothed.map(|t| t["alone"].as_f64().unwrap()).fold(1., f64::min) < own - 0.1, "{value}");
+    place.fails("doctor builtin:mnist-at --limit 0", 2, &["--limit 0"]);
+    place.fails("doctor gone.onnx --dataset builtin:mnist", 4, &["gone.onnx"]);
+}
