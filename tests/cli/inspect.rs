@@ -66,7 +66,7 @@ fn the_selftest_holds_on_this_machine() {
 #[test]
 fn the_doctor_calls_masked_gradients_by_their_name_and_smoothing_uncovers_them() {
     let place = crate::support::Place::new();
-    let said = place.ok("doctor builtin:mnist-at --attack pgd-l2:eps=2 --limit 16 --adaptive --json");
+    let said = place.ok("doctor builtin:mnist-at --attack pgd-l2:eps=2 --limit 24 --adaptive --json");
     let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(value["grade"], "unreliable");
     assert!(value["findings"].as_array().unwrap().iter().any(|f| f["code"] == "black_box_beats_white_box"));
