@@ -41,6 +41,11 @@ pub fn row_digest(row: &[f32]) -> String {
     blake3::hash(&bytes).to_hex().to_string()
 }
 
+/// What names the rows of these samples to a model's randomness: the first lane, the first draw.
+pub fn row_keys(ids: &[u64]) -> Vec<RowKey> {
+    ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect()
+}
+
 /// One exact forward for each row of a labelled batch.
 ///
 /// # Errors
@@ -54,7 +59,7 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
     let goal = Goal::Untargeted(labels.clone());
     goal.check(k)?;
-    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = row_keys(&batch.ids);
     let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
     let scores = target.deployed.exact(&batch.x, &draw)?;
     if scores.dims() != [batch.len(), k] {

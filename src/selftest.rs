@@ -1,13 +1,14 @@
 //! `robust selftest`: the conformance suite anyone can run. Everything is computed here and now and compared with what a
 //! hand, a formula or another program says; nothing is read from disk.
 
-use crate::evaluate::{Judged, attack_batch, judge_clean};
+use crate::doctor::slope;
+use crate::evaluate::{Judged, attack_batch, judge_clean, row_keys};
 use candle_core::{DType, Device, Tensor};
 use robust_attacks::autoattack::{Version, compat_passes};
 use robust_attacks::resolve;
 use robust_core::{
-    Batch, Draw, Error, Input, InputKind, Model, Norm, Objective, Output, Result, RowKey, Site, Target, Verdict,
-    stream, to_host,
+    Batch, Draw, Error, Goal, Input, InputKind, Model, Norm, Objective, Output, Result, Target, Verdict, stream,
+    to_host,
 };
 use robust_engine::{Activation, Builder, NetworkModel, NodeId, Op, Reference};
 use std::sync::Arc;
@@ -79,14 +80,14 @@ fn linear(net: &mut Builder, x: NodeId, name: &str, w: &[f32], b: &[f32]) -> Res
 }
 
 fn uniform(stream_name: &str, low: f32, high: f32, n: usize, row: usize) -> Result<Tensor> {
-    let keys: Vec<RowKey> = (0..n as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = row_keys(&(0..n as u64).collect::<Vec<_>>());
     Draw { seed: 7, stream: stream(stream_name), turn: 0, rows: &keys }.uniform(low, high, &[row], &Device::Cpu)
 }
 
 /// Attacks rows under their own predicted labels.
 fn attack(target: &Target, x: &Tensor, spec: &str) -> Result<Vec<Judged>> {
     let n = x.dims()[0];
-    let keys: Vec<RowKey> = (0..n as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = row_keys(&(0..n as u64).collect::<Vec<_>>());
     let draw = Draw { seed: 0, stream: stream("selftest"), turn: 0, rows: &keys };
     let labels = target.deployed.exact(x, &draw)?.argmax(1)?.to_vec1::<u32>()?;
     let batch = Batch::new((0..n as u64).collect(), x.clone(), Some(labels))?;
@@ -254,17 +255,9 @@ fn digits(n: u64) -> Result<(robust_models::LoadedModel, Batch)> {
 
 /// Scores, and the gradient of the margin, of labelled rows.
 fn margins(model: &dyn Model, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>)> {
-    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
-    let draw = Draw { seed: 0, stream: stream("selftest"), turn: 0, rows: &keys };
-    let mut trace = model.trace(&batch.x, &draw, &[])?;
-    let (z, k) = to_host(trace.output())?;
-    let goal = robust_core::Goal::Untargeted(batch.labels.clone().unwrap_or_default());
-    let rows = z.chunks(k).enumerate();
-    let seed: Vec<f32> =
-        rows.flat_map(|(i, z)| Objective::Margin.climb(&goal, i, i, z).slope).map(|s| s as f32).collect();
-    let seed = Tensor::from_vec(seed, (batch.len(), k), &Device::Cpu)?;
-    let (dx, _) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
-    Ok((z, dx))
+    let goal = Goal::Untargeted(batch.labels.clone().unwrap_or_default());
+    let slope = slope(model, (&batch.ids, &batch.x), &goal, &Objective::Margin, 0)?;
+    Ok((slope.scores, slope.dx.concat()))
 }
 
 fn stored_vectors() -> Result<String> {
@@ -304,7 +297,7 @@ fn interpreters() -> Result<String> {
     let reference = Reference::new(loaded.network.clone(), DType::F64)?;
     let mut tape = reference.trace(&batch.x, &[])?;
     let (z64, k) = to_host(&tape.output().to_dtype(DType::F32)?)?;
-    let goal = robust_core::Goal::Untargeted(batch.labels.clone().unwrap_or_default());
+    let goal = Goal::Untargeted(batch.labels.clone().unwrap_or_default());
     let seed: Vec<f64> =
         z64.chunks(k).enumerate().flat_map(|(i, z)| Objective::Margin.climb(&goal, i, i, z).slope).collect();
     let seed = Tensor::from_vec(seed, (batch.len(), k), &Device::Cpu)?;

@@ -27,6 +27,7 @@
 
 use crate::apgd::Climb;
 use crate::choice::{at_least_one, named_norm};
+use crate::fab_step::Fab;
 use crate::square::Square;
 use crate::{apgd_ce, apgd_t, fab, fab_t};
 use robust_core::{Access, Attack, Budget, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, Stop, parameters};
@@ -105,7 +106,7 @@ fn members(given: &Parameters, norm: Norm) -> Result<Vec<Member>> {
         let given = apgd_t::Parameters { targets: given.targets, larger: sparse, compat, ..Default::default() };
         Ok(Box::new(apgd_t::Targeted::new(given, norm)?.at_most(most)))
     };
-    let fab = |restarts| fab::Parameters { restarts, compat, ..Default::default() }.engine();
+    let fab = |restarts| Fab { restarts, compat, ..Fab::default() }.checked();
     let fab_t =
         || -> Result<Box<dyn Attack>> { Ok(Box::new(fab_t::Targeted { fab: fab(1)?, targets: given.targets })) };
     let square = || -> Box<dyn Attack> { Box::new(Square { compat, ..Default::default() }) };

@@ -26,48 +26,9 @@
 //! `restarts (steps + 1)` forwards and `restarts steps (classes - 1)` backwards when it holds. Compat: `1 + restarts (2
 //! steps + 2)` forwards and `restarts steps classes` backwards.
 
-use crate::choice::{at_least_one, share};
 use crate::fab_step::{Fab, Toward};
 use crate::host::{classes, targets};
-use robust_core::{Access, Attack, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, parameters};
-use serde::{Deserialize, Serialize};
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Parameters {
-    pub steps: u64,
-    pub restarts: u64,
-    pub alpha: f64,
-    pub eta: f64,
-    pub beta: f64,
-    pub nearest: bool,
-    pub compat: bool,
-}
-
-impl Default for Parameters {
-    fn default() -> Self {
-        Self { steps: 100, restarts: 1, alpha: 0.1, eta: 1.05, beta: 0.9, nearest: false, compat: false }
-    }
-}
-
-impl Parameters {
-    /// # Errors
-    /// Kind `Usage` for numbers that make no sense.
-    pub fn engine(&self) -> Result<Fab> {
-        at_least_one("steps", self.steps)?;
-        at_least_one("restarts", self.restarts)?;
-        let Parameters { steps, restarts, alpha, eta, beta, nearest, compat } = *self;
-        share("alpha", alpha)?;
-        share("beta", beta)?;
-        if !(1. ..=2.).contains(&eta) {
-            return Err(Error::usage(format!("eta must be between 1 and 2, got {eta}")));
-        }
-        if nearest && compat {
-            return Err(Error::usage("nearest=true and compat=true exclude each other").hint("drop one of them"));
-        }
-        Ok(Fab { steps, restarts, alpha, eta, beta, nearest, compat })
-    }
-}
+use robust_core::{Access, Attack, Built, Entry, Goal, Norm, Oracle, Result, Spec, parameters};
 
 /// FAB over all classes.
 pub struct Untargeted(pub Fab);
@@ -102,6 +63,6 @@ pub const ENTRY: Entry = Entry {
 };
 
 fn build(spec: &Spec) -> Result<Built> {
-    let (given, params) = parameters::<Parameters>(spec)?;
-    Ok(Built { attack: Box::new(Untargeted(given.engine()?)), params })
+    let (given, params) = parameters::<Fab>(spec)?;
+    Ok(Built { attack: Box::new(Untargeted(given.checked()?)), params })
 }

@@ -1,10 +1,12 @@
 //! The engine of FAB and FAB-T: hyperplanes, projections, and the walk between them.
 
 use crate::apgd::radius;
+use crate::choice::{at_least_one, share};
 use crate::host::{ask, ask_clean, classes, clean_rows, dot_gap, everyone, length, runners_up, stacked};
 use candle_core::Tensor;
 use rayon::prelude::*;
-use robust_core::{Answer, Budget, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, take, to_host};
+use robust_core::{Answer, Budget, Error, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, take, to_host};
+use serde::{Deserialize, Serialize};
 
 /// Which boundary a run goes for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +17,9 @@ pub enum Toward {
     Rank(u64),
 }
 
-/// Numbers that the runs of an attack share; see `fab`.
-#[derive(Debug, Clone, Copy)]
+/// The parameters of FAB, which FAB-T shares; see `fab`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Fab {
     pub steps: u64,
     pub restarts: u64,
@@ -33,7 +36,29 @@ const MOST_ENTRIES: usize = 1 << 26;
 /// The distances that weigh iterate against clean point are at least this.
 const LEAST_DISTANCE: f64 = 1e-8;
 
+impl Default for Fab {
+    fn default() -> Self {
+        Self { steps: 100, restarts: 1, alpha: 0.1, eta: 1.05, beta: 0.9, nearest: false, compat: false }
+    }
+}
+
 impl Fab {
+    /// # Errors
+    /// Kind `Usage` for numbers that make no sense.
+    pub fn checked(self) -> Result<Self> {
+        at_least_one("steps", self.steps)?;
+        at_least_one("restarts", self.restarts)?;
+        share("alpha", self.alpha)?;
+        share("beta", self.beta)?;
+        if !(1. ..=2.).contains(&self.eta) {
+            return Err(Error::usage(format!("eta must be between 1 and 2, got {}", self.eta)));
+        }
+        if self.nearest && self.compat {
+            return Err(Error::usage("nearest=true and compat=true exclude each other").hint("drop one of them"));
+        }
+        Ok(self)
+    }
+
     /// Every restart of every boundary, each a stage on the samples not found yet; all in one when `nearest`.
     pub fn attack(&self, oracle: &mut Oracle, boundaries: &[Toward]) -> Result<()> {
         let all = || boundaries.iter().flat_map(|b| (0..self.restarts).map(move |r| (*b, r)));
@@ -285,7 +310,7 @@ mod tests {
 
     #[test]
     fn passes_of_a_run_are_the_references() {
-        let fab = Fab { steps: 100, restarts: 1, alpha: 0.1, eta: 1.05, beta: 0.9, nearest: false, compat: true };
+        let fab = Fab { compat: true, ..Fab::default() };
         assert_eq!(fab.passes(9, 2, 1), (1828, 900));
         assert_eq!(fab.passes(1, 10, 1), (203, 1000));
     }

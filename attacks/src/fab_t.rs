@@ -22,7 +22,6 @@
 
 use crate::apgd_t::{TARGETS, check_compat};
 use crate::choice::at_least_one;
-use crate::fab;
 use crate::fab_step::{Fab, Toward};
 use crate::host::{classes, targets};
 use robust_core::{Access, Attack, Built, Entry, Goal, Norm, Oracle, Result, Spec, parameters};
@@ -43,7 +42,7 @@ struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Self {
-        let fab::Parameters { steps, restarts, alpha, eta, beta, nearest, compat } = fab::Parameters::default();
+        let Fab { steps, restarts, alpha, eta, beta, nearest, compat } = Fab::default();
         Self { steps, targets: None, restarts, alpha, eta, beta, nearest, compat }
     }
 }
@@ -94,6 +93,6 @@ fn build(spec: &Spec) -> Result<Built> {
     let (given, params) = parameters::<Parameters>(spec)?;
     given.targets.map(|t| at_least_one("targets", t)).transpose()?;
     let Parameters { steps, targets, restarts, alpha, eta, beta, nearest, compat } = given;
-    let fab = fab::Parameters { steps, restarts, alpha, eta, beta, nearest, compat }.engine()?;
+    let fab = Fab { steps, restarts, alpha, eta, beta, nearest, compat }.checked()?;
     Ok(Built { attack: Box::new(Targeted { fab, targets }), params })
 }

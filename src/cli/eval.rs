@@ -4,7 +4,7 @@ use super::summary::write_summary;
 use super::{Format, STOP, corrupt, print};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, RowKey, Site, Target, Votes};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, Site, Target, Votes};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
@@ -12,7 +12,7 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::Row;
 use robust::run::{Run, Subject, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, given, say, verify};
+use robust::{clock, doctor, evaluate, given, say, verify};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -391,7 +391,7 @@ fn pace(plan: &Plan, subject: &Subject, data: &dyn Dataset) -> Result<(f64, f64)
     let view = model.card().view();
     let ids: Vec<u64> = plan.ids.iter().copied().take(plan.unit).collect();
     let Some(batch) = data.load(&ids, &view, &candle_core::Device::Cpu)?.batch else { return Ok((0., 0.)) };
-    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = evaluate::row_keys(&batch.ids);
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let rows = batch.len() as f64;
     // The first pass pays for cold caches and for weights that are packed when first needed.
@@ -459,9 +459,9 @@ fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<O
 }
 
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
-    let rows = write_summary(root, record, outcomes)?;
+    let (rows, diagnoses) = write_summary(root, record, outcomes)?;
     args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
-    for d in doctor::diagnose(record, outcomes) {
+    for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));
         });

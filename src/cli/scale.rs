@@ -24,7 +24,7 @@ pub struct MergeArgs {
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
     let (record, outcomes) = parts::merge(&args.dirs, &args.out)?;
-    let rows = summary::write_summary(&args.out, &record, &outcomes)?;
+    let (rows, _) = summary::write_summary(&args.out, &record, &outcomes)?;
     summary::print_rows(&rows, args.format)?;
     say(&format!(
         "joined {} folders into {1} (re-check it with `robust verify {1}`)",

@@ -28,14 +28,14 @@ pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<doctor::Di
 }
 
 /// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
-pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Vec<Row>> {
+pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<(Vec<Row>, Vec<doctor::Diagnosis>)> {
     let (rows, diagnoses) = table(record, outcomes);
     folder::write_atomic(&root.join("diagnostics.json"), doctor::to_json(&diagnoses)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.json"), report::to_json(&rows)?.as_bytes())?;
     folder::write_atomic(&root.join("summary.csv"), report::to_csv(&rows)?.as_bytes())?;
     let curves = report::curves_to_csv(&report::curves(&record.plan, outcomes))?;
     folder::write_atomic(&root.join("curves.csv"), curves.as_bytes())?;
-    Ok(rows)
+    Ok((rows, diagnoses))
 }
 
 pub fn print_rows(rows: &[Row], format: Format) -> Result<()> {

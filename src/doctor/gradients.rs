@@ -2,8 +2,9 @@
 //! its direction over a small step.
 
 use super::{Code, Finding};
+use crate::evaluate::row_keys;
 use candle_core::{Device, Tensor};
-use robust_core::{Batch, Draw, Goal, Model, Objective, Result, RowKey, Site, stream, take, to_host};
+use robust_core::{Batch, Draw, Goal, Model, Objective, Result, Site, stream, take, to_host};
 
 /// Share of the rows from which on a fault is no accident.
 const MANY: f64 = 0.1;
@@ -58,11 +59,37 @@ pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
 }
 
 /// The objective and its gradient per row.
-struct Slope {
+pub(crate) struct Slope {
+    /// `[n, k]`, flat.
+    pub scores: Vec<f32>,
     loss: Vec<f64>,
-    dx: Vec<Vec<f32>>,
+    pub dx: Vec<Vec<f32>>,
     /// Every entry of the slope in the scores is zero.
     flat: Vec<bool>,
+}
+
+/// One forward and one backward a row; higher is worse for the model, as attacks climb it.
+pub(crate) fn slope(
+    model: &dyn Model,
+    (ids, x): (&[u64], &Tensor),
+    goal: &Goal,
+    objective: &Objective,
+    turn: u64,
+) -> Result<Slope> {
+    let keys = row_keys(ids);
+    let draw = Draw { seed: 0, stream: stream("doctor/gradient"), turn, rows: &keys };
+    let mut trace = model.trace(x, &draw, &[])?;
+    let (scores, width) = to_host(trace.output())?;
+    let climbs: Vec<_> = scores.chunks(width).enumerate().map(|(i, z)| objective.climb(goal, i, i, z)).collect();
+    let seed: Vec<f32> = climbs.iter().flat_map(|c| c.slope.iter().map(|s| *s as f32)).collect();
+    let seed = Tensor::from_vec(seed, (ids.len(), width), &Device::Cpu)?;
+    let (dx, row) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
+    Ok(Slope {
+        loss: climbs.iter().map(|c| c.loss).collect(),
+        flat: climbs.iter().map(|c| c.slope.iter().all(|s| *s == 0.)).collect(),
+        dx: dx.chunks(row.max(1)).map(<[f32]>::to_vec).collect(),
+        scores,
+    })
 }
 
 struct Probe<'a> {
@@ -79,7 +106,7 @@ impl<'a> Probe<'a> {
         let k = model.card().output.width();
         let (Some(labels), Some(domain)) = (&batch.labels, model.card().input.domain) else { return Ok(None) };
         let goal = Goal::Untargeted(labels.clone());
-        let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let keys = row_keys(&batch.ids);
         let draw = Draw { seed: 0, stream: stream("doctor"), turn: 0, rows: &keys };
         let (scores, width) = to_host(&model.forward(&batch.x, &draw)?)?;
         let right = |i: &u32| {
@@ -105,30 +132,12 @@ impl<'a> Probe<'a> {
         self.ids.len()
     }
 
-    fn keys(&self) -> Vec<RowKey> {
-        self.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect()
-    }
-
-    /// Higher is worse for the model, as attacks climb it.
     fn slope(&self, x: &Tensor, objective: &Objective, turn: u64) -> Result<Slope> {
-        let keys = self.keys();
-        let draw = Draw { seed: 0, stream: stream("doctor/gradient"), turn, rows: &keys };
-        let mut trace = self.model.trace(x, &draw, &[])?;
-        let (scores, width) = to_host(trace.output())?;
-        let climbs: Vec<_> =
-            scores.chunks(width).enumerate().map(|(i, z)| objective.climb(&self.goal, i, i, z)).collect();
-        let seed: Vec<f32> = climbs.iter().flat_map(|c| c.slope.iter().map(|s| *s as f32)).collect();
-        let seed = Tensor::from_vec(seed, (self.len(), width), &Device::Cpu)?;
-        let (dx, row) = to_host(&trace.pull(&[(Site::Output, seed)])?)?;
-        Ok(Slope {
-            loss: climbs.iter().map(|c| c.loss).collect(),
-            flat: climbs.iter().map(|c| c.slope.iter().all(|s| *s == 0.)).collect(),
-            dx: dx.chunks(row.max(1)).map(<[f32]>::to_vec).collect(),
-        })
+        slope(self.model, (&self.ids, x), &self.goal, objective, turn)
     }
 
     fn margins(&self, x: &Tensor) -> Result<Vec<f64>> {
-        let keys = self.keys();
+        let keys = row_keys(&self.ids);
         let draw = Draw { seed: 0, stream: stream("doctor/margin"), turn: 0, rows: &keys };
         let (scores, width) = to_host(&self.model.forward(x, &draw)?)?;
         let loss = |(i, z): (usize, &[f32])| Objective::Margin.climb(&self.goal, i, i, z).loss;
@@ -137,7 +146,7 @@ impl<'a> Probe<'a> {
 
     /// The rows moved by uniform noise of this half width, within the domain.
     fn shaken(&self, half: f64, turn: u64) -> Result<Tensor> {
-        let keys = self.keys();
+        let keys = row_keys(&self.ids);
         let draw = Draw { seed: 0, stream: stream("doctor/noise"), turn, rows: &keys };
         let half = half as f32 * (self.domain.1 - self.domain.0);
         let noise = draw.uniform(-half, half, &self.x.dims()[1..], &Device::Cpu)?;

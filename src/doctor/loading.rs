@@ -2,8 +2,9 @@
 //! samples are judged as they are and in the ways people get them wrong; what would be better is said with the fix.
 
 use super::{Code, Finding};
+use crate::evaluate::row_keys;
 use candle_core::{DType, IndexOp, Tensor};
-use robust_core::{Batch, Draw, Input, InputKind, Model, Result, RowKey, argmax, stream};
+use robust_core::{Batch, Draw, Input, InputKind, Model, Result, argmax, stream};
 
 /// Means and deviations that published networks were trained with.
 const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
@@ -50,7 +51,7 @@ pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
 impl Doctor<'_> {
     fn scores(&self, x: &Tensor, turn: u64) -> Result<Vec<Vec<f32>>> {
         let rows = x.dims()[0];
-        let keys: Vec<RowKey> = self.batch.ids[..rows].iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let keys = row_keys(&self.batch.ids[..rows]);
         let draw = Draw { seed: 0, stream: stream("doctor"), turn, rows: &keys };
         Ok(self.model.forward(&x.contiguous()?, &draw)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
     }

@@ -13,6 +13,7 @@ mod trials;
 
 pub use adaptive::{Counter, Tried, counter_measures};
 pub use gradients::examine as examine_gradients;
+pub(crate) use gradients::slope;
 pub use loading::examine;
 pub use outcomes::compare;
 pub use trials::{Held, Trials, run as run_trials};

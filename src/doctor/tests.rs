@@ -230,7 +230,7 @@ fn a_stand_in_keeps_the_value_and_lends_the_gradient() {
     let (hard, batch) = planted(Fault::Quantised, 4);
     let (soft, _) = healthy("builtin:mnist-at", 1);
     let bpda = Bpda::new(hard.clone(), soft).unwrap();
-    let keys: Vec<_> = batch.ids.iter().map(|&id| robust_core::RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = crate::evaluate::row_keys(&batch.ids);
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let value = |t: &Tensor| t.to_vec2::<f32>().unwrap();
     let mut trace = bpda.trace(&batch.x, &draw, &[]).unwrap();

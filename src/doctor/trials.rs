@@ -1,9 +1,10 @@
 //! Short attacks on a few samples whose results must agree with each other.
 
 use super::{Code, Finding};
-use crate::evaluate::{Clean, attack_batch, judge_clean, stack};
+use crate::evaluate::{Clean, attack_batch, judge_clean, row_keys, stack};
 use robust_attacks::{Ready, resolve};
 use robust_core::{Access, Batch, Goal, Norm, Region, Result, Target, Verdict, to_host};
+use robust_imaging::level;
 
 /// What is tried: the attack in question, and how long the others take.
 #[derive(Debug, Clone)]
@@ -153,9 +154,9 @@ fn survival(target: &Target, needs: Access, points: &[Labelled]) -> Result<Optio
         return Ok(None);
     }
     let rounded: Vec<Vec<f32>> =
-        points.iter().map(|(_, x)| x.iter().map(|v| (v * 255.).round() / 255.).collect()).collect();
+        points.iter().map(|(_, x)| x.iter().map(|&v| f32::from(level(v)) / 255.).collect()).collect();
     let x = stack(&rounded, &card.input.shape)?;
-    let keys: Vec<_> = (0..points.len() as u64).map(|id| robust_core::RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys = row_keys(&(0..points.len() as u64).collect::<Vec<_>>());
     let draw = robust_core::Draw { seed: 0, stream: robust_core::stream("doctor/bytes"), turn: 0, rows: &keys };
     let (scores, width) = to_host(&target.deployed.exact(&x, &draw)?)?;
     let goal = Goal::Untargeted(points.iter().map(|(y, _)| *y).collect());

@@ -15,7 +15,7 @@ const K: usize = 6;
 const SEED: u64 = 4;
 
 fn noise(id: u64, low: f32, high: f32, n: usize) -> Vec<f32> {
-    let keys = [RowKey { id, lane: 0, draw: 0 }];
+    let keys = row_keys(&[id]);
     let draw = Draw { seed: 4, stream: 2, turn: 0, rows: &keys };
     draw.uniform(low, high, &[n], &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
