@@ -60,6 +60,28 @@ pub struct PlannedAttack {
     /// How a random model is judged, unless by one forward.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub votes: Option<Votes>,
+    /// Where gradients come from, unless from the model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gradients: Option<Gradients>,
+}
+
+/// What lends its gradients to an attack; the judge asks the model all the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Gradients {
+    /// A differentiable stand-in ([`robust_core::Bpda`]).
+    Bpda { model: String, digest: String },
+    /// The model averaged over noise of this deviation ([`robust_core::Smoothed`]).
+    Smooth { sigma: f64 },
+}
+
+impl std::fmt::Display for Gradients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Gradients::Bpda { model, .. } => write!(f, "via {model}"),
+            Gradients::Smooth { sigma } => write!(f, "via noise {sigma}"),
+        }
+    }
 }
 
 fn one() -> u32 {
@@ -133,6 +155,7 @@ impl PlannedAttack {
             passes: ready.attack.passes_on(classes, u64::from(eot)),
             eot,
             votes: Some(target.votes).filter(|v| v.m > 1),
+            gradients: None,
         }
     }
 }
@@ -261,6 +284,7 @@ pub(crate) mod tests {
             passes: (41, 40),
             eot: 1,
             votes: None,
+            gradients: None,
         };
         let model = PlannedModel {
             name: "m".into(),

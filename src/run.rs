@@ -1,7 +1,7 @@
 //! A whole run: every unit of a plan, journalled as it ends.
 
 use crate::evaluate::{Clean, Judged, attack_batch, judge_clean, unreadable};
-use crate::plan::{Keep, Plan, Unit};
+use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::{clock, evidence, folder};
 use candle_core::Device;
@@ -14,22 +14,27 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub struct Subject {
     pub target: Target,
     pub attacks: Vec<Ready>,
+    /// Where gradients come from, unless from the model.
+    pub gradients: Option<Gradients>,
 }
 
 impl Subject {
-    /// What is wrong with attacking this model by these attacks, a sentence each.
-    pub fn warnings(&self) -> Vec<String> {
-        let card = self.target.deployed.card();
-        let averaged = |a: &Ready| self.target.eot > 1 || a.params.get("version").is_some_and(|v| v == "rand");
-        let blind = |a: &&Ready| card.stochastic && a.threat.access == Access::Gradient && !averaged(a);
-        let warn = |a: &Ready| {
-            format!(
-                "model `{}` answers at random and {} follows the gradient of one draw at a time: its number is too \
-                 high\n  hint: add --eot 20, or use autoattack:version=rand",
-                card.name, a.label
-            )
-        };
-        self.attacks.iter().filter(blind).map(warn).collect()
+    /// Attacks that follow gradients say in their names whose these are.
+    pub fn new(target: Target, mut attacks: Vec<Ready>, gradients: Option<Gradients>) -> Self {
+        if let Some(gradients) = &gradients {
+            let climbing = attacks.iter_mut().filter(|a| a.threat.access == Access::Gradient);
+            climbing.for_each(|a| a.label = format!("{} {gradients}", a.label));
+        }
+        Self { target, attacks, gradients }
+    }
+
+    /// The model's attacks as the plan writes them down.
+    pub fn planned(&self) -> Vec<PlannedAttack> {
+        let gradients = |a: &Ready| self.gradients.clone().filter(|_| a.threat.access == Access::Gradient);
+        self.attacks
+            .iter()
+            .map(|a| PlannedAttack { gradients: gradients(a), ..PlannedAttack::new(a, &self.target) })
+            .collect()
     }
 }
 
@@ -154,56 +159,5 @@ impl Run<'_> {
         let attack = &planned.attacks[unit.attack];
         let shape = &attack.threat.input.shape;
         evidence::write(journal.root(), &unit.name(), &planned.name, &attack.label, shape, &points)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Tensor;
-    use robust_core::{Card, Draw, Input, Model, Output};
-    use std::sync::Arc;
-
-    struct Random(Card);
-
-    impl Model for Random {
-        fn card(&self) -> &Card {
-            &self.0
-        }
-        fn forward(&self, x: &Tensor, _: &Draw) -> Result<Tensor> {
-            Ok(x.clone())
-        }
-    }
-
-    #[test]
-    fn a_random_model_without_eot_is_warned_of() {
-        let warnings = |stochastic, eot, attack: &str| {
-            let card = Card {
-                name: "dice".into(),
-                digest: String::new(),
-                input: Input::image(1, 2, 2),
-                output: Output::Logits { k: 4 },
-                stochastic,
-                couples_rows: false,
-                access: Access::Gradient,
-                taps: vec![],
-                preprocess: None,
-                default_threat: None,
-            };
-            let attacks = vec![robust_attacks::resolve(attack, &card).unwrap()];
-            let target = Target { eot, ..Target::white_box(Arc::new(Random(card))) };
-            Subject { target, attacks }.warnings()
-        };
-        let said = warnings(true, 1, "aa:eps=0.1").join("");
-        assert!(said.contains("`dice`") && said.contains("--eot 20") && said.contains("version=rand"), "{said}");
-        assert_eq!(warnings(true, 1, "pgd:eps=0.1").len(), 1);
-        for (stochastic, eot, attack) in [
-            (false, 1, "aa:eps=0.1"),
-            (true, 20, "aa:eps=0.1"),
-            (true, 1, "aa:eps=0.1,version=rand"),
-            (true, 1, "square:eps=0.1"),
-        ] {
-            assert!(warnings(stochastic, eot, attack).is_empty(), "{stochastic} {eot} {attack}");
-        }
     }
 }

@@ -74,8 +74,9 @@ impl Trace for Lent<'_> {
     }
 }
 
-/// The model at a point moved by Gaussian noise of deviation `sigma` in input units, fresh in every draw: with EOT, the
-/// gradient of the smoothed loss, which a shattered or piecewise constant landscape cannot hide.
+/// The model, with gradients taken at points moved by Gaussian noise of deviation `sigma` in input units, fresh in every
+/// draw: with EOT, the gradient of the smoothed loss, which a shattered or piecewise constant landscape cannot hide. Scores
+/// alone are those of the point itself, so steps without gradients lose nothing.
 pub struct Smoothed {
     inner: Arc<dyn Model>,
     card: Card,
@@ -105,7 +106,11 @@ impl Model for Smoothed {
     }
 
     fn forward(&self, x: &Tensor, draw: &Draw) -> Result<Tensor> {
-        self.inner.forward(&self.moved(x, draw)?, draw)
+        self.inner.forward(x, draw)
+    }
+
+    fn exact(&self, x: &Tensor, draw: &Draw) -> Result<Tensor> {
+        self.inner.exact(x, draw)
     }
 
     fn trace<'a>(&'a self, x: &Tensor, draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {

@@ -1,13 +1,13 @@
 //! `robust eval`: load, plan, run, summarise.
 
 use super::summary::write_summary;
-use super::{Format, STOP, corrupt, print};
+use super::{Format, STOP, corrupt, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, Site, Target, Votes};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, Site};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
-use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
+use robust::plan::{self, Keep, Plan, PlannedData, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
 use robust::report::Row;
 use robust::run::{Run, Subject, is_compat};
@@ -46,12 +46,8 @@ pub struct Args {
     /// Seed of all noise
     #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
     seed: u64,
-    /// Gradients averaged over N draws of a random model, in every attack that climbs
-    #[arg(long, default_value_t = 1, value_name = "N", env = "ROBUST_EOT")]
-    eot: u32,
-    /// A random model counts as fooled when K of M fresh draws are (default: 5/10 for models that say they are random)
-    #[arg(long, value_name = "K/M", value_parser = parse_votes)]
-    votes: Option<Votes>,
+    #[command(flatten)]
+    target: target::Options,
     /// Where to compute: auto or cpu (this build has no other device)
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ROBUST_DEVICE")]
     device: String,
@@ -109,13 +105,6 @@ fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
     }
 }
 
-fn parse_votes(text: &str) -> std::result::Result<Votes, String> {
-    let wrong = || format!("`{text}` is not K/M with K from 1 to M, such as 5/10");
-    let (k, m) = text.split_once('/').ok_or_else(wrong)?;
-    let votes = Votes { k: k.parse().map_err(|_| wrong())?, m: m.parse().map_err(|_| wrong())? };
-    if votes.k >= 1 && votes.k <= votes.m && votes.m <= 1000 { Ok(votes) } else { Err(wrong()) }
-}
-
 /// What a command needs to attack: everything but the folder.
 pub struct Prepared {
     pub plan: Plan,
@@ -128,9 +117,6 @@ pub struct Prepared {
 pub fn prepare(args: &Args) -> Result<Prepared> {
     check_device(&args.device)?;
     set_threads(args.threads)?;
-    if args.eot == 0 || args.eot > 100_000 {
-        return Err(Error::usage(format!("--eot {} is not between 1 and 100000", args.eot)));
-    }
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
@@ -139,8 +125,9 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
     let subjects = subjects(args, &loaded, &meter, data.card().samples, &ids)?;
-    subjects.iter().flat_map(Subject::warnings).for_each(|w| say(&format!("warning: {w}")));
     let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
+    let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
+    doctor::foresee(&plan).into_iter().for_each(warn);
     Ok(Prepared { plan, subjects, data, meter })
 }
 
@@ -289,6 +276,7 @@ fn subjects(
         true => given::resolve(spec, &model.card, samples, ids),
         false => attacks::resolve(spec, &model.card),
     };
+    let climb = args.target.open()?;
     loaded
         .iter()
         .map(|model| {
@@ -303,10 +291,8 @@ fn subjects(
                 return Err(Error::usage(format!("`{}` and `{}` do not belong in one table", same.label, other.label))
                     .hint("compat=true is for comparison with the reference's numbers: evaluate the others apart"));
             }
-            let mut target = Target::white_box(Arc::new(Metered::new(model.model.clone(), meter.clone())));
-            target.eot = args.eot;
-            target.votes = args.votes.unwrap_or(target.votes);
-            Ok(Subject { target, attacks: ready })
+            let target = climb.target(Arc::new(Metered::new(model.model.clone(), meter.clone())))?;
+            Ok(Subject::new(target, ready, climb.gradients()))
         })
         .collect()
 }
@@ -340,7 +326,7 @@ fn make_plan(
         source: source.clone(),
         digest: model.card.digest.clone(),
         preprocess: model.card.preprocess,
-        attacks: subject.attacks.iter().map(|a| PlannedAttack::new(a, &subject.target)).collect(),
+        attacks: subject.planned(),
     });
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),

@@ -9,6 +9,7 @@ mod list;
 mod scale;
 mod selftest;
 mod summary;
+mod target;
 mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};

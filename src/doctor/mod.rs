@@ -15,7 +15,7 @@ pub use adaptive::{Counter, Tried, counter_measures};
 pub use gradients::examine as examine_gradients;
 pub(crate) use gradients::slope;
 pub use loading::examine;
-pub use outcomes::compare;
+pub use outcomes::{compare, foresee};
 pub use trials::{Held, Trials, run as run_trials};
 
 use crate::folder::Record;
@@ -62,6 +62,8 @@ pub enum Code {
     Softmax,
     CoupledRows,
     NonDeterministic,
+    /// An attack on a random model that follows one draw's gradient at a time.
+    OneDraw,
     /// No gradient where the model says it has one.
     NoGradient,
     ZeroGradient,
@@ -93,6 +95,7 @@ impl Code {
         match self {
             Code::LostIn8Bits | Code::FewClasses => Severity::Note,
             Code::Softmax
+            | Code::OneDraw
             | Code::SaturatedLoss
             | Code::ShatteredGradient
             | Code::UnstablePrediction

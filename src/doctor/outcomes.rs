@@ -59,7 +59,7 @@ fn of_model(model: &PlannedModel, outcomes: &[Outcome]) -> Vec<Finding> {
             }
         })
         .collect();
-    let mut found = vec![];
+    let mut found: Vec<Finding> = model.attacks.iter().filter_map(|a| one_draw(&model.name, a)).collect();
     for (i, strong) in lines.iter().enumerate().filter(|(_, l)| l.kind == Kind::Iterated) {
         found.extend(last_resort(strong));
         for (j, weak) in lines.iter().enumerate().filter(|(j, _)| *j != i) {
@@ -67,6 +67,21 @@ fn of_model(model: &PlannedModel, outcomes: &[Outcome]) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// What can be said of a plan before it is run, by the model's name.
+pub fn foresee(plan: &Plan) -> Vec<Finding> {
+    plan.models.iter().flat_map(|m| m.attacks.iter().filter_map(|a| one_draw(&m.name, a))).collect()
+}
+
+/// A model that is judged by votes answers at random; the gradient of one of its draws is not the gradient of its vote.
+fn one_draw(model: &str, attack: &PlannedAttack) -> Option<Finding> {
+    let averaged = attack.eot > 1 || attack.params.get("version").is_some_and(|v| v == "rand");
+    let blind = attack.votes.is_some() && attack.threat.access == Access::Gradient && !averaged;
+    let text = format!("{model} answers at random and {} follows the gradient of one draw at a time", attack.label);
+    blind.then(|| {
+        Finding::new(Code::OneDraw, text, "the number is too high: add --eot 20, or use autoattack:version=rand")
+    })
 }
 
 /// AutoAttack's own flag: its attack without gradients found what those with gradients had left.

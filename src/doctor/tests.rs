@@ -268,14 +268,12 @@ fn outcomes(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Outcome> {
     run.iter().flat_map(|(a, fooled, stage)| (0..10).map(move |id| line(a, id, fooled.contains(&id), *stage))).collect()
 }
 
-fn contradictions(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Code> {
-    let (model, _) = healthy("builtin:mnist-at", 1);
-    let target = Target::white_box(model);
-    let attacks = run.iter().map(|(spec, ..)| {
+fn plan(target: &Target, specs: &[&str]) -> crate::plan::Plan {
+    let attacks = specs.iter().map(|spec| {
         let ready = robust_attacks::resolve(spec, target.deployed.card()).unwrap();
-        crate::plan::PlannedAttack { label: spec.to_string(), ..crate::plan::PlannedAttack::new(&ready, &target) }
+        crate::plan::PlannedAttack { label: spec.to_string(), ..crate::plan::PlannedAttack::new(&ready, target) }
     });
-    let plan = crate::plan::Plan {
+    crate::plan::Plan {
         models: vec![crate::plan::PlannedModel {
             name: "m".into(),
             source: String::new(),
@@ -284,7 +282,13 @@ fn contradictions(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Code> {
             attacks: attacks.collect(),
         }],
         ..crate::plan::tests::plan()
-    };
+    }
+}
+
+fn contradictions(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Code> {
+    let (model, _) = healthy("builtin:mnist-at", 1);
+    let specs: Vec<&str> = run.iter().map(|(spec, ..)| *spec).collect();
+    let plan = plan(&Target::white_box(model), &specs);
     compare(&plan, &outcomes(run)).remove(0).1.into_iter().map(|f| f.code).collect()
 }
 
@@ -308,4 +312,24 @@ fn attacks_of_a_run_that_contradict_each_other_are_named() {
     }
     assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("square"))]), [Code::BlackBoxBeatsWhiteBox]);
     assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("apgd-t"))]), []);
+}
+
+#[test]
+fn a_random_model_that_is_attacked_draw_by_draw_is_never_reliable() {
+    let (model, _) = healthy("builtin:mnist-at", 1);
+    let said = |votes, eot, attack: &str| {
+        let target = Target { eot, votes, ..Target::white_box(model.clone()) };
+        foresee(&plan(&target, &[attack])).into_iter().map(|f| f.code).collect::<Vec<_>>()
+    };
+    let (random, plain) = (robust_core::Votes { k: 5, m: 10 }, robust_core::Votes { k: 1, m: 1 });
+    for attack in ["aa:eps=0.1", "pgd:eps=0.1"] {
+        assert_eq!(said(random, 1, attack), [Code::OneDraw]);
+        assert_eq!(said(plain, 1, attack), []);
+        assert_eq!(said(random, 20, attack), []);
+    }
+    assert_eq!(said(random, 1, "aa:eps=0.1,version=rand"), []);
+    assert_eq!(said(random, 1, "square:eps=0.1"), []);
+    let target = Target { votes: random, ..Target::white_box(model.clone()) };
+    let (_, found) = compare(&plan(&target, &["pgd:eps=0.1"]), &[]).remove(0);
+    assert_eq!(Grade::of(&found), Grade::Doubtful);
 }

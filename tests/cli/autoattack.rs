@@ -106,6 +106,26 @@ fn draws_and_votes_are_part_of_the_plan_and_checked() {
 }
 
 #[test]
+fn gradients_may_come_from_a_stand_in_or_a_smoothed_loss() {
+    let place = Place::new();
+    let eval = "eval --model builtin:mnist-at --first 24 --format json --attack pgd-l2:eps=2,steps=30";
+    let robust = |more: &str, via: &str| {
+        let json: Value = serde_json::from_str(&place.ok(&format!("{eval} {more}")).out).unwrap();
+        assert_eq!(json["results"][0]["attack"], format!("pgd-l2:eps=2,steps=30{via}"));
+        json["results"][0]["robust_accuracy"].as_f64().unwrap()
+    };
+    let (own, smooth) = (robust("--out own", ""), robust("--smooth 0.07 --out smooth", " via noise 0.07"));
+    let foreign = robust("--bpda builtin:mnist-std --out bpda", " via mnist-std");
+    // This network masks its gradients in L2; those of another network hardly fool it.
+    assert!(smooth <= own - 0.1 && foreign >= own, "{smooth} {own} {foreign}");
+    place.ok("verify smooth");
+    place.ok("verify bpda");
+    place.fails(&format!("{eval} --smooth 0.05 --out smooth --resume"), 2, &["other settings", "sigma"]);
+    place.fails(&format!("{eval} --smooth 0"), 2, &["--smooth wants a positive deviation"]);
+    place.fails(&format!("{eval} --smooth 0.1 --bpda builtin:mnist-std"), 2, &["cannot be used with"]);
+}
+
+#[test]
 fn curves_come_out_of_the_ledger() {
     let place = Place::new();
     let attacks = ["square:eps=0.4,steps=50".to_string(), "fab-t:eps=0.2,steps=10,targets=1,nearest=true".into()];
