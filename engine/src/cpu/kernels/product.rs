@@ -10,15 +10,15 @@ use super::simd::Simd;
 use rayon::prelude::*;
 
 /// Terms summed before a partial sum is put aside.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 
 /// Weights `[k, n]` in panels of as many columns as a tile has, each panel row by row.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(super) k: usize,
     pub(super) n: usize,
-    panel: usize,
-    data: Buffer,
+    pub(super) panel: usize,
+    pub(super) data: Buffer,
 }
 
 impl Packed {
@@ -180,6 +180,8 @@ macro_rules! by_rows {
         }
     };
 }
+
+pub(super) use by_rows;
 
 /// One tile of one chunk of `k`.
 struct Piece {

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 const WINOGRAD_BYTES: usize = 3 << 30;
 /// Channels on both sides that make Winograd worth its transforms.
 const WINOGRAD_CHANNELS: usize = 12;
-/// Channels up to which an input gradient is spread instead of gathered.
-const SPREAD_CHANNELS: usize = 8;
+/// Channels up to which a convolution is a stem, which gathers no windows.
+const STEM_CHANNELS: usize = 8;
 
 /// A convolution over checked shapes, batch norm folded in.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ enum Algorithm {
     Winograd(Winograd, [isize; 2]),
     Taps(Vec<Taps>),
     Depthwise(Grid, Buffer, usize),
+    Stem(Stem),
+    Dots(Dots),
     Spread(Spread),
 }
 
@@ -155,6 +157,24 @@ impl Conv {
         (0..s.kernel).take_while(move |k| k.checked_mul(s.dilation).is_some_and(|at| at < reach))
     }
 
+    fn windows(&self) -> Windows {
+        Windows {
+            input: self.input,
+            output: self.output,
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            start: self.lead.map(|l| -(l as isize)),
+        }
+    }
+
+    /// Whether it reads few channels through windows that lie in the image, or nearly.
+    fn is_stem(&self) -> bool {
+        let near = [0, 1].iter().all(|&a| self.useful(a).count() == self.kernel[a]);
+        let area = self.kernel[0] * self.kernel[1];
+        self.groups == 1 && self.read <= STEM_CHANNELS && area > 1 && area * self.read <= Stem::DEEPEST && near
+    }
+
     fn make_forward(&self, net: &Network, isa: Isa) -> Result<Algorithm> {
         let w = self.folded(net)?;
         let (per_group, [kh, kw]) = (self.read / self.groups, self.kernel);
@@ -167,6 +187,10 @@ impl Conv {
         if self.is_depthwise() {
             let (weights, stride) = pad_channels(self.read, kh * kw, |k, c| at(c, c, [k / kw, k % kw]));
             return Ok(Algorithm::Depthwise(self.grid(), weights, stride));
+        }
+        let windows = self.windows();
+        if self.is_stem() && windows.fit(self.read) {
+            return Ok(Algorithm::Stem(Stem::new(isa, windows, [self.read, self.write], &at)));
         }
         let offset = |axis: usize, k: usize| (k * self.dilation[axis]) as isize - self.lead[axis] as isize;
         let taps = self.useful(0).flat_map(|y| self.useful(1).map(move |x| [y, x]));
@@ -192,8 +216,17 @@ impl Conv {
             let (weights, stride) = pad_channels(self.read, kh * kw, |k, c| at(c, c, [k / kw, k % kw]));
             return Ok(Algorithm::Depthwise(self.grid().reversed(), weights, stride));
         }
-        let far = [0, 1].iter().any(|&a| self.useful(a).count() < self.kernel[a]);
-        if self.groups == 1 && self.read <= SPREAD_CHANNELS && kh * kw > 1 && !far {
+        let back = Windows {
+            input: self.output,
+            output: self.input,
+            start: [0, 1].map(|a| self.lead[a] as isize - ((self.kernel[a] - 1) * self.dilation[a]) as isize),
+            ..self.windows()
+        };
+        if self.is_stem() && self.stride == [1, 1] && back.fit(self.write.next_multiple_of(16)) {
+            let flipped = |o: usize, i: usize, [y, x]: [usize; 2]| at(o, i, [kh - 1 - y, kw - 1 - x]);
+            return Ok(Algorithm::Dots(Dots::new(back, [self.read, self.write], &flipped)));
+        }
+        if self.is_stem() {
             let mut spread = Spread::new(isa, self.kernel, [self.read, self.write], &at);
             (spread.stride, spread.dilation, spread.lead) = (self.stride, self.dilation, self.lead);
             return Ok(Algorithm::Spread(spread));
@@ -242,7 +275,7 @@ impl Conv {
 
     /// Whether only a plain gradient can be computed: what `Finish` asks must be a pass of its own.
     pub(super) fn bare(&self, net: &Network, isa: Isa) -> Result<bool> {
-        Ok(matches!(self.back(net, isa)?, Algorithm::Spread(_)))
+        Ok(matches!(self.back(net, isa)?, Algorithm::Spread(_) | Algorithm::Dots(_)))
     }
 
     fn back(&self, net: &Network, isa: Isa) -> Result<&Algorithm> {
@@ -276,7 +309,8 @@ impl Conv {
             Algorithm::Depthwise(grid, weights, stride) => {
                 sums(isa, n, self.write, grid, Weigh::Kernel(weights.floats(), *stride), x, finish, to);
             }
-            Algorithm::Spread(_) => {}
+            Algorithm::Stem(stem) => stem.run(isa, n, x, finish, to, next),
+            Algorithm::Spread(_) | Algorithm::Dots(_) => {}
         }
     }
 
@@ -305,6 +339,8 @@ impl Conv {
             Algorithm::Depthwise(grid, weights, stride) => {
                 sums(isa, n, self.read, grid, Weigh::Kernel(weights.floats(), *stride), grad, finish, (out, None));
             }
+            Algorithm::Stem(_) => {}
+            Algorithm::Dots(dots) => dots.run(isa, n, grad, out),
             Algorithm::Spread(spread) => spread.run(isa, n, self.input, self.output, grad, out),
         }
         Ok(())
