@@ -30,6 +30,9 @@ pub struct Session {
     pub command: Vec<String>,
     /// Seconds spent per (model, attack), in the plan's order.
     pub attack_seconds: Vec<f64>,
+    /// Seconds inside models; what is left of `seconds` is everything else.
+    #[serde(default)]
+    pub network_seconds: f64,
     /// What the loading doctor found, per model.
     #[serde(default)]
     pub doctor: Vec<(String, Vec<Finding>)>,

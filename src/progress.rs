@@ -1,6 +1,7 @@
 //! What a user sees while a run works: samples, robust so far, passes per second, time left. On stderr, and only when
 //! it is a terminal.
 
+use crate::clock::Stopwatch;
 use candle_core::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use robust_core::{Card, Draw, Model, Outcome, Result, Site, TapId, Trace, Verdict};
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub struct Meter {
     forward: AtomicU64,
     backward: AtomicU64,
+    nanoseconds: AtomicU64,
 }
 
 impl Meter {
@@ -22,9 +24,20 @@ impl Meter {
     pub fn backward(&self) -> u64 {
         self.backward.load(Relaxed)
     }
+    /// Seconds inside models.
+    pub fn seconds(&self) -> f64 {
+        self.nanoseconds.load(Relaxed) as f64 * 1e-9
+    }
+
+    fn timed<R>(&self, f: impl FnOnce() -> R) -> R {
+        let clock = Stopwatch::start();
+        let result = f();
+        self.nanoseconds.fetch_add((clock.seconds() * 1e9) as u64, Relaxed);
+        result
+    }
 }
 
-/// A model that counts the rows it is asked, independently of the ledger.
+/// A model that counts the rows it is asked and the time it takes, independently of the ledger.
 pub struct Metered {
     inner: Arc<dyn Model>,
     meter: Arc<Meter>,
@@ -46,15 +59,15 @@ impl Model for Metered {
     }
     fn forward(&self, x: &Tensor, draw: &Draw) -> Result<Tensor> {
         self.count(x);
-        self.inner.forward(x, draw)
+        self.meter.timed(|| self.inner.forward(x, draw))
     }
     fn exact(&self, x: &Tensor, draw: &Draw) -> Result<Tensor> {
         self.count(x);
-        self.inner.exact(x, draw)
+        self.meter.timed(|| self.inner.exact(x, draw))
     }
     fn trace<'a>(&'a self, x: &Tensor, draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
         self.count(x);
-        let trace = self.inner.trace(x, draw, taps)?;
+        let trace = self.meter.timed(|| self.inner.trace(x, draw, taps))?;
         Ok(Box::new(MeteredTrace { inner: trace, meter: &self.meter }))
     }
 }
@@ -74,7 +87,7 @@ impl Trace for MeteredTrace<'_> {
     fn pull(&mut self, seeds: &[(Site, Tensor)]) -> Result<Tensor> {
         let rows = seeds.first().and_then(|(_, s)| s.dims().first().copied()).unwrap_or(0);
         self.meter.backward.fetch_add(rows as u64, Relaxed);
-        self.inner.pull(seeds)
+        self.meter.timed(|| self.inner.pull(seeds))
     }
 }
 

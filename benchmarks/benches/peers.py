@@ -383,4 +383,5 @@ def main():
     sys.exit(0 if all(agreed) else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -145,8 +145,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let hidden = args.no_progress;
-    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter);
-    let clock = clock::Stopwatch::start();
+    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
+    let (clock, before) = (clock::Stopwatch::start(), meter.seconds());
     let mut seconds = vec![0.; plan.models.iter().map(|m| m.attacks.len()).sum()];
     let run = Run {
         plan: &plan,
@@ -161,6 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
     drop(progress);
     if let Some(session) = record.sessions.last_mut() {
         (session.seconds, session.attack_seconds) = (clock.seconds(), seconds);
+        session.network_seconds = meter.seconds() - before;
     }
     let written = folder::write_record(&root, &record);
     result.map_err(|e| resumable(e, &root))?;
