@@ -85,7 +85,12 @@ fn main() {
     println!("{:28} {:>9} {:>10} {:>8} {:>6}", "corruption", "ours ms", "python ms", "times", "bar");
     let (mut suite, mut bar_ours, mut bar_theirs, mut missed) = (0., 0., 0., vec![]);
     let mut suite_theirs = 0.;
+    // `-- NAME` times one of them alone.
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     for (i, (name, theirs, bar)) in REFERENCE.iter().enumerate() {
+        if only.as_ref().is_some_and(|o| o != name) {
+            continue;
+        }
         let mine: Vec<&Recipe> = recipes.iter().filter(|r| r.corruption.name == *name).collect();
         if mine.is_empty() {
             println!("{name:28} {:>9} {theirs:10.2}   (needs ROBUST_FROST)", "-");
@@ -105,6 +110,9 @@ fn main() {
             19.. => (bar_ours, bar_theirs) = (bar_ours + ours, bar_theirs + theirs),
             _ => {}
         }
+    }
+    if only.is_some() {
+        return;
     }
     println!("15 x 5 suite: {suite:.1} ms, {:.1} times (bar 50)", suite_theirs / suite);
     println!("C-bar: {bar_ours:.1} ms, {:.1} times (bar 300)", bar_theirs / bar_ours);

@@ -72,7 +72,10 @@ impl Fourier {
         let mut y = Complex::zeros(x.re.len());
         let (mut left, mut done) = (self.n, 1);
         for &p in &self.factors {
-            wide(|| self.pass(p, left, done * lanes, x, &mut y));
+            wide(
+                #[inline(always)]
+                || self.pass(p, left, done * lanes, x, &mut y),
+            );
             std::mem::swap(x, &mut y);
             (left, done) = (left / p, done * p);
         }
@@ -165,11 +168,14 @@ pub fn filter_mirrored(x: &mut Complex, n: usize, lanes: usize, w: &[f64]) {
         let (low_im, high_im) = v.im.split_at_mut(other * lanes);
         let low = low_re[k * lanes..][..lanes].iter_mut().zip(&mut low_im[k * lanes..][..lanes]);
         let high = high_re[..lanes].iter_mut().zip(&mut high_im[..lanes]);
-        wide(|| {
-            for ((ar, ai), (br, bi)) in low.zip(high) {
-                ((*ar, *ai), (*br, *bi)) = turn((*ar, *ai), (*br, *bi));
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for ((ar, ai), (br, bi)) in low.zip(high) {
+                    ((*ar, *ai), (*br, *bi)) = turn((*ar, *ai), (*br, *bi));
+                }
+            },
+        );
     }
     fourier.inverse(&mut v, lanes);
     for t in 0..n {

@@ -29,13 +29,16 @@ pub fn motion_blur(x: &[u8], [height, width, channels]: [usize; 3], motion: Moti
     let mut out = vec![0; x.len()];
     along(&source, [height, width, channels], &line, |y, sums| {
         let out = &mut out[y * width * channels..][..width * channels];
-        wide(|| match rounding {
-            // Half of a 257th more makes the division of whole numbers by 257 exact in doubles.
-            Rounding::Quantum => out.iter_mut().zip(sums).for_each(|(o, s)| {
-                *o = (f64::from((s.clamp(0., 65535.) + 0.5) as i32) * (1. / 257.) + 1. / 514.) as i32 as u8;
-            }),
-            Rounding::Truncate => out.iter_mut().zip(sums).for_each(|(o, s)| *o = truncated(*s)),
-        });
+        wide(
+            #[inline(always)]
+            || match rounding {
+                // Half of a 257th more makes the division of whole numbers by 257 exact in doubles.
+                Rounding::Quantum => out.iter_mut().zip(sums).for_each(|(o, s)| {
+                    *o = (f64::from((s.clamp(0., 65535.) + 0.5) as i32) * (1. / 257.) + 1. / 514.) as i32 as u8;
+                }),
+                Rounding::Truncate => out.iter_mut().zip(sums).for_each(|(o, s)| *o = truncated(*s)),
+            },
+        );
     });
     out
 }

@@ -9,7 +9,10 @@ const BLOCK: usize = 16;
 /// `out[i] = p[i + r s] w[0] + sum over j = r..1 of (p[i + (r - j) s] + p[i + (r + j) s]) w[j]`: a symmetric filter with
 /// the outermost pair added first, as scipy does. `p` holds `2 r s` more samples than `out`, `w` the centre and r weights.
 pub fn symmetric(p: &[f64], step: usize, w: &[f64], out: &mut [f64]) {
-    Arch::new().dispatch(|| symmetric_loop(p, step, w, out));
+    Arch::new().dispatch(
+        #[inline(always)]
+        || symmetric_loop(p, step, w, out),
+    );
 }
 
 #[inline(always)]
@@ -38,7 +41,10 @@ fn symmetric_loop(p: &[f64], step: usize, w: &[f64], out: &mut [f64]) {
 
 /// `out[i] = sum of w p[i + offset]` over `taps` of (offset, w), in their order.
 pub fn taps(p: &[f64], taps: &[(usize, f64)], out: &mut [f64]) {
-    Arch::new().dispatch(|| taps_loop(p, taps, out));
+    Arch::new().dispatch(
+        #[inline(always)]
+        || taps_loop(p, taps, out),
+    );
 }
 
 #[inline(always)]
@@ -57,7 +63,8 @@ fn taps_loop(p: &[f64], taps: &[(usize, f64)], out: &mut [f64]) {
     }
 }
 
-/// Runs `work` with the widest vectors of the machine: for loops of one's own.
+/// Runs `work` with the widest vectors of the machine: for loops of one's own. A closure that is not inlined is compiled for
+/// the oldest machine: write `wide(#[inline(always)] || ...)`.
 #[inline(always)]
 pub fn wide<R>(work: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(work)

@@ -74,32 +74,35 @@ pub fn displaced<const CHANNELS: usize>(
         }
     };
     // Rounding down is an instruction only on the machines that `wide` looks for.
-    crate::vector::wide(|| {
-        for y in 0..n {
-            let rows = dx[y * n..][..n].iter().zip(&dy[y * n..][..n]);
-            for (x, (&dx, &dy)) in rows.enumerate() {
-                let (cx, cy) = (fold(x as f64 + f64::from(dx)), fold(y as f64 + f64::from(dy)));
-                let (lx, ly) = (cx.floor(), cy.floor());
-                let (fx, fy) = (cx - lx, cy - ly);
-                let (ix, iy) = (lx as isize, ly as isize);
-                let inside = ix >= 0 && iy >= 0 && ix + 1 < n as isize && iy + 1 < n as isize;
-                let [a, b, c, d] = if inside {
-                    let at = iy as usize * n + ix as usize;
-                    [pixels[at], pixels[at + 1], pixels[at + n], pixels[at + n + 1]]
-                } else {
-                    let (xa, xb) = (mirror(ix, n), mirror(ix + 1, n));
-                    let (ya, yb) = (mirror(iy, n), mirror(iy + 1, n));
-                    [pixels[ya * n + xa], pixels[ya * n + xb], pixels[yb * n + xa], pixels[yb * n + xb]]
-                };
-                let (gx, gy) = (1. - fx, 1. - fy);
-                let value = std::array::from_fn(|k| {
-                    let v = [a, b, c, d].map(|p: [f32; CHANNELS]| f64::from(p[k]));
-                    (v[0] * gy * gx + v[1] * gy * fx + v[2] * fy * gx + v[3] * fy * fx) as f32
-                });
-                each(y * n + x, value);
+    crate::vector::wide(
+        #[inline(always)]
+        || {
+            for y in 0..n {
+                let rows = dx[y * n..][..n].iter().zip(&dy[y * n..][..n]);
+                for (x, (&dx, &dy)) in rows.enumerate() {
+                    let (cx, cy) = (fold(x as f64 + f64::from(dx)), fold(y as f64 + f64::from(dy)));
+                    let (lx, ly) = (cx.floor(), cy.floor());
+                    let (fx, fy) = (cx - lx, cy - ly);
+                    let (ix, iy) = (lx as isize, ly as isize);
+                    let inside = ix >= 0 && iy >= 0 && ix + 1 < n as isize && iy + 1 < n as isize;
+                    let [a, b, c, d] = if inside {
+                        let at = iy as usize * n + ix as usize;
+                        [pixels[at], pixels[at + 1], pixels[at + n], pixels[at + n + 1]]
+                    } else {
+                        let (xa, xb) = (mirror(ix, n), mirror(ix + 1, n));
+                        let (ya, yb) = (mirror(iy, n), mirror(iy + 1, n));
+                        [pixels[ya * n + xa], pixels[ya * n + xb], pixels[yb * n + xa], pixels[yb * n + xb]]
+                    };
+                    let (gx, gy) = (1. - fx, 1. - fy);
+                    let value = std::array::from_fn(|k| {
+                        let v = [a, b, c, d].map(|p: [f32; CHANNELS]| f64::from(p[k]));
+                        (v[0] * gy * gx + v[1] * gy * fx + v[2] * fy * gx + v[3] * fy * fx) as f32
+                    });
+                    each(y * n + x, value);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// How Pillow finds the value at a place.

@@ -49,11 +49,14 @@ pub fn rows(x: &[f64], part: Part, axis: &Axis, mut row: impl FnMut(usize, &[f64
     let (mut line, mut out) = (vec![0.; width], vec![0.; axis.len() * c]);
     let source = |y: usize| &x[(part.at + y) * part.stride + part.at * c..][..width];
     for (y, &(low, high, share)) in axis.0.iter().enumerate() {
-        crate::vector::wide(|| {
-            for ((to, a), b) in line.iter_mut().zip(source(low)).zip(source(high)) {
-                *to = a * (1. - share) + b * share;
-            }
-        });
+        crate::vector::wide(
+            #[inline(always)]
+            || {
+                for ((to, a), b) in line.iter_mut().zip(source(low)).zip(source(high)) {
+                    *to = a * (1. - share) + b * share;
+                }
+            },
+        );
         if c == 3 {
             let (pixels, _) = line.as_chunks::<3>();
             for (to, &(low, high, share)) in out.as_chunks_mut::<3>().0.iter_mut().zip(&axis.0) {

@@ -65,11 +65,14 @@ fn defocus(x: &Bytes, radius: f64, alias: f64) -> Result<Bytes> {
         weights.iter().enumerate().filter(|(_, w)| **w != 0.).map(|(i, w)| (i, f64::from(*w))).collect();
     let stride = (w + 2 * reach) * c;
     let mut padded = vec![0u8; (h + 2 * reach) * stride];
+    let outside: Vec<(usize, usize)> = (0..reach)
+        .chain(w + reach..w + 2 * reach)
+        .map(|to| (to * c, reflect101(to as isize - reach as isize, w) * c))
+        .collect();
     for (y, row) in padded.chunks_exact_mut(stride).enumerate() {
         let from = &x.samples[reflect101(y as isize - reach as isize, h) * w * c..][..w * c];
-        for (to, at) in row.chunks_exact_mut(c).zip(0..) {
-            to.copy_from_slice(&from[reflect101(at - reach as isize, w) * c..][..c]);
-        }
+        row[reach * c..][..w * c].copy_from_slice(from);
+        outside.iter().for_each(|&(to, at)| row[to..to + c].copy_from_slice(&from[at..at + c]));
     }
     let offset = |i: usize| i / side * stride + i % side * c;
     let mut samples = vec![0; x.samples.len()];
@@ -151,7 +154,10 @@ impl<'a> Work<'a> {
 
 impl Classes {
     fn row(&self, work: &mut Work, y: usize, out: &mut [u8]) {
-        robust_imaging::vector::wide(|| self.row_loop(work, y, out));
+        robust_imaging::vector::wide(
+            #[inline(always)]
+            || self.row_loop(work, y, out),
+        );
     }
 
     #[inline(always)]

@@ -27,12 +27,15 @@ pub static SATURATE: Corruption = Corruption {
 pub(super) fn in_hsv(x: &Bytes, change: impl Fn([f64; 3]) -> [f64; 3]) -> Bytes {
     let mut samples = vec![0; x.samples.len()];
     let units = units();
-    wide(|| {
-        for (p, to) in x.samples.as_chunks::<3>().0.iter().zip(samples.as_chunks_mut::<3>().0) {
-            let rgb = to_rgb(change(from_rgb(p.map(|v| units[usize::from(v)]))));
-            *to = rgb.map(|v| (v.clamp(0., 1.) * 255.) as i32 as u8);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (p, to) in x.samples.as_chunks::<3>().0.iter().zip(samples.as_chunks_mut::<3>().0) {
+                let rgb = to_rgb(change(from_rgb(p.map(|v| units[usize::from(v)]))));
+                *to = rgb.map(|v| (v.clamp(0., 1.) * 255.) as i32 as u8);
+            }
+        },
+    );
     Bytes { samples, ..*x }
 }
 
@@ -44,11 +47,14 @@ pub static CONTRAST: Corruption = Corruption {
         let mut y = doubles(x);
         let c = x.channels;
         let means = means(&y, x);
-        wide(|| {
-            for pixel in y.chunks_exact_mut(c) {
-                pixel.iter_mut().zip(&means).for_each(|(v, m)| *v = (*v - m) * share + m);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for pixel in y.chunks_exact_mut(c) {
+                    pixel.iter_mut().zip(&means).for_each(|(v, m)| *v = (*v - m) * share + m);
+                }
+            },
+        );
         Ok(finish(x, &y))
     },
 };

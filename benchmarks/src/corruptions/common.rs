@@ -24,13 +24,19 @@ pub(super) fn image(like: &Bytes, samples: Vec<u8>) -> Bytes {
 /// Doubles clipped to [0,1], times 255, cut off toward zero: never rounded, as the published sets were made.
 pub(super) fn finish(like: &Bytes, y: &[f64]) -> Bytes {
     let mut samples = vec![0; y.len()];
-    wide(|| samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8));
+    wide(
+        #[inline(always)]
+        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8),
+    );
     image(like, samples)
 }
 
 /// [`finish`] in single precision.
 pub(super) fn finish_f32(like: &Bytes, y: &[f32]) -> Bytes {
     let mut samples = vec![0; y.len()];
-    wide(|| samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8));
+    wide(
+        #[inline(always)]
+        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8),
+    );
     image(like, samples)
 }

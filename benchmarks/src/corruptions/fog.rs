@@ -25,13 +25,16 @@ pub(super) fn fogged(x: &Bytes, map: &[f64], side: usize, strength: f64) -> Vec<
     let mut y = doubles(x);
     let most = y.iter().fold(0., |a: f64, v| a.max(*v));
     let (c, line) = (x.channels, x.width * x.channels);
-    wide(|| {
-        for (row, fog) in y.chunks_exact_mut(line).zip(map.chunks_exact(side)) {
-            for (pixel, fog) in row.chunks_exact_mut(c).zip(fog) {
-                pixel.iter_mut().for_each(|v| *v = (*v + strength * fog) * most / (most + strength));
+    wide(
+        #[inline(always)]
+        || {
+            for (row, fog) in y.chunks_exact_mut(line).zip(map.chunks_exact(side)) {
+                for (pixel, fog) in row.chunks_exact_mut(c).zip(fog) {
+                    pixel.iter_mut().for_each(|v| *v = (*v + strength * fog) * most / (most + strength));
+                }
             }
-        }
-    });
+        },
+    );
     y
 }
 

@@ -35,12 +35,15 @@ pub static IMPULSE: Corruption = Corruption {
 fn additive(x: &Bytes, call: &mut Call, sigma: f64, proportional: bool) -> Result<Bytes> {
     let mut noise = call.random.normals(0., sigma, x.samples.len());
     let units = units();
-    wide(|| {
-        for (n, &v) in noise.iter_mut().zip(&x.samples) {
-            let u = units[usize::from(v)];
-            *n = if proportional { u + u * *n } else { u + *n };
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (n, &v) in noise.iter_mut().zip(&x.samples) {
+                let u = units[usize::from(v)];
+                *n = if proportional { u + u * *n } else { u + *n };
+            }
+        },
+    );
     Ok(finish(x, &noise))
 }
 

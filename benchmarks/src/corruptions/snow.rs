@@ -43,13 +43,16 @@ fn over(x: &Bytes, layer: &[f64], mix: f64) -> Vec<f64> {
     let mut y = vec![0.; x.samples.len()];
     let pixels = x.samples.as_chunks::<3>().0.iter().zip(y.as_chunks_mut::<3>().0);
     let units: [f32; 256] = std::array::from_fn(|v| v as f32 / 255.);
-    wide(|| {
-        for (((p, to), down), up) in pixels.zip(layer).zip(layer.iter().rev()) {
-            let [r, g, b] = p.map(|v| units[usize::from(v)]);
-            let grey = (r * 0.299 + g * 0.587 + b * 0.114) * 1.5 + 0.5;
-            *to = [r, g, b].map(|u| f64::from(mix32 * u + rest * u.max(grey)) + down + up);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (((p, to), down), up) in pixels.zip(layer).zip(layer.iter().rev()) {
+                let [r, g, b] = p.map(|v| units[usize::from(v)]);
+                let grey = (r * 0.299 + g * 0.587 + b * 0.114) * 1.5 + 0.5;
+                *to = [r, g, b].map(|u| f64::from(mix32 * u + rest * u.max(grey)) + down + up);
+            }
+        },
+    );
     y
 }
 

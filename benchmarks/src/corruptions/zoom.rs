@@ -19,7 +19,10 @@ pub static ZOOM: Corruption = Corruption {
         for k in 0..count {
             clipped(&source, n, c, 1. + k as f64 * step, call.profile, |y, row| {
                 let to = &mut sum[y * n * c..][..n * c];
-                wide(|| to.iter_mut().zip(row).for_each(|(s, v)| *s += *v as f32));
+                wide(
+                    #[inline(always)]
+                    || to.iter_mut().zip(row).for_each(|(s, v)| *s += *v as f32),
+                );
             });
         }
         let share = (count + 1) as f32;

@@ -44,21 +44,24 @@ pub(super) fn caustics(x: &Bytes, severity: Severity, random: &mut Random) -> Re
     let source: Vec<Pixel> =
         x.samples.as_chunks::<3>().0.iter().map(|p| p.map(|v| f64::from(f32::from(v) / 255.))).collect();
     let mut y = Vec::with_capacity(3 * n * n);
-    wide(|| {
-        for i in 0..n * n {
-            let (row, column) = ((i / n) as isize, (i % n) as isize);
-            let (north, south) = (at(row, column - 1), at(row, column + 1));
-            let (west, east) = (at(row - 1, column), at(row + 1, column));
-            let (a, b) = (east - west, south - north);
-            let length = (a * a + b * b + 1.).sqrt();
-            let (a, b, c) = (a / length, b / length, 1. / length);
-            let bend = if c >= 1. - 1e-3 { 0. } else { (1. - (1. - c * c) / (ETA * ETA)).sqrt() - c / ETA };
-            let move_by = |v: f64| (v * bend * lens * 1000.).round_ties_even() / 1000.;
-            let pixel = between(&source, n, row as f64 + move_by(a), column as f64 + move_by(b));
-            let glow = (north - south) * light + (east - west) * light;
-            y.extend(pixel.map(|v| (v + glow).clamp(0., 1.) * 255.));
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for i in 0..n * n {
+                let (row, column) = ((i / n) as isize, (i % n) as isize);
+                let (north, south) = (at(row, column - 1), at(row, column + 1));
+                let (west, east) = (at(row - 1, column), at(row + 1, column));
+                let (a, b) = (east - west, south - north);
+                let length = (a * a + b * b + 1.).sqrt();
+                let (a, b, c) = (a / length, b / length, 1. / length);
+                let bend = if c >= 1. - 1e-3 { 0. } else { (1. - (1. - c * c) / (ETA * ETA)).sqrt() - c / ETA };
+                let move_by = |v: f64| (v * bend * lens * 1000.).round_ties_even() / 1000.;
+                let pixel = between(&source, n, row as f64 + move_by(a), column as f64 + move_by(b));
+                let glow = (north - south) * light + (east - west) * light;
+                y.extend(pixel.map(|v| (v + glow).clamp(0., 1.) * 255.));
+            }
+        },
+    );
     Ok(bytes(x, y))
 }
 
@@ -73,21 +76,24 @@ fn water(n: usize, time: f64, size: f64) -> Vec<f64> {
     };
     let places: Vec<f64> = (0..n).map(wave).collect();
     let mut sums = vec![1.; n * n];
-    wide(|| {
-        for (row, sums) in sums.chunks_exact_mut(n).enumerate() {
-            let p0 = places[row];
-            for (sum, &p1) in sums.iter_mut().zip(&places) {
-                let (mut i0, mut i1) = (p0, p1);
-                for round in 1..=5 {
-                    let t = time * (1. - 3.5 / f64::from(round));
-                    let (a, b, c, d) = (sin_cos(t - i0).1, sin_cos(t + i1).0, sin_cos(t - i1).0, sin_cos(t + i0).1);
-                    (i0, i1) = (p0 + a + b, p1 + c + d);
-                    let (u, v) = (p0 / (sin_cos(i0 + t).0 / INTENSITY), p1 / (sin_cos(i1 + t).1 / INTENSITY));
-                    *sum += 1. / (u * u + v * v).sqrt();
+    wide(
+        #[inline(always)]
+        || {
+            for (row, sums) in sums.chunks_exact_mut(n).enumerate() {
+                let p0 = places[row];
+                for (sum, &p1) in sums.iter_mut().zip(&places) {
+                    let (mut i0, mut i1) = (p0, p1);
+                    for round in 1..=5 {
+                        let t = time * (1. - 3.5 / f64::from(round));
+                        let (a, b, c, d) = (sin_cos(t - i0).1, sin_cos(t + i1).0, sin_cos(t - i1).0, sin_cos(t + i0).1);
+                        (i0, i1) = (p0 + a + b, p1 + c + d);
+                        let (u, v) = (p0 / (sin_cos(i0 + t).0 / INTENSITY), p1 / (sin_cos(i1 + t).1 / INTENSITY));
+                        *sum += 1. / (u * u + v * v).sqrt();
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     let shine = |v: f64| (1.17 - libm::pow(v / 5., 1.4)).abs().powi(8).clamp(0., 1.);
     sums.into_iter().map(shine).collect()
 }

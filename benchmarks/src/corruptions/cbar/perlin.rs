@@ -65,7 +65,10 @@ pub(super) fn perlin(x: &Bytes, severity: Severity, random: &mut Random) -> Resu
         let octave = |f: f64| lattice.noise(f * row + far, f * column + far).abs() / f;
         [1., 2., 4., 8., 16.].into_iter().map(octave).sum::<f64>()
     };
-    let field: Vec<f64> = wide(|| (0..n * n).map(|i| (0.5 * turbulence(i) + 0.5).clamp(0., 1.)).collect());
+    let field: Vec<f64> = wide(
+        #[inline(always)]
+        || (0..n * n).map(|i| (0.5 * turbulence(i) + 0.5).clamp(0., 1.)).collect(),
+    );
     let value = |(i, v): (usize, &u8)| (1. - alpha) * f64::from(*v) + 255. * alpha * field[i / 3];
     Ok(bytes(x, x.samples.iter().enumerate().map(value)))
 }

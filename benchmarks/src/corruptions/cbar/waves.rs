@@ -9,12 +9,15 @@ use std::f64::consts::PI;
 /// Adds the same value to every channel of a pixel.
 fn add(x: &Bytes, wave: &[f64], most: f64) -> Bytes {
     let mut samples = vec![0; x.samples.len()];
-    wide(|| {
-        let pixels = samples.as_chunks_mut::<3>().0.iter_mut().zip(x.samples.as_chunks::<3>().0);
-        for ((to, from), w) in pixels.zip(wave) {
-            *to = from.map(|v| (f64::from(v) + most * w).clamp(0., 255.) as i32 as u8);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            let pixels = samples.as_chunks_mut::<3>().0.iter_mut().zip(x.samples.as_chunks::<3>().0);
+            for ((to, from), w) in pixels.zip(wave) {
+                *to = from.map(|v| (f64::from(v) + most * w).clamp(0., 255.) as i32 as u8);
+            }
+        },
+    );
     Bytes { samples, ..*x }
 }
 
@@ -28,11 +31,14 @@ pub(super) fn single(x: &Bytes, severity: Severity, random: &mut Random) -> Resu
     let n = x.width;
     let mut wave = vec![0.; n * x.height];
     let across = places(n);
-    wide(|| {
-        for (y, row) in wave.chunks_exact_mut(n).enumerate() {
-            row.iter_mut().zip(&across).for_each(|(w, x)| *w = sin_cos(x * fx + y as f64 * fy + phase).0);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (y, row) in wave.chunks_exact_mut(n).enumerate() {
+                row.iter_mut().zip(&across).for_each(|(w, x)| *w = sin_cos(x * fx + y as f64 * fy + phase).0);
+            }
+        },
+    );
     Ok(add(x, &wave, severity.of(196.)))
 }
 
@@ -63,28 +69,31 @@ pub(super) fn plasma(x: &Bytes, severity: Severity, random: &mut Random) -> Resu
     let mut samples = vec![0; x.samples.len()];
     let (mut across, mut down) = (vec![0.; n], vec![0.; n]);
     let (sine, share) = (libm::sin(t), 1. - most / 255.);
-    wide(|| {
-        for (y, (to, from)) in samples.chunks_exact_mut(3 * n).zip(x.samples.chunks_exact(3 * n)).enumerate() {
-            across.iter_mut().enumerate().for_each(|(x, v)| *v = x as f64 / scale);
-            down.fill(y as f64 / scale);
-            let (mut i0, mut i1, mut i2) = (1., 1., 1.);
-            for _ in 0..rounds {
-                for (x, y) in across.iter_mut().zip(&mut down) {
-                    let a = sin_cos(*y * i0 + t / i1).1 / i2;
-                    let b = sin_cos(*x * i0 + t / i1).0 / i2;
-                    *x += a - 0.3 * b;
-                    *y += b + 0.3 * a;
+    wide(
+        #[inline(always)]
+        || {
+            for (y, (to, from)) in samples.chunks_exact_mut(3 * n).zip(x.samples.chunks_exact(3 * n)).enumerate() {
+                across.iter_mut().enumerate().for_each(|(x, v)| *v = x as f64 / scale);
+                down.fill(y as f64 / scale);
+                let (mut i0, mut i1, mut i2) = (1., 1., 1.);
+                for _ in 0..rounds {
+                    for (x, y) in across.iter_mut().zip(&mut down) {
+                        let a = sin_cos(*y * i0 + t / i1).1 / i2;
+                        let b = sin_cos(*x * i0 + t / i1).0 / i2;
+                        *x += a - 0.3 * b;
+                        *y += b + 0.3 * a;
+                    }
+                    (i0, i1, i2) = (i0 * 1.93, i1 * 1.15, i2 * (2.25 - sharp));
                 }
-                (i0, i1, i2) = (i0 * 1.93, i1 * 1.15, i2 * (2.25 - sharp));
+                let pixels = to.as_chunks_mut::<3>().0.iter_mut().zip(from.as_chunks::<3>().0);
+                for ((to, from), (x, y)) in pixels.zip(across.iter().zip(&down)) {
+                    let colour = [sin_cos(x - t).0, sin_cos((x + y + sine) / 2.).0, sin_cos(y + t).0];
+                    *to = std::array::from_fn(|k| {
+                        (share * f64::from(from[k]) + most * colour[k]).clamp(0., 255.) as i32 as u8
+                    });
+                }
             }
-            let pixels = to.as_chunks_mut::<3>().0.iter_mut().zip(from.as_chunks::<3>().0);
-            for ((to, from), (x, y)) in pixels.zip(across.iter().zip(&down)) {
-                let colour = [sin_cos(x - t).0, sin_cos((x + y + sine) / 2.).0, sin_cos(y + t).0];
-                *to = std::array::from_fn(|k| {
-                    (share * f64::from(from[k]) + most * colour[k]).clamp(0., 255.) as i32 as u8
-                });
-            }
-        }
-    });
+        },
+    );
     Ok(Bytes { samples, ..*x })
 }
