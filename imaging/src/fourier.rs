@@ -134,7 +134,7 @@ impl Fourier {
 /// is a product, however wide the kernel. `w` is the centre and the right half. Both parts of `x` are signals.
 pub fn filter_mirrored(x: &mut Complex, n: usize, lanes: usize, w: &[f64]) {
     let fourier = Fourier::new(n);
-    let gain: Vec<f64> = (0..n).map(|k| response(w, k, n)).collect();
+    let gain = response(w, n);
     // Even samples forwards, odd ones backwards: the cosine transform becomes a Fourier transform (Makhoul 1980).
     let place = |t: usize| if t < n.div_ceil(2) { 2 * t } else { 2 * (n - t) - 1 };
     let mut v = Complex::zeros(n * lanes);
@@ -166,11 +166,12 @@ pub fn filter_mirrored(x: &mut Complex, n: usize, lanes: usize, w: &[f64]) {
         }
         let (low_re, high_re) = v.re.split_at_mut(other * lanes);
         let (low_im, high_im) = v.im.split_at_mut(other * lanes);
-        let low = low_re[k * lanes..][..lanes].iter_mut().zip(&mut low_im[k * lanes..][..lanes]);
-        let high = high_re[..lanes].iter_mut().zip(&mut high_im[..lanes]);
+        let (ar, ai) = (&mut low_re[k * lanes..][..lanes], &mut low_im[k * lanes..][..lanes]);
+        let (br, bi) = (&mut high_re[..lanes], &mut high_im[..lanes]);
         wide(
             #[inline(always)]
             || {
+                let (low, high) = (ar.iter_mut().zip(ai.iter_mut()), br.iter_mut().zip(bi.iter_mut()));
                 for ((ar, ai), (br, bi)) in low.zip(high) {
                     ((*ar, *ai), (*br, *bi)) = turn((*ar, *ai), (*br, *bi));
                 }
@@ -184,11 +185,13 @@ pub fn filter_mirrored(x: &mut Complex, n: usize, lanes: usize, w: &[f64]) {
     }
 }
 
-/// What the filter makes of the k-th cosine of length n.
-fn response(w: &[f64], k: usize, n: usize) -> f64 {
+/// What the filter makes of each cosine of length n.
+fn response(w: &[f64], n: usize) -> Vec<f64> {
     // Reduced before the cosine is taken, so that long kernels lose no digits.
-    let cosine = |j: usize| libm::cos(PI * ((j * k) % (2 * n)) as f64 / n as f64);
-    w.iter().enumerate().skip(1).fold(w[0], |sum, (j, w)| sum + 2. * w * cosine(j))
+    let cosines: Vec<f64> = (0..2 * n).map(|i| libm::cos(PI * i as f64 / n as f64)).collect();
+    let one =
+        |k: usize| w.iter().enumerate().skip(1).fold(w[0], |sum, (j, w)| sum + 2. * w * cosines[(j * k) % (2 * n)]);
+    (0..n).map(one).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const BLOCK: usize = 16;
 /// `out[i] = p[i + r s] w[0] + sum over j = r..1 of (p[i + (r - j) s] + p[i + (r + j) s]) w[j]`: a symmetric filter with
 /// the outermost pair added first, as scipy does. `p` holds `2 r s` more samples than `out`, `w` the centre and r weights.
 pub fn symmetric(p: &[f64], step: usize, w: &[f64], out: &mut [f64]) {
-    Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || symmetric_loop(p, step, w, out),
     );
@@ -41,7 +41,7 @@ fn symmetric_loop(p: &[f64], step: usize, w: &[f64], out: &mut [f64]) {
 
 /// `out[i] = sum of w p[i + offset]` over `taps` of (offset, w), in their order.
 pub fn taps(p: &[f64], taps: &[(usize, f64)], out: &mut [f64]) {
-    Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || taps_loop(p, taps, out),
     );
@@ -64,10 +64,19 @@ fn taps_loop(p: &[f64], taps: &[(usize, f64)], out: &mut [f64]) {
 }
 
 /// Runs `work` with the widest vectors of the machine: for loops of one's own. A closure that is not inlined is compiled for
-/// the oldest machine: write `wide(#[inline(always)] || ...)`.
+/// the oldest machine: write `wide(#[inline(always)] || ...)`. It is `FnMut` though called once, since calling such a closure
+/// by value goes through a function of its own.
 #[inline(always)]
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
+pub fn wide<R>(work: impl FnMut() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
 }
 
 /// Cut off toward zero after clipping to [0, 255]: what `np.uint8(np.clip(v, 0, 255))` gives.

@@ -41,11 +41,11 @@ pub static SNOW: Corruption = Corruption {
 fn over(x: &Bytes, layer: &[f64], mix: f64) -> Vec<f64> {
     let (mix32, rest) = (mix as f32, (1. - mix) as f32);
     let mut y = vec![0.; x.samples.len()];
-    let pixels = x.samples.as_chunks::<3>().0.iter().zip(y.as_chunks_mut::<3>().0);
     let units: [f32; 256] = std::array::from_fn(|v| v as f32 / 255.);
     wide(
         #[inline(always)]
         || {
+            let pixels = x.samples.as_chunks::<3>().0.iter().zip(y.as_chunks_mut::<3>().0);
             for (((p, to), down), up) in pixels.zip(layer).zip(layer.iter().rev()) {
                 let [r, g, b] = p.map(|v| units[usize::from(v)]);
                 let grey = (r * 0.299 + g * 0.587 + b * 0.114) * 1.5 + 0.5;
