@@ -96,3 +96,78 @@ fn the_detectable_drop_is_the_first_that_is_seen() {
     assert_eq!(detectable_drop(0, 0, alpha, 0.8), None);
     assert!(detectable_drop(10, 0, alpha, 0.8).is_some());
 }
+
+/// `scripts/statistics_vectors.py` wrote them with scipy and statsmodels.
+#[test]
+fn values_are_those_of_scipy_and_statsmodels() {
+    let (mut seen, mut worst) = (0, 0f64);
+    for text in include_str!("vectors.csv").lines().filter(|l| !l.starts_with('#')).skip(1) {
+        let cells: Vec<&str> = text.split(',').collect();
+        let [a, b, c, d] = [1, 2, 3, 4].map(|i| cells[i].parse::<u64>().unwrap());
+        let [confidence, x, y] = [5, 6, 7].map(|i| cells[i].parse::<f64>().unwrap());
+        let table = Paired { both: a, broken: b, fixed: c, neither: d };
+        let got = match cells[0] {
+            "wilson" => wilson_at(a, b, confidence),
+            "clopper-pearson" => clopper_pearson(a, b, confidence),
+            "newcombe" => newcombe((a, b), (c, d), confidence),
+            "newcombe-paired" => table.newcombe(confidence),
+            "exact-two" => (table.mcnemar_exact(Side::Two), table.mcnemar_exact(Side::Two)),
+            "exact-drop" => (table.mcnemar_exact(Side::Drop), table.mcnemar_exact(Side::Drop)),
+            "mid-two" => (table.mcnemar_mid_p(Side::Two), table.mcnemar_mid_p(Side::Two)),
+            "mid-drop" => (table.mcnemar_mid_p(Side::Drop), table.mcnemar_mid_p(Side::Drop)),
+            other => panic!("{other}"),
+        };
+        assert!(near(got.0, x, 1e-9) && near(got.1, y, 1e-9), "{text}: {got:?}");
+        worst = worst.max((got.0 - x).abs()).max((got.1 - y).abs());
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen}");
+    println!("{seen} values, largest difference {worst:e}");
+}
+
+/// Four models of `n` samples, as the gate tests them: one-sided mid-p, Holm, alpha.
+fn rejections(seed: u8, pairs: usize, n: u64, discordant: f64, drop: f64, family: usize, alpha: f64) -> f64 {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+    let mut rng = ChaCha8Rng::from_seed([seed; 32]);
+    let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut rejected = 0;
+    for _ in 0..pairs {
+        let p: Vec<f64> = (0..family)
+            .map(|_| {
+                let mut table = Paired::default();
+                for _ in 0..n {
+                    let u = unit();
+                    let changed = u < discordant;
+                    let broke = u < (discordant + drop) / 2.;
+                    table.add(!changed || broke, !changed || !broke);
+                }
+                table.mcnemar_mid_p(Side::Drop)
+            })
+            .collect();
+        rejected += usize::from(holm(&p).iter().any(|p| *p < alpha));
+    }
+    rejected as f64 / pairs as f64
+}
+
+#[test]
+fn false_alarms_stay_within_alpha_and_power_is_as_promised() {
+    let (pairs, alpha) = (10_000, 0.05);
+    for (i, (n, discordant, family)) in
+        [(200, 0.04, 1), (500, 0.06, 1), (1000, 0.04, 1), (200, 0.1, 4)].into_iter().enumerate()
+    {
+        let size = rejections(i as u8, pairs, n, discordant, 0., family, alpha);
+        println!("n {n}, {discordant} change, {family} checks: false alarms {size}");
+        assert!(size <= alpha + 0.005, "n {n}: {size}");
+    }
+    for (i, (n, discordant, drop, expected)) in
+        [(200, 0.04, 0.02, 0.37), (500, 0.04, 0.02, 0.74), (1000, 0.04, 0.01, 0.48), (1000, 0.04, 0.02, 0.95)]
+            .into_iter()
+            .enumerate()
+    {
+        let seen = rejections(100 + i as u8, pairs, n, discordant, drop, 1, alpha);
+        println!("n {n}, {discordant} change, drop {drop}: power {seen}");
+        // Three standard errors of the simulation, and the table's rounding.
+        assert!(near(seen, expected, 0.02) && near(seen, power(n, discordant, drop, alpha), 0.016), "n {n}: {seen}");
+    }
+}
