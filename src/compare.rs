@@ -186,7 +186,7 @@ pub fn compare(a: Place, b: Place, attacks: bool, alpha: f64) -> Result<Comparis
         from.keys().filter(|id| held(from, id) && !held(to, id)).copied().collect()
     };
     let (low, high) = samples.newcombe(0.95);
-    let detectable = detectable_drop(samples.n(), samples.discordant(), alpha, POWER);
+    let detectable = detectable_drop(samples.n(), samples.churn(), alpha, POWER);
     Ok(Comparison {
         schema: SCHEMA,
         a: named(a),

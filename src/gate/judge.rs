@@ -331,8 +331,8 @@ fn test_drops(checks: &mut [Check], alpha: f64) -> usize {
     let strictest = alpha / tested.max(1) as f64;
     for (b, p) in checks.iter_mut().filter(bounded).filter_map(|c| c.baseline.as_mut()).zip(holm(&raw)) {
         b.p_adjusted = Some(p);
-        let (n, discordant) = (b.samples.n(), b.samples.discordant());
-        b.detectable_drop = detectable_drop(n, discordant, strictest, POWER).map(|d| rate(d, n));
+        let (n, churn) = (b.samples.n(), b.samples.churn());
+        b.detectable_drop = detectable_drop(n, churn, strictest, POWER).map(|d| rate(d, n));
     }
     tested
 }
@@ -420,10 +420,10 @@ fn drops(b: &Compared, bounds: &Bounds, alpha: f64) -> Vec<Finding> {
     if let (Some(most), Some(p)) = (exceeds(bounds.max_drop), b.p_adjusted) {
         let allowed = points(most);
         found.push(match p < alpha {
-            true => Finding { rule: Rule::Drop, text: format!("{fell}; at most {allowed} is allowed (p = {p:.4} after Holm)") },
+            true => Finding { rule: Rule::Drop, text: format!("{fell}; at most {allowed} is allowed ({} after Holm)", chance(p)) },
             false => Finding {
                 rule: Rule::PossibleDrop,
-                text: format!("{fell}; more than {allowed} is not allowed, but this may be chance (p = {p:.4} after Holm): more samples would tell"),
+                text: format!("{fell}; more than {allowed} is not allowed, but this may be chance ({} after Holm): more samples would tell", chance(p)),
             },
         });
     }
@@ -444,6 +444,11 @@ fn ladder(now: &Measured, all: &[Measured]) -> Option<Finding> {
     (more as f64 > LUCK * now.bits.len() as f64).then_some(Finding { rule: Rule::NotMonotone, text })
 }
 
+/// `p = 0.0123`, `p < 0.0001`.
+fn chance(p: f64) -> String {
+    if p < 1e-4 { "p < 0.0001".to_string() } else { format!("p = {p:.4}") }
+}
+
 fn notes(checks: &[Check], tested: usize, alpha: f64, baseline: bool) -> Vec<String> {
     let mut notes = vec![];
     if tested > 0 {
@@ -451,7 +456,9 @@ fn notes(checks: &[Check], tested: usize, alpha: f64, baseline: bool) -> Vec<Str
             "{tested} bounded drops share alpha = {alpha} after Holm; detectable: the drop that is seen with a chance of 80 % at alpha / {tested}."
         ));
         let weak = |c: &&Check| match (&c.baseline, c.bounds.max_drop) {
-            (Some(b), Some(most)) => b.p_adjusted.is_some() && b.detectable_drop.is_none_or(|d| d > most),
+            (Some(b), Some(most)) => {
+                b.p_adjusted.is_some_and(|p| p >= alpha) && b.detectable_drop.is_none_or(|d| d > most)
+            }
             _ => false,
         };
         let weak = checks.iter().filter(weak).count();
