@@ -4,7 +4,7 @@ use crate::escape::line;
 use crate::report::{Row, is_worst};
 use crate::run::is_compat;
 use crate::runs::{Loaded, Verdicts, brief, ids_digest, pair};
-use crate::stats::{Paired, Side, detectable_drop};
+use crate::stats::{Paired, Side, detectable_drop, p_text};
 use robust_core::{Error, Result, Verdict};
 use serde::Serialize;
 use serde_json::Value;
@@ -278,7 +278,7 @@ pub fn to_text(c: &Comparison, all: bool) -> String {
         points(-c.interval.1),
         points(-c.interval.0)
     );
-    text += &format!("McNemar, two-sided: p = {:.4} exact, {:.4} mid-p\n", c.p_exact, c.p_mid);
+    text += &format!("McNemar, two-sided: exact {}, mid-p {}\n", p_text(c.p_exact), p_text(c.p_mid));
     text += &match c.detectable_drop {
         Some(drop) => format!(
             "On {} such samples a drop of {:.1} pp is seen with a chance of 80 % (one-sided, alpha {}).\n",

@@ -7,7 +7,7 @@ use crate::doctor::Grade;
 use crate::escape::line;
 use crate::report::{Row, is_worst};
 use crate::runs::{Loaded, brief, ids_digest};
-use crate::stats::{Paired, Side, detectable_drop, holm, rate};
+use crate::stats::{Paired, Side, detectable_drop, holm, p_text, rate};
 use robust_core::{Error, Region, Result, Verdict as Sample};
 use serde_json::Value;
 
@@ -427,10 +427,10 @@ fn drops(b: &Compared, bounds: &Bounds, alpha: f64) -> Vec<Finding> {
     if let (Some(most), Some(p)) = (exceeds(bounds.max_drop), b.p_adjusted) {
         let allowed = points(most);
         found.push(match p < alpha {
-            true => Finding { rule: Rule::Drop, text: format!("{fell}; at most {allowed} is allowed ({} after Holm)", chance(p)) },
+            true => Finding { rule: Rule::Drop, text: format!("{fell}; at most {allowed} is allowed ({} after Holm)", p_text(p)) },
             false => Finding {
                 rule: Rule::PossibleDrop,
-                text: format!("{fell}; more than {allowed} is not allowed, but this may be chance ({} after Holm): more samples would tell", chance(p)),
+                text: format!("{fell}; more than {allowed} is not allowed, but this may be chance ({} after Holm): more samples would tell", p_text(p)),
             },
         });
     }
@@ -449,11 +449,6 @@ fn ladder(now: &Measured, all: &[Measured]) -> Option<Finding> {
         line(&least.attack)
     );
     (more as f64 > LUCK * now.bits.len() as f64).then_some(Finding { rule: Rule::NotMonotone, text })
-}
-
-/// `p = 0.0123`, `p < 0.0001`.
-fn chance(p: f64) -> String {
-    if p < 1e-4 { "p < 0.0001".to_string() } else { format!("p = {p:.4}") }
 }
 
 fn notes(checks: &[Check], tested: usize, alpha: f64, baseline: bool) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::{Check, Report, Verdict, percent, points};
 use crate::escape::{github, github_property, line, markdown};
+use crate::stats::p_text;
 use comfy_table::{CellAlignment, Table, presets};
 use robust_core::{Error, Result};
 
@@ -11,7 +12,7 @@ const HEADER: [&str; 10] =
 fn cells(c: &Check) -> [String; 10] {
     let none = || "-".to_string();
     let change = c.baseline.as_ref().map(|b| {
-        let p = b.p_adjusted.map_or(String::new(), |p| format!(", p {p:.3}"));
+        let p = b.p_adjusted.map_or(String::new(), |p| format!(", {}", p_text(p)));
         format!("{:+.1} pp{p}", -100. * b.drop + 0.)
     });
     [

@@ -18,5 +18,10 @@ pub fn rate(hits: u64, n: u64) -> f64 {
     if n == 0 { 0. } else { hits as f64 / n as f64 }
 }
 
+/// `p = 0.0123`, `p < 0.0001`.
+pub fn p_text(p: f64) -> String {
+    if p < 1e-4 { "p < 0.0001".to_string() } else { format!("p = {p:.4}") }
+}
+
 #[cfg(test)]
 mod tests;
