@@ -9,20 +9,25 @@
 //! `examples/custom_model.rs`.
 
 pub mod clock;
+pub mod compare;
 pub mod corrupt;
 pub mod corrupted;
 pub mod doctor;
+pub mod escape;
 pub mod evaluate;
 pub mod evidence;
 pub mod export;
 pub mod folder;
+pub mod gate;
 pub mod given;
+pub mod leaderboard;
 pub mod merge;
 pub mod plan;
 pub mod progress;
 pub mod published;
 pub mod report;
 pub mod run;
+pub mod runs;
 pub mod selftest;
 pub mod shard;
 pub mod stats;

@@ -5,27 +5,8 @@ use robust::core::{Outcome, Result};
 use robust::doctor;
 use robust::folder::{self, Record};
 use robust::report::{self, Row};
+use robust::runs::table;
 use std::path::Path;
-
-/// Seconds per (model, attack) over all sessions.
-fn total_seconds(record: &Record) -> Vec<f64> {
-    let slots = record.plan.models.iter().map(|m| m.attacks.len()).sum();
-    let mut total = vec![0.; slots];
-    for session in &record.sessions {
-        total.iter_mut().zip(&session.attack_seconds).for_each(|(t, s)| *t += s);
-    }
-    total
-}
-
-/// The rows of a run's table, and what makes them doubtful.
-pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<doctor::Diagnosis>) {
-    let mut rows = report::summarise(&record.plan, outcomes, &total_seconds(record));
-    let diagnoses = doctor::diagnose(record, outcomes);
-    for row in &mut rows {
-        row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
-    }
-    (rows, diagnoses)
-}
 
 /// Writes `summary.json`, `summary.csv`, `curves.csv` and `diagnostics.json`.
 pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<(Vec<Row>, Vec<doctor::Diagnosis>)> {

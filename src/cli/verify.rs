@@ -1,11 +1,11 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, eval, print, summary};
+use super::{Format, STOP, eval, print};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Outcome, Result};
 use robust::report;
 use robust::verify::{Checked, verify};
-use robust::{folder, say};
+use robust::{folder, runs, say};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -33,10 +33,7 @@ pub struct Args {
 const NAMED: usize = 10;
 
 pub fn run(args: &Args) -> Result<()> {
-    let record = folder::read_record(&args.dir)?;
-    if record.plan.fingerprint()? != record.fingerprint {
-        return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
-    }
+    let record = runs::record(&args.dir)?;
     let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
     let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
@@ -54,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn check_summary(args: &Args, record: &folder::Record, outcomes: &[Outcome]) -> Result<Option<String>> {
     let path = args.dir.join("summary.json");
     let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let (rows, _) = summary::table(record, outcomes);
+    let (rows, _) = runs::table(record, outcomes);
     Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
 }
 

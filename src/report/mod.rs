@@ -59,6 +59,22 @@ pub struct Row {
     pub reliability: Option<Grade>,
 }
 
+/// Whether a row joins a model's attacks.
+pub fn is_worst(attack: &str) -> bool {
+    attack == WORST || attack == WORST_COMPAT
+}
+
+/// The worse of two verdicts on one sample.
+pub fn worse(a: Verdict, b: Verdict) -> Verdict {
+    let rank = |v: Verdict| match v {
+        Verdict::CleanMiss => 3,
+        Verdict::Fooled => 2,
+        Verdict::Failed => 1,
+        Verdict::Held => 0,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
 /// Integers of one row, per sample the worst verdict.
 #[derive(Default)]
 struct Tally {
@@ -71,16 +87,8 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, outcome: &Outcome) {
-        let worse = |v: Verdict| match v {
-            Verdict::CleanMiss => 3,
-            Verdict::Fooled => 2,
-            Verdict::Failed => 1,
-            Verdict::Held => 0,
-        };
         let slot = self.verdicts.entry(outcome.id).or_insert((outcome.verdict, false));
-        if worse(outcome.verdict) > worse(slot.0) {
-            slot.0 = outcome.verdict;
-        }
+        slot.0 = worse(slot.0, outcome.verdict);
         slot.1 |= outcome.fragile;
         let correct = outcome.clean.is_some_and(|p| p.margin > 0.);
         self.clean.insert(outcome.id, correct);

@@ -1,6 +1,6 @@
 //! The table people read, and the sentences that keep it honest.
 
-use super::{Row, WORST, WORST_COMPAT};
+use super::{Row, is_worst};
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table of percentages with 95 % intervals, and a note for whatever limits them.
@@ -56,7 +56,7 @@ fn notes(rows: &[Row]) -> Vec<String> {
     if !first.full {
         notes.push(format!("{} of the data set's samples were asked: not comparable with full runs.", first.n));
     }
-    for r in rows.iter().filter(|r| r.attack != WORST && r.attack != WORST_COMPAT) {
+    for r in rows.iter().filter(|r| !is_worst(&r.attack)) {
         if r.failed > 0 {
             notes.push(format!(
                 "{} samples of {} under {} could not be judged; they count as not robust.",
