@@ -4,7 +4,10 @@
 use crate::folder::{self, write_atomic};
 use robust_core::{Error, Kind, Result};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::Deserialize;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Writes the points of one unit; nothing when there are none.
@@ -75,4 +78,73 @@ pub fn read(root: &Path, unit: &str, model: &str, attack: &str) -> Result<Points
     let values: Vec<f32> = x.data().chunks_exact(4).map(|b| f32::from_bits(word(b) as u32)).collect();
     let width = values.len() / rows;
     Ok(ids.data().chunks_exact(8).map(word).zip(values.chunks(width.max(1)).map(<[f32]>::to_vec)).collect())
+}
+
+/// The longest header that is believed: ours are a few hundred bytes.
+const HEADER: u64 = 1 << 16;
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    about: HashMap<String, String>,
+    ids: Span,
+    x: Span,
+}
+
+#[derive(Deserialize)]
+struct Span {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// The points of some samples of a unit, read without the others; those that are not there are left out.
+///
+/// # Errors
+/// Kind `Evidence` when the file is damaged, or belongs to another model or attack.
+pub fn read_some(root: &Path, unit: &str, model: &str, attack: &str, wanted: &[u64]) -> Result<Points> {
+    let path: PathBuf = root.join("evidence").join(format!("{unit}.safetensors"));
+    let mut file = match File::open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Points::new()),
+        other => other.map_err(|e| Error::load(path.display(), e))?,
+    };
+    let broken =
+        |why: &str| Error::new(Kind::Evidence, format!("evidence file {} is damaged: {why}", folder::short(&path)));
+    let all = file.metadata().map_err(|e| Error::load(path.display(), e))?.len();
+    let mut read = |at: u64, count: u64| -> Result<Vec<u8>> {
+        if at.checked_add(count).is_none_or(|end| end > all) {
+            return Err(broken("it ends too early"));
+        }
+        let mut bytes = vec![0; count as usize];
+        let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut bytes));
+        read.map(|()| bytes).map_err(|e| Error::load(path.display(), e))
+    };
+    let word = |b: &[u8]| b.iter().rev().fold(0u64, |a, &b| a << 8 | u64::from(b));
+    let length = word(&read(0, 8)?);
+    if length > HEADER {
+        return Err(broken("its header is too long"));
+    }
+    let header: Header = serde_json::from_slice(&read(8, length)?).map_err(|e| broken(&format!("its header: {e}")))?;
+    let said: Vec<(String, String)> = serde_json::from_str(header.about.get("robust").map_or("", String::as_str))
+        .map_err(|e| broken(&e.to_string()))?;
+    let says = |key: &str, value: &str| said.iter().any(|(k, v)| k == key && v == value);
+    if !says("model", model) || !says("attack", attack) {
+        return Err(broken("it belongs to another model or attack"));
+    }
+    let size = |s: &Span| s.data_offsets.1.checked_sub(s.data_offsets.0);
+    let rows = header.ids.shape.first().copied().unwrap_or(0);
+    let entries = header.x.shape.iter().try_fold(1u64, |a, b| a.checked_mul(*b));
+    let fits =
+        header.ids.dtype == "U64" && header.x.dtype == "F32" && rows > 0 && header.x.shape.first() == Some(&rows);
+    if !fits || size(&header.ids) != rows.checked_mul(8) || size(&header.x) != entries.and_then(|e| e.checked_mul(4)) {
+        return Err(broken("sizes that contradict each other"));
+    }
+    let (start, width) = (8 + length, size(&header.x).unwrap_or(0) / rows);
+    let ids = read(start.saturating_add(header.ids.data_offsets.0), rows * 8)?;
+    let mut points = Points::new();
+    for (row, id) in (0u64..).zip(ids.chunks_exact(8).map(word)).filter(|(_, id)| wanted.contains(id)) {
+        let bytes = read(start.saturating_add(header.x.data_offsets.0).saturating_add(row * width), width)?;
+        points.insert(id, bytes.chunks_exact(4).map(|b| f32::from_bits(word(b) as u32)).collect());
+    }
+    Ok(points)
 }

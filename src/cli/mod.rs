@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod inspect;
 mod list;
+mod report;
 mod scale;
 mod selftest;
 mod summary;
@@ -30,6 +31,7 @@ Examples:
   robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
   robust eval --model net.onnx --dataset folder:val --attack pgd-linf:eps=8/255 --limit 500 --out runs/net
   robust verify runs/net
+  robust report runs/net --html net.html
   robust list attacks
   robust explain pgd
 
@@ -42,6 +44,8 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Re-judge every line and every piece of evidence of a run, in double precision
     Verify(verify::Args),
+    /// Make a page, tables and files of one or more runs, to look at and to publish
+    Report(report::Args),
     /// Print the units of work of an evaluation as JSON lines
     Plan(Box<eval::Args>),
     /// Join the run folders of all shards into the run they are parts of
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
         Command::Export(args) => export::run(&args),
@@ -101,7 +106,7 @@ pub fn main() -> ExitCode {
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => report(&error),
+        Ok(Err(error)) => exit_code(&error),
         Err(_) => ExitCode::from(70),
     }
 }
@@ -114,7 +119,7 @@ fn on_interrupt() {
     robust::say("\nstopping after the unit in hand (Ctrl-C again to stop at once)");
 }
 
-fn report(error: &Error) -> ExitCode {
+fn exit_code(error: &Error) -> ExitCode {
     robust::say(&format!("error: {}", error.message));
     if let Some(hint) = &error.hint {
         robust::say(&format!("hint: {hint}"));
