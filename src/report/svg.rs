@@ -49,7 +49,9 @@ impl Scale {
     fn ticks(&self) -> Vec<f64> {
         if self.log {
             let (from, to) = (self.from.log10().floor() as i32, self.to.log10().ceil() as i32);
-            return (from..=to).map(|e| 10f64.powi(e)).filter(|v| *v >= self.from && *v <= self.to * 1.0001).collect();
+            let parts: &[f64] = if to - from > 3 { &[1.] } else { &[1., 2., 5.] };
+            let all = (from..=to).flat_map(|e| parts.iter().map(move |p| p * 10f64.powi(e)));
+            return all.filter(|v| *v >= self.from && *v <= self.to * 1.0001).collect();
         }
         let span = (self.to - self.from).max(1e-12);
         let rough = span / 5.;
@@ -156,23 +158,24 @@ pub struct Axes<'a> {
 /// Curves over one x-axis.
 pub fn lines(axes: &Axes, all: &[Line]) -> String {
     let height = 320.;
-    let (left, right, top, bottom) = (52., WIDTH - 14., 12., height - 46.);
+    let (left, right, top, bottom) = (58., WIDTH - 20., 14., height - 50.);
     let x = Scale { from: axes.range.0, to: axes.range.1, low: left, high: right, log: axes.log };
     let y = Scale { from: 0., to: 1., low: bottom, high: top, log: false };
     let mut out = open(height, axes.id, axes.title, axes.about);
     out += "<g class=\"axis\">";
     for v in y.ticks() {
         rule(&mut out, "grid", (left, y.at(v)), (right, y.at(v)));
-        label(&mut out, left - 6., y.at(v) + 4., "end", &number(100. * v));
+        label(&mut out, left - 8., y.at(v) + 5., "end", &number(100. * v));
     }
     for v in x.ticks() {
         rule(&mut out, "grid", (x.at(v), top), (x.at(v), bottom));
-        label(&mut out, x.at(v), bottom + 16., "middle", &number(v));
+        label(&mut out, x.at(v), bottom + 18., "middle", &number(v));
     }
     label(&mut out, (left + right) / 2., height - 8., "middle", axes.x);
     let middle = px((top + bottom) / 2.);
     let words = text(axes.y);
-    write!(out, "<text x=\"14\" y=\"{middle}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {middle})\">{words}</text></g>\n").ok();
+    out += &format!("<text x=\"14\" y=\"{middle}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {middle})\">");
+    out += &format!("{words}</text></g>\n");
     for line in all {
         write!(out, "<g class=\"{} series k{}\">", class(line.style), line.style).ok();
         curve(&mut out, line, x, y);
@@ -218,6 +221,15 @@ fn steps(points: &[(f64, f64)], x: Scale) -> Vec<(f64, f64)> {
     corners
 }
 
+/// Letters of a row's name that are shown.
+const NAME: usize = 24;
+
+/// What the longest name takes.
+fn room<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
+    let most = names.map(|n| n.chars().count()).max().unwrap_or(0).min(NAME);
+    (22. + 8. * most as f64).max(56.)
+}
+
 /// One mark of a row: a value, its interval, hollow or not, and the tooltip.
 #[derive(Debug, Clone)]
 pub struct Dot {
@@ -237,20 +249,20 @@ pub struct Dots {
 
 /// Rows of marks on one axis in percent; `linked` joins the marks of a row, a zero line stands where the range crosses it.
 pub fn rows(id: &str, title: &str, about: &str, range: (f64, f64), linked: bool, all: &[Dots]) -> String {
-    let (left, right, top, pitch) = (190., WIDTH - 16., 8., 22.);
+    let (left, right, top, pitch) = (room(all.iter().map(|d| d.name.as_str())), WIDTH - 18., 8., 24.);
     let bottom = top + pitch * all.len() as f64;
-    let height = bottom + 26.;
+    let height = bottom + 28.;
     let x = Scale { from: range.0, to: range.1, low: left, high: right, log: false };
     let mut out = open(height, id, title, about);
     out += "<g class=\"axis\">";
     for v in x.ticks() {
         let class = if v == 0. && range.0 < 0. { "zero" } else { "grid" };
         rule(&mut out, class, (x.at(v), top), (x.at(v), bottom));
-        label(&mut out, x.at(v), bottom + 16., "middle", &number(100. * v));
+        label(&mut out, x.at(v), bottom + 18., "middle", &number(100. * v));
     }
     for (i, row) in all.iter().enumerate() {
         let y = top + pitch * (i as f64 + 0.5);
-        label(&mut out, left - 10., y + 4., "end", &short(&row.name, 26));
+        label(&mut out, left - 10., y + 4., "end", &short(&row.name, NAME));
     }
     out += "</g>\n";
     for (i, row) in all.iter().enumerate() {
@@ -275,7 +287,7 @@ pub type Bar = (String, usize, f64, String);
 
 /// Horizontal bars from zero.
 pub fn bars(id: &str, title: &str, about: &str, all: &[Bar]) -> String {
-    let (left, right, top, pitch) = (190., WIDTH - 60., 8., 20.);
+    let (left, right, top, pitch) = (room(all.iter().map(|b| b.0.as_str())), WIDTH - 64., 8., 22.);
     let height = top + pitch * all.len() as f64 + 8.;
     let most = all.iter().map(|b| b.2).fold(0., f64::max);
     let x = Scale { from: 0., to: most.max(1e-9), low: left, high: right, log: false };
@@ -283,10 +295,12 @@ pub fn bars(id: &str, title: &str, about: &str, all: &[Bar]) -> String {
     for (i, (name, style, value, tip)) in all.iter().enumerate() {
         let y = top + pitch * i as f64;
         out += "<g class=\"axis\">";
-        label(&mut out, left - 10., y + 14., "end", &short(name, 26));
+        label(&mut out, left - 10., y + 14., "end", &short(name, NAME));
         label(&mut out, x.at(*value) + 6., y + 14., "start", &number((value * 10.).round() / 10.));
         let (y, width, tip) = (px(y + 4.), px((x.at(*value) - left).max(0.5)), text(tip));
-        write!(out, "</g><g class=\"{} series k{style}\"><rect class=\"mark bar\" x=\"{}\" y=\"{y}\" width=\"{width}\" height=\"13\"><title>{tip}</title></rect></g>\n", class(*style), px(left)).ok();
+        out +=
+            &format!("</g><g class=\"{} series k{style}\"><rect class=\"mark bar\" x=\"{}\"", class(*style), px(left));
+        out += &format!(" y=\"{y}\" width=\"{width}\" height=\"13\"><title>{tip}</title></rect></g>\n");
     }
     out + "</svg>"
 }
@@ -299,7 +313,8 @@ mod tests {
     fn ticks_are_round_numbers_inside_the_range() {
         let ticks = |from, to, log| Scale { from, to, low: 0., high: 1., log }.ticks();
         assert_eq!(ticks(0., 1., false), [0., 0.2, 0.4, 0.6000000000000001, 0.8, 1.]);
-        assert_eq!(ticks(1., 1000., true), [1., 10., 100., 1000.]);
+        assert_eq!(ticks(1., 10., true), [1., 2., 5., 10.]);
+        assert_eq!(ticks(1., 10_000., true), [1., 10., 100., 1000., 10_000.]);
         assert!(ticks(-0.07, 0.13, false).contains(&0.));
         assert!(ticks(0., 0., false).len() <= 12 && ticks(0., 1e-30, false).len() <= 12);
     }

@@ -38,8 +38,10 @@ pub fn section(runs: &[Loaded], subjects: &[Subject]) -> Section {
     Section {
         id: "corruptions",
         title: "Corruptions",
-        about: "Top-1 error in percent by corruption and severity (the darker the worse); the mean is over severities."
-            .to_string(),
+        about:
+            "Top-1 error in percent by corruption and severity (the stronger the shade the worse); the mean is over \
+                severities."
+                .to_string(),
         figures: blocks.iter().map(figure).collect(),
     }
 }
@@ -62,12 +64,14 @@ fn figure(block: &Block) -> Figure {
         let mut severities: Vec<usize> = report.errors.lines.iter().flat_map(|l| l.severities.clone()).collect();
         severities.sort_unstable();
         severities.dedup();
-        for severity in severities {
+        for severity in &severities {
             head.push(format!("{label}, severity {severity}"));
-            columns.push((report, Some(severity)));
+            columns.push((report, Some(*severity)));
         }
-        head.push(format!("{label}, mean"));
-        columns.push((report, None));
+        if severities.len() > 1 {
+            head.push(format!("{label}, mean"));
+            columns.push((report, None));
+        }
     }
     let row = |name: &str| {
         let cell = |(report, severity): &(&Report, Option<usize>)| {

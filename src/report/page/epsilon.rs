@@ -185,10 +185,18 @@ fn stepped(curve: &Curve, most: f64) -> Option<svg::Line> {
     (!points.is_empty()).then(|| svg::Line { style: curve.subject.style, points, step: true, ..svg::Line::default() })
 }
 
+/// A threat model in words: `Linf 8/255`.
+pub fn threat(region: &Region, otherwise: &str) -> String {
+    match region {
+        Region::Ball { norm, eps } => format!("{norm} {}", epsilon(*eps)),
+        _ => otherwise.to_string(),
+    }
+}
+
 /// `8/255` where it is that, else the number.
 pub fn epsilon(eps: f64) -> String {
     let levels = eps * 255.;
-    if eps > 0. && levels >= 0.999 && levels <= 64.5 && (levels - levels.round()).abs() < 1e-6 {
+    if eps > 0. && (0.999..32.5).contains(&levels) && (levels - levels.round()).abs() < 1e-6 {
         return format!("{}/255", levels.round());
     }
     svg::number(eps)

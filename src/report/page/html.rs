@@ -29,6 +29,13 @@ mod filters {
     pub fn t(raw: impl Display, _: &dyn Values) -> Result<Safe<String>> {
         Ok(Safe(svg::text(&raw.to_string())))
     }
+
+    /// The same with places where a long label may be broken.
+    #[askama::filter_fn]
+    pub fn w(raw: impl Display, _: &dyn Values) -> Result<Safe<String>> {
+        let safe = svg::text(&raw.to_string());
+        Ok(Safe(safe.replace(',', ",<wbr>").replace(':', ":<wbr>").replace('/', "/<wbr>")))
+    }
 }
 
 /// The page's policy: nothing is fetched, only this style and this script count.

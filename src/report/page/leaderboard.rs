@@ -1,5 +1,6 @@
 //! Models by the accuracy that survives the worst case; only what is comparable stands in one table.
 
+use super::epsilon::threat;
 use super::subjects::{Samples, Subject};
 use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use crate::report::{Row, WORST_COMPAT, svg};
@@ -56,9 +57,9 @@ pub fn groups<'a>(subjects: &'a [Subject<'a>]) -> Vec<Group<'a>> {
                 Some(group) => group.entries.push(entry),
                 None => all.push(Group {
                     samples: subject.samples(),
+                    threat: threat(&region, &worst.threat),
                     region,
                     compat,
-                    threat: worst.threat.clone(),
                     data: subject.data(),
                     entries: vec![entry],
                 }),
@@ -107,7 +108,11 @@ fn figure(index: usize, group: &Group) -> Figure {
         svg: svg::rows(&format!("board-{index}"), &title, &about(group), (0., 1.), false, &dots),
         keys: vec![],
         notes,
-        table: Table { caption: title.clone(), head, rows: group.entries.iter().map(|e| cells(e, &attacks)).collect() },
+        table: Table {
+            caption: format!("Accuracy in percent, {title}"),
+            head,
+            rows: group.entries.iter().map(|e| cells(e, &attacks)).collect(),
+        },
         title,
         paper: true,
     }

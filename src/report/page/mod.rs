@@ -58,6 +58,13 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
+impl Table {
+    /// Whether a column holds numbers.
+    fn right(&self, column: &usize) -> bool {
+        self.rows.iter().filter_map(|r| r.get(*column)).any(|c| c.class.split(' ').any(|c| c == "n"))
+    }
+}
+
 /// A name in a legend.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -76,6 +83,13 @@ pub struct Figure {
     pub table: Table,
     /// The table belongs into a paper.
     pub paper: bool,
+}
+
+impl Figure {
+    /// Whether the table waits behind a chart, or is too long to be met first.
+    fn folded(&self, section: &str) -> bool {
+        section != "leaderboard" && (!self.svg.is_empty() || self.table.rows.len() > 24)
+    }
 }
 
 /// A part of the report; the template leaves out those without figures.

@@ -125,7 +125,7 @@ fn open(run: &Loaded, options: &Options) -> Result<Box<dyn Dataset>, String> {
 
 /// How far the margin fell.
 fn gap(o: &Outcome) -> f64 {
-    f64::from(o.clean.map_or(0., |p| p.margin)) - f64::from(o.best.map_or(0., |p| p.margin))
+    o.clean.map_or(0., |p| p.margin) - o.best.map_or(0., |p| p.margin)
 }
 
 fn grid(place: &Place, each: usize, data: Option<&dyn Dataset>) -> Result<Option<Grid>> {

@@ -3,10 +3,12 @@
 use super::subjects::{Samples, Subject};
 use super::{Cell, DRAWN, Figure, Section, Table, crowded, keys, percent};
 use crate::report::{curve, svg};
-use robust_core::Verdict;
 
 /// Charts that are drawn; `curves.csv` of the runs has every curve.
 const CHARTS: usize = 16;
+
+/// An attack that asks less often has no curve worth a chart.
+const LEAST: u64 = 5;
 
 /// Queries at which the table says what was reached.
 const AT: [f64; 7] = [1., 10., 30., 100., 300., 1000., 5000.];
@@ -21,10 +23,11 @@ pub fn section(subjects: &[Subject]) -> Section {
     let mut charts: Vec<Chart> = vec![];
     for subject in subjects {
         for (attack, outcomes) in subject.attacks().filter(|(a, _)| !a.is_corruption()) {
-            if !outcomes.iter().any(|o| o.verdict == Verdict::Fooled && o.queries.is_some_and(|q| q > 1)) {
+            let curve = (subject, curve::by_queries(&outcomes.iter().collect::<Vec<_>>()));
+            // One or two steps are no curve.
+            if attack.passes.0 < LEAST || curve.1.is_empty() {
                 continue;
             }
-            let curve = (subject, curve::by_queries(&outcomes.iter().collect::<Vec<_>>()));
             let same = |c: &&mut Chart| c.samples == subject.samples() && c.attack == attack.label;
             match charts.iter_mut().find(same) {
                 Some(chart) => chart.curves.push(curve),
@@ -77,9 +80,11 @@ fn figure(index: usize, chart: &Chart) -> Figure {
         range: (1., most),
         log: true,
     };
-    let head = ["model".to_string()].into_iter().chain(AT.iter().map(|q| format!("within {q}")));
+    let first = AT.iter().position(|q| *q >= most).unwrap_or(AT.len() - 1);
+    let within = &AT[..=first];
+    let head = ["model".to_string()].into_iter().chain(within.iter().map(|q| format!("within {q}")));
     let row = |(subject, points): &(&Subject, Vec<(f64, f64)>)| {
-        let cells = AT.iter().map(|q| Cell::percent(at(points, *q)));
+        let cells = within.iter().map(|q| Cell::percent(at(points, *q)));
         std::iter::once(Cell::text(&subject.label)).chain(cells).collect()
     };
     Figure {

@@ -4,7 +4,7 @@
 use super::epsilon::epsilon;
 use super::leaderboard::{Entry, Group, groups};
 use super::subjects::subjects;
-use crate::escape::cell;
+use crate::escape::{self, cell};
 use crate::report::{SCHEMA, is_worst};
 use crate::runs::Loaded;
 use robust_core::{Error, Result};
@@ -166,5 +166,13 @@ fn robustbench(group: &Group, entry: &Entry) -> Value {
 pub fn embedded(runs: &[Loaded]) -> String {
     let rows: Vec<_> = runs.iter().flat_map(|r| &r.rows).filter(|r| r.n > 0 || is_worst(&r.attack)).collect();
     let text = json!({ "schema": SCHEMA, "results": rows }).to_string();
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // What could end the element, and what a reader of the source would not see.
+        match matches!(c, '<' | '>' | '&') || escape::line(c.encode_utf8(&mut [0; 4])) != c.to_string() {
+            true => out += &format!("\\u{:04x}", c as u32),
+            false => out.push(c),
+        }
+    }
+    out
 }
