@@ -136,15 +136,61 @@ pub fn read_some(root: &Path, unit: &str, model: &str, attack: &str, wanted: &[u
     let entries = header.x.shape.iter().try_fold(1u64, |a, b| a.checked_mul(*b));
     let fits =
         header.ids.dtype == "U64" && header.x.dtype == "F32" && rows > 0 && header.x.shape.first() == Some(&rows);
-    if !fits || size(&header.ids) != rows.checked_mul(8) || size(&header.x) != entries.and_then(|e| e.checked_mul(4)) {
-        return Err(broken("sizes that contradict each other"));
-    }
-    let (start, width) = (8 + length, size(&header.x).unwrap_or(0) / rows);
-    let ids = read(start.saturating_add(header.ids.data_offsets.0), rows * 8)?;
+    let contradiction = || broken("sizes that contradict each other");
+    let ids_size = rows.checked_mul(8).filter(|s| fits && size(&header.ids) == Some(*s)).ok_or_else(contradiction)?;
+    let x_size = entries.and_then(|e| e.checked_mul(4)).filter(|s| size(&header.x) == Some(*s));
+    let (start, width) = (8 + length, x_size.ok_or_else(contradiction)? / rows);
+    let ids = read(start.saturating_add(header.ids.data_offsets.0), ids_size)?;
     let mut points = Points::new();
     for (row, id) in (0u64..).zip(ids.chunks_exact(8).map(word)).filter(|(_, id)| wanted.contains(id)) {
         let bytes = read(start.saturating_add(header.x.data_offsets.0).saturating_add(row * width), width)?;
         points.insert(id, bytes.chunks_exact(4).map(|b| f32::from_bits(word(b) as u32)).collect());
     }
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn some_rows_are_those_of_all_rows_and_hostile_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir(root.join("evidence")).unwrap();
+        let points: Vec<(u64, Vec<f32>)> = (0..9).map(|i| (10 * i, vec![i as f32, 0.5, -1.])).collect();
+        write(root, "u", "m", "a", &[3], &points).unwrap();
+        let all = read(root, "u", "m", "a").unwrap();
+        let some = read_some(root, "u", "m", "a", &[70, 0, 5]).unwrap();
+        assert_eq!((some.len(), &some[&70], &some[&0]), (2, &all[&70], &all[&0]));
+        assert!(read_some(root, "none", "m", "a", &[0]).unwrap().is_empty());
+        assert!(read_some(root, "u", "m", "b", &[0]).is_err());
+        let whole = std::fs::read(root.join("evidence/u.safetensors")).unwrap();
+        let huge = u64::MAX / 2;
+        let about = r#""__metadata__":{"robust":"[[\"model\",\"m\"],[\"attack\",\"a\"]]"}"#;
+        let span = |dtype: &str, rows: u64, from: u64, to: u64| {
+            format!(r#"{{"dtype":"{dtype}","shape":[{rows}],"data_offsets":[{from},{to}]}}"#)
+        };
+        let file = |ids: String, x: String| raw(&format!(r#"{{{about},"ids":{ids},"x":{x}}}"#), &[0; 64]);
+        let good = file(span("U64", 2, 0, 16), span("F32", 2, 16, 24));
+        std::fs::write(root.join("evidence/v.safetensors"), good).unwrap();
+        assert_eq!(read_some(root, "v", "m", "a", &[0]).unwrap()[&0], [0.]);
+        for (name, bytes) in [
+            ("nothing", vec![]),
+            ("cut", whole[..whole.len() - 1].to_vec()),
+            ("long header", raw(&" ".repeat(100_000), &[])),
+            ("no header", raw("[]", &[])),
+            ("rows beyond counting", file(span("U64", huge, 0, 16), span("F32", huge, 0, 16))),
+            ("offsets that turn back", file(span("U64", huge, 16, 0), span("F32", huge, 16, 0))),
+            ("offsets beyond the file", file(span("U64", 2, huge, huge + 16), span("F32", 2, 0, 8))),
+            ("another type", file(span("F32", 2, 0, 16), span("F32", 2, 16, 24))),
+        ] {
+            std::fs::write(root.join("evidence/v.safetensors"), bytes).unwrap();
+            assert!(read_some(root, "v", "m", "a", &[0, 80]).is_err(), "{name}");
+        }
+    }
 }

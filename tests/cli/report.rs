@@ -294,6 +294,20 @@ fn a_browser_shows_every_mark_loads_nothing_more_and_complains_of_nothing() {
     let (before, after) = html.rsplit_once("<script>").unwrap();
     let (plain, complaints, _) = open(&browser, &format!("{before}{}", after.split_once("</script>").unwrap().1));
     assert!(!plain.contains("<button") && marks(&plain) == marks(&html) && complaints.is_empty());
+    // A click sorts, another turns the order round.
+    let (_, policy) = html.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
+    let policy = policy.split_once('>').unwrap().0;
+    let clicks = |times: usize| {
+        let script = "document.querySelectorAll('#leaderboard th')[1].querySelector('button').click();".repeat(times);
+        let page =
+            html.replace(policy, " data-x=\"\"").replace("</body>", &format!("<script>{script}</script></body>"));
+        let (dom, ..) = open(&browser, &page);
+        let body = dom.split("<tbody>").nth(1).unwrap().split("</th>").next().unwrap().to_string();
+        (dom.contains("aria-sort=\"descending\""), dom.contains("aria-sort=\"ascending\""), body.contains("mnist-std"))
+    };
+    let (down, up) = (clicks(1), clicks(2));
+    assert_eq!((down.0, down.1, up.0, up.1), (true, false, false, true));
+    assert_ne!(down.2, up.2);
     // What this test listens for is heard: a script that the policy does not name is refused, an image is not fetched.
     let (_, complaints, asked) = open(&browser, &html.replace("</main>", "<script>1</script><img src=\"/x\"></main>"));
     assert!(complaints.len() >= 2 && asked.len() == 1, "{complaints:?} {asked:?}");

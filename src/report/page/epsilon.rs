@@ -30,36 +30,45 @@ struct Chart<'a> {
     curves: Vec<Curve<'a>>,
 }
 
+/// What is known of a sample after the attacks up to some epsilon.
+#[derive(Default, Clone, Copy)]
+struct Seen {
+    attacks: usize,
+    correct: bool,
+    fell: bool,
+}
+
 /// Levels of one norm: a sample that fell at some epsilon has fallen at every larger one, whatever the attack there says.
+/// In a run that is not complete a level counts the samples that met every attack so far.
 fn levels(subject: &Subject, of: Norm) -> Vec<Level> {
-    let mut radius: BTreeMap<u64, f64> = BTreeMap::new();
-    let mut eps: Vec<f64> = vec![];
-    for (attack, outcomes) in subject.attacks() {
-        let Region::Ball { norm, eps: here } = attack.threat.region else { continue };
-        if norm != of || outcomes.is_empty() {
-            continue;
+    let ball = |region: &Region| match region {
+        Region::Ball { norm, eps } if *norm == of => Some(*eps),
+        _ => None,
+    };
+    let attacks = subject.attacks().filter(|(_, outcomes)| !outcomes.is_empty());
+    let mut attacks: Vec<_> = attacks.filter_map(|(a, outcomes)| Some((ball(&a.threat.region)?, outcomes))).collect();
+    attacks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
+    let mut levels: Vec<Level> = vec![];
+    for (done, (eps, outcomes)) in attacks.iter().enumerate() {
+        for o in *outcomes {
+            let slot = seen.entry(o.id).or_default();
+            slot.attacks += 1;
+            slot.correct = correct(o) && o.verdict != Verdict::Failed;
+            slot.fell |= o.verdict != Verdict::Held;
         }
-        eps.push(here);
-        for o in outcomes {
-            let fell = match o.verdict {
-                Verdict::Held => f64::INFINITY,
-                Verdict::Fooled => here,
-                Verdict::CleanMiss | Verdict::Failed if !correct(o) => -1.,
-                _ => here,
-            };
-            radius.entry(o.id).and_modify(|r| *r = r.min(fell)).or_insert(fell);
+        let judged = || seen.values().filter(|s| s.attacks == done + 1);
+        let n = judged().count() as u64;
+        if done == 0 {
+            levels.push(Level { eps: 0., held: judged().filter(|s| s.correct).count() as u64, n });
+        }
+        let level = Level { eps: *eps, held: judged().filter(|s| !s.fell).count() as u64, n };
+        match levels.last_mut().filter(|l| l.eps == *eps) {
+            Some(last) => *last = level,
+            None => levels.push(level),
         }
     }
-    if eps.is_empty() {
-        return vec![];
-    }
-    eps.push(0.);
-    eps.sort_by(f64::total_cmp);
-    eps.dedup();
-    let n = radius.len() as u64;
-    // A region of no size leaves clean points only.
-    let right = |at: f64| radius.values().filter(|r| if at == 0. { **r >= 0. } else { **r > at }).count() as u64;
-    eps.into_iter().map(|eps| Level { eps, held: right(eps), n }).collect()
+    levels
 }
 
 fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
@@ -72,8 +81,12 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
                 continue;
             }
             let compat = subject.model.attacks.iter().any(|a| is_compat(&a.params));
-            let same = |c: &&mut Chart| c.samples == subject.samples() && c.norm == of && c.compat == compat;
             let curve = Curve { subject, levels, nearest };
+            let judged = |c: &Curve| c.levels.iter().map(|l| l.n).max();
+            let same = |c: &&mut Chart| {
+                let alike = c.samples == subject.samples() && c.norm == of && c.compat == compat;
+                alike && c.curves.iter().all(|other| judged(other) == judged(&curve))
+            };
             match all.iter_mut().find(same) {
                 Some(chart) => chart.curves.push(curve),
                 None => all.push(Chart { samples: subject.samples(), norm: of, compat, curves: vec![curve] }),

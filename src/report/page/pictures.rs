@@ -143,13 +143,14 @@ fn grid(place: &Place, each: usize, data: Option<&dyn Dataset>) -> Result<Option
     picked.truncate(each);
     let points = points(subject, place.attack, &picked)?;
     let clean = data.map_or_else(|| Ok(HashMap::new()), |d| originals(d, subject, planned, &picked))?;
+    let Some(entries) = c.checked_mul(h).and_then(|v| v.checked_mul(w)) else { return Ok(None) };
     let mut triplets = vec![];
     for o in picked {
         // A point that is not its line's is no evidence of anything.
-        let Some(x) = points.get(&o.id).filter(|x| x.len() == c * h * w && Some(row_digest(x)) == o.evidence) else {
+        let Some(x) = points.get(&o.id).filter(|x| x.len() == entries && Some(row_digest(x)) == o.evidence) else {
             continue;
         };
-        let original = clean.get(&o.id).filter(|x| x.len() == c * h * w && row_digest(x) == o.digest);
+        let original = clean.get(&o.id).filter(|x| x.len() == entries && row_digest(x) == o.digest);
         triplets.push(triplet(subject, planned, o, x, original, [c, h, w])?);
     }
     let title = format!("{} under {}", subject.label, planned.label);
