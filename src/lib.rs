@@ -9,6 +9,7 @@
 //! `examples/custom_model.rs`.
 
 pub mod clock;
+pub mod compare;
 pub mod corrupt;
 pub mod corrupted;
 pub mod doctor;
@@ -17,7 +18,9 @@ pub mod evaluate;
 pub mod evidence;
 pub mod export;
 pub mod folder;
+pub mod gate;
 pub mod given;
+pub mod leaderboard;
 pub mod merge;
 pub mod plan;
 pub mod progress;

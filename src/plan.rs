@@ -224,7 +224,7 @@ fn compare(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
 }
 
 /// Ids as text: `0-99,120`.
-mod ranges {
+pub(crate) mod ranges {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(ids: &[u64], to: S) -> Result<S::Ok, S::Error> {

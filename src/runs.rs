@@ -6,6 +6,7 @@ use crate::plan::PlannedModel;
 use crate::report::{self, Row};
 use crate::stats::Paired;
 use robust_core::{Error, Kind, Outcome, Result, Verdict, nearest};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,25 @@ impl Loaded {
         worst
     }
 
+    /// Whether each clean sample of a model is classified correctly, by id.
+    pub fn clean(&self, model: &str) -> BTreeMap<u64, bool> {
+        let mine = self.outcomes.iter().filter(|o| o.model == model);
+        mine.map(|o| (o.id, o.clean.is_some_and(|p| p.margin > 0.))).collect()
+    }
+
+    /// What decides the attacks behind a row, one object each, in the plan's order: two rows with equal ones were
+    /// attacked in the same way.
+    pub fn facts(&self, row: &Row) -> Vec<Value> {
+        let labels = self.attacks(row);
+        let Ok(model) = self.model(&row.model) else { return vec![] };
+        let mine = model.attacks.iter().filter(|a| labels.contains(&a.label.as_str()));
+        mine.map(|a| {
+            json!({ "attack": a.attack, "threat": a.threat.to_string(), "eps": a.threat.eps(), "queries": a.queries,
+                    "params": a.params, "eot": a.eot, "votes": a.votes })
+        })
+        .collect()
+    }
+
     /// Seconds per (model, attack), in the plan's order, over all sessions.
     pub fn seconds(&self) -> Vec<f64> {
         seconds(&self.record)
@@ -110,6 +130,17 @@ pub fn record(root: &Path) -> Result<Record> {
         return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
     }
     Ok(record)
+}
+
+/// blake3 of sample ids as little-endian words, hex: equal for the same samples in the same order.
+pub fn ids_digest(ids: impl IntoIterator<Item = u64>) -> String {
+    let bytes: Vec<u8> = ids.into_iter().flat_map(u64::to_le_bytes).collect();
+    blake3::hash(&bytes).to_hex().to_string()
+}
+
+/// The beginning of a digest, for people.
+pub fn brief(digest: &str) -> String {
+    digest.chars().take(10).collect()
 }
 
 /// Samples by whether they held before and after; those that only one side has are left out.

@@ -145,25 +145,39 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let Prepared { plan, subjects, data, meter } = prepare(args)?;
+    let prepared = prepare(args)?;
     if args.dry_run {
-        return print(&describe(&plan, &subjects, data.as_ref())?);
+        return print(&describe(&prepared.plan, &prepared.subjects, prepared.data.as_ref())?);
     }
-    let root = args.out.clone().map_or_else(|| default_folder(&plan), Ok)?;
-    let (mut journal, mut outcomes, mut record) = open(args, &root, &plan)?;
+    let done = evaluate(args, &prepared)?;
+    conclude(args, &done.root, &done.record, &done.outcomes)
+}
+
+/// A run that came to its end.
+pub struct Done {
+    pub root: PathBuf,
+    pub record: Record,
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Runs a plan in its folder, or what is left of it there.
+pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
+    let Prepared { plan, subjects, data, meter } = prepared;
+    let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
+    let (mut journal, mut outcomes, mut record) = open(args, &root, plan)?;
     if outcomes.is_empty() && !args.no_doctor {
-        let found = consult(&plan, &subjects, data.as_ref())?;
+        let found = consult(plan, subjects, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
     }
     let hidden = args.no_progress;
-    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter);
+    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
     let clock = clock::Stopwatch::start();
     let mut seconds = vec![0.; plan.models.iter().map(|m| m.attacks.len()).sum()];
     let run = Run {
-        plan: &plan,
-        subjects: &subjects,
+        plan,
+        subjects,
         data: data.as_ref(),
         batch_size: args.batch_size,
         progress: &progress,
@@ -178,7 +192,7 @@ pub fn run(args: &Args) -> Result<()> {
     let written = folder::write_record(&root, &record);
     result.map_err(|e| resumable(e, &root))?;
     written?;
-    conclude(args, &root, &record, &outcomes)
+    Ok(Done { root, record, outcomes })
 }
 
 /// Lets the doctor look at a few samples: loading and gradients.

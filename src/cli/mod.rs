@@ -1,10 +1,14 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
+mod compare;
 mod corrupt;
 mod doctor;
 mod eval;
 mod export;
+mod gate;
+mod init;
 mod inspect;
+mod leaderboard;
 mod list;
 mod report;
 mod scale;
@@ -16,7 +20,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use robust::core::{Error, Kind, Result};
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 
 /// How much of an image model's accuracy survives an adversary, with evidence.
 #[derive(Parser)]
@@ -35,8 +39,8 @@ Examples:
   robust list attacks
   robust explain pgd
 
-Exit codes: 0 done, 1 evidence disagrees, 2 usage, 3 incomplete results, 4 model or data could not be loaded,
-70 bug, 75 could not write (retry with --resume), 130 interrupted.";
+Exit codes: 0 done, 1 evidence disagrees or the gate fails, 2 usage, 3 incomplete results, 4 model or data could not be
+loaded, 5 no baseline, 70 bug, 75 could not write (retry with --resume), 130 interrupted.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -50,6 +54,14 @@ enum Command {
     Plan(Box<eval::Args>),
     /// Join the run folders of all shards into the run they are parts of
     Merge(scale::MergeArgs),
+    /// Measure what robust.toml asks and judge it: floors, and paired tests against a committed baseline
+    Gate(gate::Args),
+    /// Write a commented robust.toml to start from
+    Init(init::Args),
+    /// The worst cases of many runs, best first, in tables of what may be compared
+    Leaderboard(leaderboard::Args),
+    /// Two results on the same samples: what changed, and whether it means anything
+    Compare(compare::Args),
     /// Write a run's adversarial points as images or arrays, and say how many survive 8-bit pixels
     Export(export::Args),
     /// Write corrupted copies of a data set as images or arrays, or a sheet of all corruptions
@@ -78,6 +90,9 @@ pub enum Format {
 /// Set by the first Ctrl-C; the second one ends the process at once.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
+/// The exit code of a command that did its work and whose answer is no.
+pub static ANSWER: AtomicU8 = AtomicU8::new(0);
+
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -95,6 +110,10 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
+        Command::Gate(args) => gate::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Leaderboard(args) => leaderboard::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Corrupt(args) => corrupt::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
@@ -105,7 +124,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => list::explain(&args),
     });
     match result {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::from(ANSWER.load(SeqCst)),
         Ok(Err(error)) => exit_code(&error),
         Err(_) => ExitCode::from(70),
     }

@@ -46,6 +46,11 @@ impl Paired {
         self.broken + self.fixed
     }
 
+    /// Samples that changed without moving the rate: as many one way as the other.
+    pub fn churn(&self) -> u64 {
+        2 * self.broken.min(self.fixed)
+    }
+
     /// How far the rate fell from before to after, in [-1, 1]; negative when it rose.
     pub fn drop(&self) -> f64 {
         (self.broken as f64 - self.fixed as f64) / self.n().max(1) as f64

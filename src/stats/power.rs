@@ -38,15 +38,16 @@ fn most_fixed(m: u64, before: Option<u64>, alpha: f64) -> Option<u64> {
 }
 
 /// The smallest fall of the rate over `n` pairs, in samples, that the one-sided mid-p test at `alpha` sees with a chance
-/// of at least `target`, when `discordant` samples change anyway, or as many as fall if that is more. `None` when even
-/// the loss of every sample would not be seen.
-pub fn detectable_drop(n: u64, discordant: u64, alpha: f64, target: f64) -> Option<u64> {
+/// of at least `target`, when `churn` further samples change as often one way as the other: [`Paired::churn`]. `None`
+/// when no fall would be seen.
+pub fn detectable_drop(n: u64, churn: u64, alpha: f64, target: f64) -> Option<u64> {
     let share = |samples: u64| samples as f64 / n.max(1) as f64;
-    let seen = |fall: u64| power(n, share(discordant.max(fall)), share(fall), alpha) >= target;
-    if n == 0 || !seen(n) {
+    let seen = |fall: u64| power(n, share(churn + fall), share(fall), alpha) >= target;
+    let most = n.saturating_sub(churn);
+    if most == 0 || !seen(most) {
         return None;
     }
-    let (mut low, mut high) = (0, n);
+    let (mut low, mut high) = (0, most);
     while high - low > 1 {
         let middle = low.midpoint(high);
         if seen(middle) { high = middle } else { low = middle }

@@ -3,10 +3,12 @@
 
 mod autoattack;
 mod bad_input;
+mod compare;
 mod corruptions;
 mod docs;
 mod export;
 mod fixtures;
+mod gate;
 mod given;
 mod happy;
 mod inspect;

@@ -1,8 +1,8 @@
 //! One HTML file that loads nothing: style, script, charts and images are inside, and its policy allows nothing else.
 
 use super::Page;
-use super::pictures::base64;
 use askama::Template;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use robust_benchmarks::corruptions::sha256;
 use robust_core::{Error, Result};
 
@@ -43,7 +43,7 @@ fn policy() -> String {
     let hash = |text: &str| {
         let hex = sha256::hex(text.as_bytes());
         let byte = |i: usize| u8::from_str_radix(hex.get(i..i + 2).unwrap_or("00"), 16).unwrap_or(0);
-        base64(&(0..hex.len()).step_by(2).map(byte).collect::<Vec<u8>>())
+        BASE64_STANDARD.encode((0..hex.len()).step_by(2).map(byte).collect::<Vec<u8>>())
     };
     format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'",

@@ -67,9 +67,8 @@ pub fn groups<'a>(subjects: &'a [Subject<'a>]) -> Vec<Group<'a>> {
         }
     }
     for group in &mut all {
-        group
-            .entries
-            .sort_by(|a, b| b.worst.held.cmp(&a.worst.held).then_with(|| a.subject.label.cmp(&b.subject.label)));
+        let order = |e: &Entry| (std::cmp::Reverse(e.worst.held), std::cmp::Reverse(e.worst.clean_correct));
+        group.entries.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.subject.label.cmp(&b.subject.label)));
     }
     all
 }

@@ -7,6 +7,7 @@ use crate::evidence;
 use crate::folder;
 use crate::plan::{Keep, PlannedAttack};
 use crate::runs::Loaded;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use candle_core::Device;
 use robust_benchmarks::data;
 use robust_core::{Dataset, Outcome, Result, Verdict, to_host};
@@ -197,7 +198,10 @@ fn triplet(
     let (low, high) = attack.threat.input.domain.unwrap_or((0., 1.));
     let shown = |row: &[f32]| row.iter().map(|v| (v - low) / (high - low)).collect::<Vec<f32>>();
     let picture = |row: &[f32], alt: String| -> Result<Picture> {
-        Ok(Picture { uri: format!("data:image/png;base64,{}", base64(&png(&interleaved(row, c), h, w, c)?)), alt })
+        Ok(Picture {
+            uri: format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(&interleaved(row, c), h, w, c)?)),
+            alt,
+        })
     };
     let label = o.label.map_or_else(String::new, |l| subject.class(l));
     let now = o.best.map_or_else(String::new, |p| subject.class(p.label));
@@ -213,31 +217,4 @@ fn triplet(
     let measure = norm(&attack.threat.region).map_or(String::new(), |n| format!("{n} "));
     let distance = o.distance.map_or(String::new(), |d| format!(", {measure}{d:.4}"));
     Ok(Triplet { pictures, caption: format!("#{}: {label} → {now}{distance}", o.id) })
-}
-
-/// RFC 4648, with padding.
-pub fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for part in bytes.chunks(3) {
-        let word = part.iter().fold(0u32, |a, b| a << 8 | u32::from(*b)) << (8 * (3 - part.len()));
-        for i in 0..4 {
-            let letter = LETTERS[(word >> (18 - 6 * i) & 63) as usize];
-            out.push(if i <= part.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
-    }
 }

@@ -37,6 +37,7 @@ pub fn section(subjects: &[Subject]) -> Section {
             }
         }
     }
+    charts.retain(|c| c.curves.iter().any(|(_, points)| points.len() > 1));
     let more = charts.len().saturating_sub(CHARTS);
     let said = match more {
         0 => String::new(),

@@ -22,6 +22,8 @@ pub struct Subject<'a> {
 pub struct Samples<'a> {
     pub digest: &'a str,
     pub ids: &'a [u64],
+    /// A run that has not done all it planned flatters.
+    pub complete: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -30,7 +32,8 @@ impl<'a> Subject<'a> {
     }
 
     pub fn samples(&self) -> Samples<'a> {
-        Samples { digest: &self.run.record.plan.dataset.card.digest, ids: &self.run.record.plan.ids }
+        let plan = &self.run.record.plan;
+        Samples { digest: &plan.dataset.card.digest, ids: &plan.ids, complete: self.run.missing == 0 }
     }
 
     /// Names the samples: data set, number, and how they were chosen.

@@ -1,0 +1,48 @@
+//! `robust leaderboard`: the worst cases of many runs.
+
+use super::print;
+use robust::core::{Error, Result};
+use robust::{leaderboard, runs, say};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// Run folders
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
+    /// What to print on standard output
+    #[arg(long, default_value = "text", value_enum)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Csv,
+    Md,
+    Json,
+}
+
+const AFTER: &str = "\
+Examples:
+  robust leaderboard runs/*
+  robust leaderboard runs/a runs/b --format csv > table.csv
+
+Rows of one table were measured on the same samples under the same threat; others are in tables of their own. The
+columns of the CSV are stable and documented in docs/gate.md.";
+
+pub fn run(args: &Args) -> Result<()> {
+    let loaded = runs::open_all(&args.dirs)?;
+    loaded.iter().filter_map(runs::Loaded::warning).for_each(|w| say(&format!("warning: {w}")));
+    let groups = leaderboard::leaderboard(&loaded);
+    if groups.is_empty() {
+        return Err(Error::usage("these runs have no outcomes yet").hint("finish them with --resume"));
+    }
+    print(&match args.format {
+        Format::Text => leaderboard::to_text(&groups),
+        Format::Csv => leaderboard::to_csv(&groups)?,
+        Format::Md => leaderboard::to_markdown(&groups),
+        Format::Json => leaderboard::to_json(&groups)?,
+    })
+}
