@@ -298,7 +298,7 @@ fn a_browser_shows_every_mark_loads_nothing_more_and_complains_of_nothing() {
     let (_, policy) = html.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
     let policy = policy.split_once('>').unwrap().0;
     let clicks = |times: usize| {
-        let script = "document.querySelectorAll('#leaderboard th')[1].querySelector('button').click();".repeat(times);
+        let script = "document.querySelectorAll('#leaderboard th')[3].querySelector('button').click();".repeat(times);
         let page =
             html.replace(policy, " data-x=\"\"").replace("</body>", &format!("<script>{script}</script></body>"));
         let (dom, ..) = open(&browser, &page);
