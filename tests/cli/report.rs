@@ -72,6 +72,55 @@ fn what_is_not_comparable_stands_apart() {
 }
 
 #[test]
+fn given_points_are_credited_to_the_model_they_were_made_for() {
+    let place = Place::new();
+    Made::new(&["one"], &[("a", 0.1)], 4).write(&place.path("made"), |_, _, _| Fooled);
+    let given = [("file-12345678-linf:eps=0.1", 0.1)];
+    Made::new(&["two"], &given, 4).write(&place.path("given"), |_, _, id| match id {
+        0 => CleanMiss,
+        1 => Fooled,
+        _ => Held,
+    });
+    // One of three correctly classified samples; what was missed clean counts for nothing.
+    let both = place.ok("report made given").out;
+    assert!(part(&both, "## Transfer").contains("| one under a | 33.3 (6.1 - 79.2), n = 3 |"), "{both}");
+    // Alone, the file has its own name.
+    let alone = place.ok("report given").out;
+    assert!(part(&alone, "## Transfer").contains("| file-12345678-linf&#58;eps=0.1 | 33.3 ("), "{alone}");
+    assert!(!place.ok("report made").out.contains("## Transfer"));
+}
+
+#[test]
+fn corruptions_are_shaded_and_images_are_left_out_with_a_reason() {
+    let place = Place::new();
+    place.ok("eval --model builtin:mnist-std --corruptions mnist-c:only=fog+shear --attack fgsm:eps=0.2 --first 32 --out run --no-doctor");
+    let html = |more: &str| {
+        place.ok(&format!("report run --html page.html {more}"));
+        place.read("page.html")
+    };
+    let page = html("");
+    let heat = part(&page, "id=\"corruptions\"").split("</section>").next().unwrap();
+    assert_eq!((heat.matches("class=\"n heat h").count(), heat.matches("<th scope=\"row\"").count()), (2, 2), "{heat}");
+    assert!(page.contains(", clean, ") && page.contains(", ten times the difference on grey"));
+    assert!(!html("--images 0").contains("data:image/png"));
+    let moved = html("--dataset npz:nowhere.npz");
+    assert!(
+        moved.contains("No clean images of run") && moved.contains(", adversarial, taken for "),
+        "adversarial alone"
+    );
+    assert!(!moved.contains(", ten times the difference on grey"));
+    // A point that is not its line's is not shown.
+    for file in std::fs::read_dir(place.path("run/evidence")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.len();
+        bytes[end - 28 * 28 * 4 * 8..].fill(0);
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(html("").matches("data:image/png").count() < page.matches("data:image/png").count());
+}
+
+#[test]
 fn names_are_text_in_every_format() {
     let place = Place::new();
     let mut made = Made::new(&EVIL, &[("x", 0.1), ("<script>alert(2)</script>", 0.1)], 30);

@@ -30,7 +30,7 @@ impl Made {
     fn plan(&self) -> Plan {
         let attack = |(label, eps): &(String, f64)| PlannedAttack {
             label: label.clone(),
-            attack: "pgd".into(),
+            attack: if label.starts_with("file-") { "file".into() } else { "pgd".into() },
             threat: ThreatModel {
                 region: Region::Ball { norm: Norm::Linf, eps: *eps },
                 input: Input::image(3, 4, 4),
