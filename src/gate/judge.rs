@@ -37,11 +37,11 @@ pub struct Measured {
     pub missing: Option<String>,
     pub grade: Option<Grade>,
     pub bounds: Bounds,
-    allowed: u64,
-    line: usize,
-    repro: String,
+    pub(super) allowed: u64,
+    pub(super) line: usize,
+    pub(super) repro: String,
     /// Attack, parameters and norm without epsilon, and epsilon: of a single attack on a ball.
-    ladder: Option<(String, f64)>,
+    pub(super) ladder: Option<(String, f64)>,
 }
 
 impl Measured {
@@ -188,11 +188,18 @@ fn quoted(text: &str) -> String {
     if text.chars().all(plain) { text.to_string() } else { format!("'{}'", line(text).replace('\'', "'\\''")) }
 }
 
+/// What the baseline says of a result.
+struct Before {
+    bits: Vec<bool>,
+    same_model: bool,
+    findings: Vec<Finding>,
+}
+
 /// Pairs a result with the baseline's.
 ///
 /// # Errors
 /// Kind `Usage` naming what differs, when they are not of the same thing.
-fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<(Vec<bool>, bool, Vec<Finding>)>> {
+fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
     let Some((samples, then)) = baseline.find(&now.suite, &now.model, &now.key()) else { return Ok(None) };
     let mut differ = vec![];
     if samples.data_digest != now.data_digest {
@@ -238,7 +245,7 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<(Vec<bool>, bool
         (_, _, false) => findings.push(Finding { rule: Rule::Changed, text: other.join("; ") }),
         (false, _, true) => {}
     }
-    Ok(Some((bits, same_model, findings)))
+    Ok(Some(Before { bits, same_model, findings }))
 }
 
 fn compared(now: &Measured, before: &[bool], same_model: bool, confidence: f64) -> Compared {
@@ -278,7 +285,7 @@ pub fn check(config: &Config, measured: &[Measured], baseline: Option<&Baseline>
     for now in measured {
         let pairing = baseline.map(|b| paired(now, b)).transpose()?.flatten();
         let (before, findings) = match pairing {
-            Some((bits, same, findings)) => (Some(compared(now, &bits, same, settings.confidence)), findings),
+            Some(b) => (Some(compared(now, &b.bits, b.same_model, settings.confidence)), b.findings),
             None => (None, vec![]),
         };
         let (n, held) = (now.bits.len() as u64, now.held());

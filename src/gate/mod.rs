@@ -204,6 +204,9 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+#[cfg(test)]
+mod tests;
+
 /// `40.0 %`.
 fn percent(rate: f64) -> String {
     format!("{:.1} %", 100. * rate)

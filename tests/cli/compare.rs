@@ -8,9 +8,11 @@ const EVAL: &str = "eval --no-progress --attack pgd-linf:eps=0.1,steps=5 --attac
 #[test]
 fn a_leaderboard_sorts_by_the_worst_case_and_never_mixes_what_differs() {
     let place = Place::new();
-    place.ok(&format!(
-        "{EVAL} --model =HYPERLINK(1)|<b>=builtin:mnist-std --model builtin:mnist-at --limit 60 --out both"
-    ));
+    let evil = "=HYPERLINK(1)|<b>";
+    let weakened = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ci-gate/weakened.onnx");
+    std::fs::copy(weakened, place.path(&format!("{evil}.onnx"))).unwrap();
+    let both = format!("--model {evil}.onnx --model builtin:mnist-at --dataset builtin:mnist");
+    place.ok(&format!("{EVAL} {both} --limit 60 --out both"));
     place.ok(&format!("{EVAL} --model builtin:mnist-at --limit 30 --out less"));
     place.ok("eval --no-progress --model builtin:mnist-at --attack fgsm:eps=0.2 --limit 60 --out far");
     place.ok("eval --no-progress --model builtin:mnist-at --attack fgsm:eps=0.1 --limit 60 --out weak");
