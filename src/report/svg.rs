@@ -222,12 +222,12 @@ fn steps(points: &[(f64, f64)], x: Scale) -> Vec<(f64, f64)> {
 }
 
 /// Letters of a row's name that are shown.
-const NAME: usize = 24;
+const NAME: usize = 30;
 
 /// What the longest name takes.
 fn room<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
     let most = names.map(|n| n.chars().count()).max().unwrap_or(0).min(NAME);
-    (22. + 8. * most as f64).max(56.)
+    (22. + 7.6 * most as f64).max(56.)
 }
 
 /// One mark of a row: a value, its interval, hollow or not, and the tooltip.

@@ -150,6 +150,10 @@ fn names_are_text_in_every_format() {
             assert!(!cell.starts_with(['=', '@', '\t', '\r']) && !cell.contains('\u{1b}'), "{name}: {cell}");
         }
     }
+    if let Some(browser) = browser("hostile names in a browser") {
+        let (_, complaints, asked) = open(&browser, &html);
+        assert!(complaints.is_empty() && asked.len() == 1, "{complaints:?} {asked:?}");
+    }
     // Names name no files.
     assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().count(), 7);
 }

@@ -34,7 +34,7 @@ mod filters {
     #[askama::filter_fn]
     pub fn w(raw: impl Display, _: &dyn Values) -> Result<Safe<String>> {
         let safe = svg::text(&raw.to_string());
-        Ok(Safe(safe.replace(',', ",<wbr>").replace(':', ":<wbr>").replace('/', "/<wbr>")))
+        Ok(Safe(safe.replace(',', ",<wbr>").replace(':', ":<wbr>").replace('/', "/<wbr>").replace('_', "_<wbr>")))
     }
 }
 
