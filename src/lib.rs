@@ -29,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod runs;
 pub mod selftest;
+pub mod serve;
 pub mod shard;
 pub mod stats;
 pub mod verify;

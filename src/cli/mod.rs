@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod leaderboard;
 mod list;
+mod report;
 mod scale;
 mod selftest;
 mod summary;
@@ -35,6 +36,7 @@ Examples:
   robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
   robust eval --model net.onnx --dataset folder:val --attack pgd-linf:eps=8/255 --limit 500 --out runs/net
   robust verify runs/net
+  robust report runs/net --html net.html
   robust list attacks
   robust explain pgd
 
@@ -47,6 +49,8 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Re-judge every line and every piece of evidence of a run, in double precision
     Verify(verify::Args),
+    /// Make a page, tables and files of one or more runs, to look at and to publish
+    Report(report::Args),
     /// Print the units of work of an evaluation as JSON lines
     Plan(Box<eval::Args>),
     /// Join the run folders of all shards into the run they are parts of
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
     let result = std::panic::catch_unwind(|| match cli.command {
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Plan(args) => scale::plan(&args),
         Command::Merge(args) => scale::merge(&args),
         Command::Gate(args) => gate::run(&args),
@@ -121,7 +126,7 @@ pub fn main() -> ExitCode {
     });
     match result {
         Ok(Ok(())) => ExitCode::from(ANSWER.load(SeqCst)),
-        Ok(Err(error)) => report(&error),
+        Ok(Err(error)) => exit_code(&error),
         Err(_) => ExitCode::from(70),
     }
 }
@@ -134,7 +139,7 @@ fn on_interrupt() {
     robust::say("\nstopping after the unit in hand (Ctrl-C again to stop at once)");
 }
 
-fn report(error: &Error) -> ExitCode {
+fn exit_code(error: &Error) -> ExitCode {
     robust::say(&format!("error: {}", error.message));
     if let Some(hint) = &error.hint {
         robust::say(&format!("hint: {hint}"));

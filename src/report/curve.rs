@@ -35,7 +35,7 @@ pub fn curves(plan: &Plan, outcomes: &[Outcome]) -> Vec<Curve> {
     all
 }
 
-fn by_queries(of: &[&Outcome]) -> Vec<(f64, f64)> {
+pub(super) fn by_queries(of: &[&Outcome]) -> Vec<(f64, f64)> {
     let attacked = of.iter().filter(|o| o.verdict != Verdict::CleanMiss && o.best.is_some()).count().max(1);
     let mut queries: Vec<u64> = of.iter().filter(|o| o.verdict == Verdict::Fooled).filter_map(|o| o.queries).collect();
     queries.sort_unstable();

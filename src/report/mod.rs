@@ -4,6 +4,8 @@ pub mod corruptions;
 mod csv;
 mod curve;
 mod json;
+pub mod page;
+mod svg;
 mod text;
 
 pub use csv::to_csv;
