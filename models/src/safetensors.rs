@@ -37,7 +37,8 @@ impl StateDict {
     pub(crate) fn from_views<'a>(views: impl Iterator<Item = View<'a>>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for (name, dtype, shape, data) in views {
-            if name.ends_with("num_batches_tracked") {
+            // Families with registers keep an empty tensor where a network has none.
+            if Self::is_no_weight(&name) || shape.contains(&0) && name.ends_with("register_tokens") {
                 continue;
             }
             let dtype = match dtype {
@@ -61,6 +62,11 @@ impl StateDict {
             tensors.insert(name, wide);
         }
         Ok(Self::from_tensors(tensors))
+    }
+
+    /// Counters and indices that follow from the sizes; no part of the function.
+    pub(crate) fn is_no_weight(name: &str) -> bool {
+        ["num_batches_tracked", "position_ids", "relative_position_index"].iter().any(|end| name.ends_with(end))
     }
 
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {

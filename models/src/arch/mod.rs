@@ -2,14 +2,14 @@
 
 mod cifar_resnet;
 mod cifar_resnext;
-mod convnext;
+pub(crate) mod convnext;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
 mod mnist_cnn;
 mod mobilenet_v2;
 mod preact_resnet;
 mod resnet;
-mod stack;
+pub(crate) mod stack;
 mod vgg;
 mod vit;
 mod wide_resnet;

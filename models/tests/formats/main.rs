@@ -4,6 +4,7 @@
 
 mod golden;
 mod hostile;
+mod huggingface;
 mod onnx;
 mod parity;
 mod pth;
