@@ -8,9 +8,10 @@ use crate::safetensors::{StateDict, parse};
 use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
-use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction};
+use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction, Reference};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What the votes of neighbours that are not among the `k` nearest count, so that a gradient points to every class and
 /// ties between classes are settled.
@@ -54,12 +55,7 @@ impl Head {
     /// Kind `Load` where the embedding has another width.
     pub fn lay(&self, net: &mut Builder, x: NodeId) -> Result<NodeId> {
         let row = net.shape(x).row.clone();
-        let width = match self {
-            Head::Linear { weight, .. } | Head::Cosine { weight, .. } | Head::Quadratic { weight, .. } => {
-                weight.dims()[1]
-            }
-            Head::Neighbours { bank, .. } => bank.dims()[1],
-        };
+        let width = self.width();
         if row != [width] {
             return Err(Error::load(
                 "the head",
@@ -95,6 +91,24 @@ impl Head {
                 votes(s, cosines, labels, *k, *temperature)
             }
         }
+    }
+
+    /// Entries of an embedding.
+    pub fn width(&self) -> usize {
+        match self {
+            Head::Linear { weight, .. } | Head::Cosine { weight, .. } | Head::Quadratic { weight, .. } => {
+                weight.dims()[1]
+            }
+            Head::Neighbours { bank, .. } => bank.dims()[1],
+        }
+    }
+
+    /// Scores `[n, classes]` of embeddings `[n, d]`, in f64.
+    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+        let mut net = Builder::new();
+        let input = net.input("embedding", &[self.width()])?;
+        let out = self.lay(&mut net, input)?;
+        Reference::new(Arc::new(net.finish(out)?), DType::F64)?.forward(x)
     }
 
     /// Writes a safetensors file.
@@ -217,4 +231,19 @@ fn votes(s: &mut Stack, cosines: NodeId, labels: &[u32], k: usize, temperature: 
     let sums = s.net.node("head.classes", Op::Linear { weight, bias: None }, &[counted])?;
     let sums = s.act(sums, "head.floor", Activation::Clip(FLOOR, f64::INFINITY))?;
     s.act(sums, "head", Activation::Log)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Scores by a network whose input is the embedding, flat.
+    pub fn scored(head: &Head, x: &Tensor) -> Vec<f64> {
+        let mut net = Builder::new();
+        let input = net.input("embedding", &x.dims()[1..]).unwrap();
+        let out = head.lay(&mut net, input).unwrap();
+        let net = Arc::new(net.finish(out).unwrap());
+        let scores = Reference::new(net, DType::F64).unwrap().forward(x).unwrap();
+        scores.flatten_all().unwrap().to_vec1().unwrap()
+    }
 }

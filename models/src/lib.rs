@@ -9,6 +9,7 @@ mod files;
 mod head;
 pub mod hf;
 pub mod onnx;
+pub mod probe;
 mod pth;
 pub mod safetensors;
 mod spec;

@@ -22,7 +22,7 @@ use robust_core::{Error, Preprocess, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use std::path::Path;
 pub use text::{Text, zero_shot};
-pub(crate) use tokens::{made, unit};
+pub(crate) use tokens::{made, resize_grid, unit};
 
 /// Folders of these `model_type`s are built by this function.
 pub(crate) struct Family {

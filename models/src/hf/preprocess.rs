@@ -85,7 +85,7 @@ impl Images {
         let scale = if c.flag_or("do_rescale", true)? { 255. * c.float_or("rescale_factor", 1. / 255.)? } else { 255. };
         let scale = if (scale - 1.).abs() < 1e-9 { 1. } else { scale };
         let shift = if c.flag_or("rescale_offset", false)? { 1. } else { 0. };
-        let normalises = c.flag_or("do_normalize", c.has("image_mean"))?;
+        let normalises = c.flag_or("do_normalize", c.has("image_mean") || c.has("image_std"))?;
         let list = |key, default: f64| Ok::<_, Error>(c.floats(key)?.unwrap_or(vec![default]));
         let (mut mean, mut std) =
             if normalises { (list("image_mean", 0.)?, list("image_std", 1.)?) } else { (vec![0.], vec![1.]) };

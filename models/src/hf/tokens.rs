@@ -241,3 +241,24 @@ fn taps(from: usize, to: usize, smooth: bool) -> Vec<Vec<(usize, f64)>> {
     };
     (0..to).map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_resized_as_pytorch_resizes_them() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/huggingface/resize.json");
+        let all: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let floats =
+            |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+        let grid = floats(&all["grid"]);
+        for case in all["cases"].as_array().unwrap() {
+            let to = [0, 1].map(|i| case["size"][i].as_u64().unwrap() as usize);
+            let smooth = case["smooth"].as_bool().unwrap();
+            let ours = resize_grid(&grid, [3, 3], to, 2, smooth);
+            let gap = ours.iter().zip(floats(&case["values"])).map(|(a, b)| (a - b).abs()).fold(0., f64::max);
+            assert!(gap < 1e-12, "{to:?} {smooth}: {gap:e}");
+        }
+    }
+}

@@ -56,9 +56,9 @@ fn shards(folder: &Path, index: &str) -> Result<(StateDict, Vec<String>)> {
     if names.len() > MAX_SHARDS || names.is_empty() {
         return Err(Error::load(index, format!("it names {} files; 1 to {MAX_SHARDS} are supported", names.len())));
     }
+    names.iter().try_for_each(|name| inside(name)).map_err(|e| e.within(index))?;
     let mut all = BTreeMap::new();
     for name in &names {
-        inside(name).map_err(|e| e.within(index))?;
         let dict = match name.ends_with(".safetensors") {
             true => {
                 let bytes = files::read(&folder.join(name))?;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 /// Ops that exist only here: the others of this file can also be built into the network.
 pub const ONLY_FOLDED: &[&str] =
-    &["Ceil", "Constant", "ConstantOfShape", "Equal", "Expand", "Floor", "Range", "Shape", "Where"];
+    &["Ceil", "Constant", "ConstantOfShape", "Equal", "Expand", "Floor", "Range", "Resize", "Shape", "Where"];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
 pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
@@ -42,10 +42,49 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Gather" => gather(graph, call)?,
         "Where" => choose(graph, call)?,
         "Equal" | "Add" | "Sub" | "Mul" | "Div" | "Pow" => binary(graph, call)?,
+        "Resize" => resize(graph, call)?,
         "Floor" | "Ceil" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
         _ => return Ok(None),
     };
     Ok(Some(array.into()))
+}
+
+/// Learned places brought to another size: cubic, as PyTorch exports it.
+fn resize(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let from = Rc::clone(call.known(0)?);
+    let (Some(t), &[1, c, h, w]) = (from.tensor(), from.dims.as_slice()) else {
+        return Err(
+            call.fail(format!("its input has shape {:?}; [1, channels, height, width] is supported", from.dims))
+        );
+    };
+    let to = match call.input(3) {
+        Some(_) => call.known_ints(3)?,
+        None => return Err(call.fail("sizes given as factors are not supported")),
+    };
+    let inside = |n: i64| usize::try_from(n).ok().filter(|n| (1..=1 << 12).contains(n));
+    let (&[1, channels, high, wide], Some(a), Some(b)) =
+        (to.as_slice(), to.get(2).copied().and_then(inside), to.get(3).copied().and_then(inside))
+    else {
+        return Err(call.fail(format!("its sizes {to:?} are not supported")));
+    };
+    let (mode, place) = (call.text("mode", "nearest")?, call.text("coordinate_transformation_mode", "half_pixel")?);
+    if channels != c as i64 || (high, wide) == (h as i64, w as i64) {
+        return match channels == c as i64 {
+            true => Ok(Array { name: call.out().to_string(), ..from.as_ref().clone() }),
+            false => Err(call.fail("it changes the channels")),
+        };
+    }
+    let cubic = mode == "cubic" && (call.float("cubic_coeff_a", -0.75)? + 0.75).abs() < 1e-6;
+    if !cubic || !["half_pixel", "pytorch_half_pixel"].contains(&place.as_str()) || call.int("antialias", 0)? != 0 {
+        return Err(call
+            .fail(format!("mode `{mode}` with `{place}` is not supported on constants; cubic with `half_pixel` is")));
+    }
+    graph.spend(call, &[c, a, b])?;
+    let last = t.permute((0, 2, 3, 1))?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let made = crate::hf::resize_grid(&last, [h, w], [a, b], c, false);
+    let made = Tensor::from_vec(made, (1, a, b, c), &candle_core::Device::Cpu)?.permute((0, 3, 1, 2))?.contiguous()?;
+    let made = made.to_dtype(t.dtype())?;
+    Ok(Array { name: call.out().to_string(), dims: vec![1, c, a, b], data: Data::Float(made) })
 }
 
 /// A strided walk over a row-major array.
@@ -370,17 +409,26 @@ fn paired(graph: &mut Graph, call: &Call, a: &Array, b: &Array) -> Result<(Vec<u
 
 fn choose(graph: &mut Graph, call: &Call) -> Result<Array> {
     let (condition, yes, no) = (call.known(0)?, call.known(1)?, call.known(2)?);
-    let (Some(yes_nums), Some(no_nums)) = (yes.nums(), no.nums()) else {
-        return Err(call.fail("only integers can be chosen from"));
-    };
     let truth = call.known_ints(0)?;
     let (dims, i, j) = paired(graph, call, yes, no)?;
     let both = Array::ints("", dims, vec![]);
     let (dims, k, at) = paired(graph, call, condition, &both)?;
-    let pick = |(&k, &at): (&u32, &u32)| {
-        if truth[k as usize] != 0 { yes_nums[i[at as usize] as usize] } else { no_nums[j[at as usize] as usize] }
-    };
-    Ok(Array::ints(call.out(), dims, k.iter().zip(&at).map(pick).collect()))
+    // Where each entry of the result comes from.
+    let from = k.iter().zip(&at).map(|(&k, &at)| match truth[k as usize] {
+        0 => Err(j[at as usize] as usize),
+        _ => Ok(i[at as usize] as usize),
+    });
+    match (yes.nums(), no.nums(), yes.tensor(), no.tensor()) {
+        (Some(yes), Some(no), ..) => {
+            Ok(Array::ints(call.out(), dims, from.map(|at| at.map_or_else(|j| no[j], |i| yes[i])).collect()))
+        }
+        (.., Some(yes), Some(no)) => {
+            let list = |t: &Tensor| t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+            let (dtype, yes, no) = (yes.dtype(), list(yes)?, list(no)?);
+            Array::floats(call.out(), dims, from.map(|at| at.map_or_else(|j| no[j], |i| yes[i])).collect(), dtype)
+        }
+        _ => Err(call.fail("it chooses between numbers of two kinds")),
+    }
 }
 
 fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
