@@ -13,6 +13,7 @@ pub mod probe;
 mod pth;
 pub mod safetensors;
 mod spec;
+mod ssl;
 
 pub use convert::convert;
 pub use facts::{Facts, Normalisation, OpFacts, inspect};

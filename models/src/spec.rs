@@ -70,10 +70,9 @@ const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".p
 /// damaged, unsupported or do not fit; messages name the file and what in it.
 pub fn load(spec: &str) -> Result<LoadedModel> {
     let Parsed { name, source, options } = parse(spec)?;
-    let Read { format, built, threat, default_name, embeds, preprocess } = read(&source, &options)?;
+    let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
     let name = name.unwrap_or(default_name);
-    let Parts { mut network, family, notes, ignored } = built;
-    let mut embeds = embeds;
+    let Parts { mut network, family, notes, ignored, mut embeds } = built;
     if let Some(what) = &options.output {
         network = cut(&network, what)?;
         embeds = true;
@@ -99,6 +98,8 @@ struct Parts {
     family: Option<String>,
     notes: Vec<String>,
     ignored: Vec<String>,
+    /// Whether the output is an embedding, not scores of classes.
+    embeds: bool,
 }
 
 struct Read {
@@ -106,15 +107,13 @@ struct Read {
     built: Parts,
     threat: Option<(Norm, f64)>,
     default_name: String,
-    /// Whether the output is an embedding, not scores of classes.
-    embeds: bool,
     /// What the file says of images of other sizes.
     preprocess: Option<Preprocess>,
 }
 
 impl Read {
     fn new(format: &'static str, built: Parts, default_name: String) -> Self {
-        Self { format, built, threat: None, default_name, embeds: false, preprocess: None }
+        Self { format, built, threat: None, default_name, preprocess: None }
     }
 }
 
@@ -129,7 +128,7 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             }
             let found = builtin::find(which)?;
             let family = Some(found.arch().to_string());
-            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![] };
+            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![], embeds: false };
             Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
         }
         Source::Onnx(path) => {
@@ -141,7 +140,8 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
                 ));
             }
             let read = onnx::import(files::read(path)?, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network: read.network, family: None, notes: read.notes, ignored: vec![] };
+            let built =
+                Parts { network: read.network, family: None, notes: read.notes, ignored: vec![], embeds: false };
             Ok(Read::new("onnx", built, stem(path)))
         }
         Source::Folder(path) => {
@@ -154,10 +154,10 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             }
             let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
                 hf::read(path, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network, family: Some(family), notes, ignored };
+            let built = Parts { network, family: Some(family), notes, ignored, embeds };
             let name = path.canonicalize().unwrap_or_else(|_| path.clone());
             let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Read { embeds, preprocess, ..Read::new("huggingface", built, name) })
+            Ok(Read { preprocess, ..Read::new("huggingface", built, name) })
         }
         Source::Safetensors(path) => {
             if options.key.is_some() {
@@ -186,7 +186,8 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
     }
     let built = arch::build(dict, options)?;
     notes.extend(built.notes);
-    Ok(Parts { network: built.network, family: Some(built.family.to_string()), notes, ignored: built.ignored })
+    let (family, ignored, embeds) = (Some(built.family.to_string()), built.ignored, built.embeds);
+    Ok(Parts { network: built.network, family, notes, ignored, embeds })
 }
 
 fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {

@@ -4,7 +4,7 @@ use super::print;
 use candle_core::{Device, Tensor};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Model, Output, Result, RowKey, stream};
+use robust::core::{Draw, Error, Model, Output, Result, RowKey, stream};
 use robust::models::probe::{Features, Fit, Method, accuracy, fit};
 use robust::models::{self, Head, hf};
 use robust::say;

@@ -246,9 +246,22 @@ impl Stack<'_> {
         self.pooled(x, name, false)
     }
 
+    /// As [`Stack::pooled_head`], or an embedding where the file has no last layer at all.
+    pub fn pooled_or_head(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        if self.dict.any(&format!("{name}.")) {
+            return self.pooled(x, name, true);
+        }
+        self.dict.embeds();
+        self.mean(x)
+    }
+
+    fn mean(&mut self, x: NodeId) -> Result<NodeId> {
+        self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])
+    }
+
     fn pooled(&mut self, x: NodeId, name: &str, always: bool) -> Result<NodeId> {
         let [classes, _] = self.dict.sizes(&format!("{name}.weight"))?;
-        let x = self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])?;
+        let x = self.mean(x)?;
         let biased = always || self.dict.contains(&format!("{name}.bias"));
         self.linear_with(x, name, classes, biased)
     }

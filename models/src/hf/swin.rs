@@ -134,10 +134,11 @@ impl Block {
         let n = self.window;
         let side = 2 * n - 1;
         let table = s.dict.take(name, &[side * side, self.heads])?;
+        tokens::check_bias(name, &[h / n * (w / n), self.heads, n * n, n * n])?;
         let places = tokens::looked_up(&table, self.heads, &tokens::offsets(n, n))?;
         let area = n * n;
         if self.shift == 0 {
-            return tokens::made(s, name, places, &[1, 1, self.heads, area, area]);
+            return tokens::score_bias(s, name, places, &[1, 1, self.heads, area, area]);
         }
         let region = |i: usize, all: usize| usize::from(i >= all - n) + usize::from(i >= all - self.shift);
         let mut values = vec![];
@@ -148,7 +149,7 @@ impl Block {
                 values.push(place + if a == b { 0. } else { FAR });
             }
         }
-        tokens::made(s, name, values, &[1, h / n * (w / n), self.heads, area, area])
+        tokens::score_bias(s, name, values, &[1, h / n * (w / n), self.heads, area, area])
     }
 }
 

@@ -168,6 +168,24 @@ pub fn layer_scale(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     s.net.node(format!("{name}.scaled"), Op::Binary(Binary::Mul), &[x, by])
 }
 
+/// Entries a bias of scores may have: far above any network's, and no more memory than its weights.
+const MAX_BIAS: usize = 1 << 26;
+
+/// Refuses a bias of scores that would fill memory, before it is made.
+pub fn check_bias(name: &str, dims: &[usize]) -> Result<()> {
+    match dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_BIAS) {
+        Some(_) => Ok(()),
+        None => Err(Error::load(format!("`{name}`"), format!("it expands to {dims:?}, more than {MAX_BIAS} entries"))),
+    }
+}
+
+/// A bias of scores, in f32 as its table is.
+pub fn score_bias(s: &mut Stack, name: &str, values: Vec<f64>, dims: &[usize]) -> Result<NodeId> {
+    let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
+    let param = s.net.param(name, Tensor::from_vec(values, dims, &Device::Cpu)?);
+    s.net.node(name, Op::Param(param), &[])
+}
+
 /// Rows of a table `[entries, heads]` looked up for every pair of positions: `[heads, pairs...]`, row-major.
 pub fn looked_up(table: &Tensor, heads: usize, index: &[usize]) -> Result<Vec<f64>> {
     let table = table.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;

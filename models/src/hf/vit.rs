@@ -57,6 +57,9 @@ pub static FAMILIES: &[Family] = &[
     Family { types: &["siglip", "siglip_vision_model"], prefixes: &[], build: siglip },
 ];
 
+/// Patches an image may have: attention's weights grow with the square.
+const MAX_TOKENS: usize = 1 << 14;
+
 /// The sizes all of them have.
 pub(super) struct Sizes {
     pub width: usize,
@@ -157,6 +160,9 @@ fn grid(b: &Body, c: &Config) -> Result<([usize; 2], usize)> {
     match grid.contains(&0) {
         true => Err(Error::load("the input", format!("{:?} pixels are fewer than one patch of {patch}", b.size))
             .hint("say another size: `?input=3x224x224`")),
+        false if grid[0].saturating_mul(grid[1]) > MAX_TOKENS => {
+            Err(Error::load("the input", format!("{grid:?} patches are more than {MAX_TOKENS} tokens")))
+        }
         false => Ok((grid, patch)),
     }
 }
@@ -370,6 +376,7 @@ fn relative(b: &mut Body, name: &str, heads: usize, [h, w]: [usize; 2]) -> Resul
     let entries = (2 * h - 1) * (2 * w - 1) + 3;
     let table = b.stack.dict.take(name, &[entries, heads])?;
     let area = h * w;
+    tokens::check_bias(name, &[heads, area + 1, area + 1])?;
     let inner = tokens::offsets(h, w);
     let mut index = vec![entries - 1];
     index.extend(std::iter::repeat_n(entries - 3, area));
@@ -378,7 +385,7 @@ fn relative(b: &mut Body, name: &str, heads: usize, [h, w]: [usize; 2]) -> Resul
         index.extend(row);
     }
     let values = tokens::looked_up(&table, heads, &index)?;
-    tokens::made(&mut b.stack, name, values, &[1, heads, area + 1, area + 1])
+    tokens::score_bias(&mut b.stack, name, values, &[1, heads, area + 1, area + 1])
 }
 
 fn beit(b: &mut Body) -> Result<Made> {

@@ -232,6 +232,9 @@ fn constant_of_shape(graph: &mut Graph, call: &Call) -> Result<Array> {
 }
 
 fn range(graph: &mut Graph, call: &Call) -> Result<Array> {
+    if (0..3).any(|i| matches!(call.input(i), Some(Value::Known(a)) if a.nums().is_some_and(|n| n.iter().any(|n| n.per_row != 0)))) {
+        return Err(call.fail("its bounds depend on the batch size"));
+    }
     let part = |i| call.scalar(i).map(|v| v.unwrap_or(f64::NAN));
     let (start, limit, delta) = (part(0)?, part(1)?, part(2)?);
     let steps = ((limit - start) / delta).ceil().max(0.);
