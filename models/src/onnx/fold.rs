@@ -8,8 +8,21 @@ use robust_core::Result;
 use std::rc::Rc;
 
 /// Ops that exist only here: the others of this file can also be built into the network.
-pub const ONLY_FOLDED: &[&str] =
-    &["Ceil", "Constant", "ConstantOfShape", "Equal", "Expand", "Floor", "Range", "Resize", "Shape", "Where"];
+pub const ONLY_FOLDED: &[&str] = &[
+    "Ceil",
+    "Constant",
+    "ConstantOfShape",
+    "Equal",
+    "Expand",
+    "Floor",
+    "GreaterOrEqual",
+    "Mod",
+    "Not",
+    "Range",
+    "Resize",
+    "Shape",
+    "Where",
+];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
 pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
@@ -35,15 +48,23 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
             let dims = unsqueezed(call, &call.known(0)?.dims)?;
             redim(call, dims)?
         }
+        "Flatten" => {
+            let dims = &call.known(0)?.dims;
+            let axis = match call.int("axis", 1)? {
+                end if end == dims.len() as i64 => dims.len(),
+                a => call.axis(a, dims.len())?,
+            };
+            redim(call, vec![dims[..axis].iter().product(), dims[axis..].iter().product()])?
+        }
         "Transpose" => transpose(graph, call)?,
         "Slice" => slice(graph, call)?,
         "Expand" => expand(graph, call)?,
         "Concat" => concat(graph, call)?,
         "Gather" => gather(graph, call)?,
         "Where" => choose(graph, call)?,
-        "Equal" | "Add" | "Sub" | "Mul" | "Div" | "Pow" => binary(graph, call)?,
+        "Equal" | "GreaterOrEqual" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" => binary(graph, call)?,
         "Resize" => resize(graph, call)?,
-        "Floor" | "Ceil" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
+        "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
         _ => return Ok(None),
     };
     Ok(Some(array.into()))
@@ -233,7 +254,7 @@ fn constant_of_shape(graph: &mut Graph, call: &Call) -> Result<Array> {
 
 fn range(graph: &mut Graph, call: &Call) -> Result<Array> {
     if (0..3).any(|i| matches!(call.input(i), Some(Value::Known(a)) if a.nums().is_some_and(|n| n.iter().any(|n| n.per_row != 0)))) {
-        return Err(call.fail("its bounds depend on the batch size"));
+        return Err(call.fail("its bounds depend on the batch size").hint(super::BATCH_HINT));
     }
     let part = |i| call.scalar(i).map(|v| v.unwrap_or(f64::NAN));
     let (start, limit, delta) = (part(0)?, part(1)?, part(2)?);
@@ -445,6 +466,13 @@ fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
             "Mul" => a.mul(b),
             "Div" => a.div(b),
             "Equal" => a.equal(b).map(|e| Num::known(i64::from(e))),
+            "GreaterOrEqual" => Some(Num::known(i64::from(a.value()? >= b.value()?))),
+            // The result has the sign of the divisor.
+            "Mod" => {
+                let (a, b) = (a.value()?, b.value()?);
+                let rest = a.checked_rem(b)?;
+                Some(Num::known(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }))
+            }
             _ => Some(Num::known(a.value()?.checked_pow(u32::try_from(b.value()?).ok()?)?)),
         };
         let values: Option<Vec<Num>> = pairs.map(|(i, j)| op(x[i], y[j])).collect();
@@ -456,9 +484,17 @@ fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
     };
     let dtype = if s.dtype() == DType::F64 { DType::F64 } else { t.dtype() };
     let (x, y) = (a.values().unwrap_or_default(), b.values().unwrap_or_default());
-    if call.op() == "Equal" {
-        let equal = pairs.map(|(i, j)| Num::known(i64::from(x[i] == y[j]))).collect();
-        return Ok(Array::ints(call.out(), dims, equal));
+    let compare: Option<fn(&f64, &f64) -> bool> = match call.op() {
+        "Equal" => Some(f64::eq),
+        "GreaterOrEqual" => Some(f64::ge),
+        _ => None,
+    };
+    if let Some(holds) = compare {
+        let truth = pairs.map(|(i, j)| Num::known(i64::from(holds(&x[i], &y[j])))).collect();
+        return Ok(Array::ints(call.out(), dims, truth));
+    }
+    if call.op() == "Mod" {
+        return Err(call.fail("remainders of floating point numbers are not supported"));
     }
     // In f64 and rounded once: for + - * / that is the f32 result to the bit.
     let op = |a: f64, b: f64| match call.op() {
@@ -475,6 +511,7 @@ fn unary(call: &Call) -> Result<Array> {
     let from = call.known(0)?;
     if let Some(nums) = from.nums() {
         let values: Option<Vec<Num>> = match call.op() {
+            "Not" => nums.iter().map(|n| n.value().map(|v| Num::known(i64::from(v == 0)))).collect(),
             "Neg" => nums.iter().map(|n| n.mul(Num::known(-1))).collect(),
             "Abs" => nums.iter().map(|n| n.value()?.checked_abs().map(Num::known)).collect(),
             _ => None,
@@ -490,7 +527,8 @@ fn unary(call: &Call) -> Result<Array> {
         "Abs" => f64::abs,
         "Exp" => f64::exp,
         "Log" => f64::ln,
-        _ => f64::recip,
+        "Reciprocal" => f64::recip,
+        other => return Err(call.fail(format!("{other} is not defined on floating point numbers"))),
     };
     let dtype = from.tensor().map_or(DType::F32, Tensor::dtype);
     Array::floats(call.out(), from.dims.clone(), from.values().unwrap_or_default().into_iter().map(op).collect(), dtype)

@@ -282,6 +282,9 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
 /// Entries of constants that the shape arithmetic and the masks of a small file may need; about 24 bytes each.
 const FREE_ENTRIES: usize = 1 << 20;
 
+/// What to do about a graph whose batch axis is out of reach.
+const BATCH_HINT: &str = "keep the batch axis first and images apart in the export, or load the weights themselves: the folder with its config.json";
+
 /// Messages a real graph may hold. Decoding turns two bytes of an empty message into a hundred, so they are counted first.
 const MAX_MESSAGES: usize = 1 << 20;
 

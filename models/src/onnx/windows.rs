@@ -47,7 +47,9 @@ pub fn lower(
             let (id, shape) = graph.rows(call, 0)?;
             let axes = permutation(call, shape.rank() - 1)?;
             if axes[0] != 0 {
-                return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")));
+                return Err(call
+                    .fail(format!("the permutation {axes:?} moves the batch axis"))
+                    .hint(super::BATCH_HINT));
             }
             let axes = std::iter::once(0).chain(axes.iter().map(|a| a + 1)).collect();
             one(graph.node(call, Op::Transpose { axes }, &[id])?)?
