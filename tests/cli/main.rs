@@ -5,6 +5,7 @@ mod autoattack;
 mod bad_input;
 mod corruptions;
 mod docs;
+mod encoders;
 mod export;
 mod fixtures;
 mod given;
