@@ -2,6 +2,7 @@
 //! but the order of SGD's batches, so the same embeddings give the same head.
 
 mod logistic;
+pub mod measures;
 
 use crate::Head;
 use candle_core::{DType, Device, Tensor};
@@ -93,11 +94,11 @@ impl Features {
 
     /// Places to fit on and every fifth of each class to choose by.
     fn split(&self) -> (Vec<usize>, Vec<usize>) {
-        let mut seen = vec![0; self.classes()];
+        let mut seen = vec![0usize; self.classes()];
         (0..self.labels.len()).partition(|&i| {
             let count = &mut seen[self.labels[i] as usize];
             *count += 1;
-            *count % HELD_OUT != 0
+            !count.is_multiple_of(HELD_OUT)
         })
     }
 
