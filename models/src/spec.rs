@@ -58,8 +58,8 @@ const KEYS: &[&str] = &[
     "head",
     "interpolation",
 ];
-const SCHEMES: &[&str] = &["builtin", "onnx", "torch"];
-const FORMATS: &str = "a folder with a config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, builtin:NAME";
+const SCHEMES: &[&str] = &["builtin", "hf", "onnx", "torch"];
+const FORMATS: &str = "a folder with a config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
 const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
@@ -155,9 +155,7 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
                 hf::read(path, options).map_err(|e| e.within(path.display()))?;
             let built = Parts { network, family: Some(family), notes, ignored, embeds };
-            let name = path.canonicalize().unwrap_or_else(|_| path.clone());
-            let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Read { preprocess, ..Read::new("huggingface", built, name) })
+            Ok(Read { preprocess, ..Read::new("huggingface", built, hf::label(path)) })
         }
         Source::Safetensors(path) => {
             if options.key.is_some() {
@@ -316,7 +314,7 @@ fn scheme_source(scheme: &str, rest: &str) -> Result<Source> {
             Ok(Source::Builtin(rest.into()))
         }
         "onnx" => Ok(Source::Onnx(rest.into())),
-        "hf" => not_yet("models from the Hugging Face hub", &source),
+        "hf" => hf::cached(rest).map(Source::Folder),
         "http" | "https" => not_yet("models behind an address", &source),
         "cmd" => not_yet("models behind a command", &source),
         "torch" => Ok(Source::Pth(rest.into())),
@@ -341,9 +339,8 @@ fn stranger(source: &str) -> Error {
         && !org.starts_with('.')
         && !name.is_empty()
     {
-        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed")).hint(format!(
-            "a local file is `./{source}`; the hub's model would be `hf:{source}`, which is not supported yet"
-        ));
+        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed"))
+            .hint(format!("a local file is `./{source}`; the hub's model, once in its cache, is `hf:{source}`"));
     }
     if let Some(close) = nearest(source, builtin::BUILTINS.iter().map(|b| b.name)) {
         return Error::usage(format!("there is no model file `{source}`"))
@@ -449,7 +446,7 @@ mod tests {
             ("a.onnx?strip=a&prefix=b", "twice"),
             ("a.onnx?input=3x32", "3x32x32"),
             ("a.pth?kee=x", "did you mean `key`"),
-            ("hf:a/b", "not supported yet"),
+            ("hf:a/b/c", "no name of a model"),
             ("http://host/model", "not supported yet"),
             ("cmd:python serve.py", "not supported yet"),
             ("onx:file", "did you mean `onnx:file`"),

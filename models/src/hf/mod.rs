@@ -1,6 +1,7 @@
 //! Hugging Face folders as `save_pretrained` of transformers writes them: `config.json` says what to build,
 //! `preprocessor_config.json` what images it wants, and the weights keep the names of their home. One file a family.
 
+mod cache;
 mod config;
 mod convnext;
 mod hiera;
@@ -16,6 +17,7 @@ mod weights;
 use crate::arch::stack::{Stack, Usual};
 use crate::safetensors::StateDict;
 use crate::{Options, files};
+pub(crate) use cache::{cached, label};
 use config::Config;
 use preprocess::Images;
 use robust_core::{Error, Preprocess, Result, nearest};
