@@ -144,6 +144,11 @@ pub enum Op {
         window: Window,
         count_pads: bool,
     },
+    /// Along the last axis: the `k` largest entries stay (of equal ones the first), the others become 0. The gradient goes
+    /// to those that stay.
+    KeepTop {
+        k: usize,
+    },
     Reduce {
         kind: Reduction,
         axes: Vec<usize>,
@@ -193,6 +198,7 @@ impl Op {
             Op::LogSoftmax { .. } => "log_softmax",
             Op::MaxPool(_) => "max_pool",
             Op::AvgPool { .. } => "avg_pool",
+            Op::KeepTop { .. } => "keep_top",
             Op::Reduce { .. } => "reduce",
             Op::Reshape { .. } => "reshape",
             Op::Transpose { .. } => "transpose",
@@ -284,6 +290,11 @@ impl Network {
     /// One row of the output.
     pub fn output_row(&self) -> &[usize] {
         &self.shapes[self.output.0].row
+    }
+    /// The same graph open for more nodes, and its output.
+    pub fn reopen(&self) -> (Builder, NodeId) {
+        let Self { nodes, params, shapes, output } = self.clone();
+        (Builder { nodes, params, shapes }, output)
     }
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().position(|n| n.name == name).map(NodeId)

@@ -54,6 +54,11 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
             Ok(inputs[0].clone())
         }
         Op::MaxPool(window) | Op::AvgPool { window, .. } => pool(inputs[0], window),
+        Op::KeepTop { k } => match *k {
+            0 => Err(bad("expected at least 1 entry to keep, got 0")),
+            _ if inputs[0].row.is_empty() => Err(bad("expected a value with an axis besides the batch")),
+            _ => Ok(inputs[0].clone()),
+        },
         Op::Reduce { axes, keep, .. } => reduce(inputs[0], axes, *keep),
         Op::Reshape { row } => reshape(inputs[0], row),
         Op::Transpose { axes } => transpose(inputs[0], axes),

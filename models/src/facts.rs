@@ -2,7 +2,7 @@
 
 use crate::LoadedModel;
 use candle_core::DType;
-use robust_core::{Input, Preprocess};
+use robust_core::{Input, Output, Preprocess};
 use robust_engine::{Network, Node, Op, Param, ParamId, Plan, Reference, Shape};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Facts {
     pub name: String,
-    /// `onnx`, `safetensors`, `pth` or `builtin`.
+    /// `onnx`, `safetensors`, `pth`, `huggingface` or `builtin`.
     pub format: String,
     /// Name of the architecture; absent where the file brings its own graph.
     pub family: Option<String>,
@@ -22,6 +22,9 @@ pub struct Facts {
     pub normalisation: Option<Normalisation>,
     /// How images of other sizes become the input, where it was said.
     pub preprocess: Option<Preprocess>,
+    /// `classes` or `embedding`.
+    pub output: &'static str,
+    /// Entries of the output: classes, or the width of the embedding.
     pub classes: usize,
     /// Entries of all weights that training changes: no running statistics, no normalisation.
     pub parameters: u64,
@@ -95,6 +98,7 @@ pub fn inspect(model: &LoadedModel) -> Facts {
         input: model.card.input.clone(),
         preprocess: model.card.preprocess,
         normalisation: normalisation(network),
+        output: if matches!(model.card.output, Output::Embedding { .. }) { "embedding" } else { "classes" },
         classes: model.card.output.width(),
         parameters: parameters(network),
         multiply_adds: ops.iter().fold(0, |n, o| n.saturating_add(o.multiply_adds)),
@@ -121,6 +125,10 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
     // Products behind each entry of the result.
     let depth: usize = match &node.op {
         Op::Conv2d { weight: w, .. } | Op::Linear { weight: w, .. } => weight(*w)[1..].iter().product(),
+        // Scores, and the mixing of values.
+        Op::Attention { .. } => {
+            2 * node.inputs.get(1).and_then(|i| network.shapes()[i.0].row.first()).copied().unwrap_or(0)
+        }
         Op::MatMul => node.inputs.first().and_then(|i| network.shapes()[i.0].row.last()).copied().unwrap_or(0),
         _ => 0,
     };

@@ -27,6 +27,21 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     if bytes.starts_with(&[0x1f, 0x8b]) { unpack(&bytes).map_err(|e| e.within(path.display())) } else { Ok(bytes) }
 }
 
+/// The bytes of a file that has to be small.
+pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let fail = |e: std::io::Error| Error::load(path.display(), e);
+    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => missing(path),
+        _ => fail(e),
+    })?;
+    let mut bytes = vec![];
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fail)?;
+    match bytes.len() as u64 > most {
+        true => Err(Error::load(path.display(), format!("it has more than {most} bytes, which no such file needs"))),
+        false => Ok(bytes),
+    }
+}
+
 /// Unpacks gzip, up to the same bound and to what so many bytes may honestly become.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     let most = FREE_GROWTH.max(MAX_RATIO * packed.len() as u64).min(MAX_BYTES);

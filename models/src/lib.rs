@@ -6,13 +6,18 @@ pub mod builtin;
 mod convert;
 mod facts;
 mod files;
+mod head;
+pub mod hf;
 pub mod onnx;
+pub mod probe;
 mod pth;
 pub mod safetensors;
 mod spec;
+mod ssl;
 
 pub use convert::convert;
 pub use facts::{Facts, Normalisation, OpFacts, inspect};
+pub use head::Head;
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};
@@ -38,6 +43,12 @@ pub struct Options {
     pub strip: Option<String>,
     /// Channels, height, width, where the file leaves them open.
     pub input: Option<[usize; 3]>,
+    /// How the tokens of an encoder become one embedding: `cls` or `mean`.
+    pub pool: Option<String>,
+    /// `features`: the value the last linear layer reads is the output, an embedding.
+    pub output: Option<String>,
+    /// The file of a [`Head`] to put on the embedding.
+    pub head: Option<std::path::PathBuf>,
     /// How images of other sizes become the input.
     pub preprocess: Option<Preprocess>,
 }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Problems spelled out in one message, and names longer than any real one: near misses cost time.
 const SHOWN: usize = 20;
 const LONGEST: usize = 200;
+/// Entries of zeros that stand in for a tensor that is missing.
+const STAND_IN: usize = 1 << 24;
 
 /// A tensor of any file: name, element type, shape, little-endian bytes in row-major order.
 pub(crate) type View<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
@@ -22,6 +24,7 @@ pub struct StateDict {
     mismatched: Vec<String>,
     /// Set aside on purpose: no part of the function.
     ignored: Vec<String>,
+    headless: bool,
     notes: Vec<String>,
 }
 
@@ -37,7 +40,8 @@ impl StateDict {
     pub(crate) fn from_views<'a>(views: impl Iterator<Item = View<'a>>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for (name, dtype, shape, data) in views {
-            if name.ends_with("num_batches_tracked") {
+            // Families with registers keep an empty tensor where a network has none.
+            if Self::is_no_weight(&name) || shape.contains(&0) && name.ends_with("register_tokens") {
                 continue;
             }
             let dtype = match dtype {
@@ -61,6 +65,11 @@ impl StateDict {
             tensors.insert(name, wide);
         }
         Ok(Self::from_tensors(tensors))
+    }
+
+    /// Counters and indices that follow from the sizes; no part of the function.
+    pub(crate) fn is_no_weight(name: &str) -> bool {
+        ["num_batches_tracked", "position_ids", "relative_position_index"].iter().any(|end| name.ends_with(end))
     }
 
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
@@ -104,6 +113,27 @@ impl StateDict {
             notes: self.notes.clone(),
             ..Self::default()
         })
+    }
+
+    /// Sets the tensors whose names do not start so aside, with a note that says why.
+    pub fn keep(&mut self, prefix: &str, why: &str) {
+        let names: Vec<String> = self.names().filter(|n| !n.starts_with(prefix)).map(String::from).collect();
+        if names.is_empty() {
+            return;
+        }
+        self.note(format!("{} tensors beside `{prefix}*` are left out: {why}", names.len()));
+        names.iter().for_each(|n| drop(self.tensors.remove(n)));
+        self.ignored.extend(names);
+    }
+
+    /// Remembers that the output is an embedding: the file has no last layer.
+    pub fn embeds(&mut self) {
+        self.note("the file has no last layer: the output is an embedding");
+        self.headless = true;
+    }
+
+    pub fn headless(&self) -> bool {
+        self.headless
     }
 
     /// Sets the tensors whose names start so aside, with a note that says why.
@@ -154,7 +184,8 @@ impl StateDict {
         } else {
             self.missing.push((name.to_string(), shape.to_vec()));
         }
-        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n < 1 << 40);
+        // A builder may copy the stand-in; a large one is left out, and the build stops at the shape that does not fit.
+        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= STAND_IN);
         let shape = if size.is_some() { shape } else { &[] };
         Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
     }

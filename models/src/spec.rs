@@ -1,11 +1,11 @@
 //! What users type for a model: `[name=]SOURCE[?key=value&key=value]`.
 
 use crate::safetensors::StateDict;
-use crate::{Options, arch, builtin, files, onnx, pth};
+use crate::{Head, Options, arch, builtin, files, hf, onnx, pth};
 use robust_core::{
     Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, nearest,
 };
-use robust_engine::{Network, NetworkModel, Op};
+use robust_engine::{Network, NetworkModel, NodeId, Op};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct LoadedModel {
     /// The label in reports: `name=` if given, else the file's stem or the built-in's name.
     pub name: String,
-    /// `onnx`, `safetensors`, `pth` or `builtin`.
+    /// `onnx`, `safetensors`, `pth`, `huggingface` or `builtin`.
     pub format: &'static str,
     /// Name of the architecture; `None` where the file brings its own graph.
     pub family: Option<String>,
@@ -37,6 +37,7 @@ enum Source {
     Onnx(PathBuf),
     Safetensors(PathBuf),
     Pth(PathBuf),
+    Folder(PathBuf),
     Builtin(String),
 }
 
@@ -52,10 +53,13 @@ const KEYS: &[&str] = &[
     "activation",
     "resize",
     "crop",
+    "pool",
+    "output",
+    "head",
     "interpolation",
 ];
-const SCHEMES: &[&str] = &["builtin", "onnx", "torch"];
-const FORMATS: &str = "a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, builtin:NAME";
+const SCHEMES: &[&str] = &["builtin", "hf", "onnx", "torch"];
+const FORMATS: &str = "a folder with a config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
 const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
@@ -66,11 +70,23 @@ const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".p
 /// damaged, unsupported or do not fit; messages name the file and what in it.
 pub fn load(spec: &str) -> Result<LoadedModel> {
     let Parsed { name, source, options } = parse(spec)?;
-    let Read { format, built, threat, default_name } = read(&source, &options)?;
+    let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
     let name = name.unwrap_or(default_name);
-    let Parts { network, family, notes, ignored } = built;
+    let Parts { mut network, family, notes, ignored, mut embeds } = built;
+    if let Some(what) = &options.output {
+        network = cut(&network, what)?;
+        embeds = true;
+    }
+    if let Some(path) = &options.head {
+        let head = Head::read(path)?;
+        let (mut net, out) = network.reopen();
+        let out = head.lay(&mut net, out).map_err(|e| e.within(path.display()))?;
+        network = net.finish(out)?;
+        embeds = false;
+    }
     let network = Arc::new(network);
-    let card = Card { preprocess: options.preprocess, ..describe(&network, name.clone(), threat)? };
+    let card =
+        Card { preprocess: options.preprocess.or(preprocess), ..describe(&network, name.clone(), threat, embeds)? };
     let model = NetworkModel::with_card(Arc::clone(&network), card)?;
     let card = model.card().clone();
     Ok(LoadedModel { name, format, family, card, network, model: Arc::new(model), notes, ignored })
@@ -82,6 +98,8 @@ struct Parts {
     family: Option<String>,
     notes: Vec<String>,
     ignored: Vec<String>,
+    /// Whether the output is an embedding, not scores of classes.
+    embeds: bool,
 }
 
 struct Read {
@@ -89,30 +107,55 @@ struct Read {
     built: Parts,
     threat: Option<(Norm, f64)>,
     default_name: String,
+    /// What the file says of images of other sizes.
+    preprocess: Option<Preprocess>,
+}
+
+impl Read {
+    fn new(format: &'static str, built: Parts, default_name: String) -> Self {
+        Self { format, built, threat: None, default_name, preprocess: None }
+    }
 }
 
 fn read(source: &Source, options: &Options) -> Result<Read> {
     match source {
         Source::Builtin(which) => {
-            if *options != (Options { preprocess: options.preprocess, ..Options::default() }) {
-                return Err(Error::usage(format!("builtin:{which} takes no parameters but those of preprocessing")));
+            let Options { preprocess, head, output, .. } = options.clone();
+            if *options != (Options { preprocess, head, output, ..Options::default() }) {
+                return Err(Error::usage(format!(
+                    "builtin:{which} takes no parameters but `head`, `output` and those of preprocessing"
+                )));
             }
             let found = builtin::find(which)?;
             let family = Some(found.arch().to_string());
-            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![] };
-            Ok(Read { format: "builtin", built, threat: Some(found.default_threat), default_name: which.clone() })
+            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![], embeds: false };
+            Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
         }
         Source::Onnx(path) => {
-            let Options { arch, strip, key, variant, activation, .. } = options;
-            if [arch, strip, key, variant, activation].iter().any(|o| o.is_some()) {
+            let Options { arch, strip, key, variant, activation, pool, .. } = options;
+            if [arch, strip, key, variant, activation, pool].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
                     "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input` \
                                          and the preprocessing apply",
                 ));
             }
             let read = onnx::import(files::read(path)?, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network: read.network, family: None, notes: read.notes, ignored: vec![] };
-            Ok(Read { format: "onnx", built, threat: None, default_name: stem(path) })
+            let built =
+                Parts { network: read.network, family: None, notes: read.notes, ignored: vec![], embeds: false };
+            Ok(Read::new("onnx", built, stem(path)))
+        }
+        Source::Folder(path) => {
+            let Options { arch, strip, key, variant, activation, .. } = options;
+            if [arch, strip, key, variant, activation].iter().any(|o| o.is_some()) {
+                return Err(Error::usage(
+                    "a folder's config.json says what it is: of the parameters, `mean`, `std`, `input`, `pool` and the \
+                     preprocessing apply",
+                ));
+            }
+            let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
+                hf::read(path, options).map_err(|e| e.within(path.display()))?;
+            let built = Parts { network, family: Some(family), notes, ignored, embeds };
+            Ok(Read { preprocess, ..Read::new("huggingface", built, hf::label(path)) })
         }
         Source::Safetensors(path) => {
             if options.key.is_some() {
@@ -121,7 +164,7 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             let bytes = files::read(path)?;
             let build = || weights(&StateDict::from_bytes(&bytes)?, options, vec![]);
             let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            Ok(Read { format: "safetensors", built, threat: None, default_name: stem(path) })
+            Ok(Read::new("safetensors", built, stem(path)))
         }
         Source::Pth(path) => {
             let bytes = files::read(path)?;
@@ -130,18 +173,22 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
                 weights(&StateDict::from_views(read.tensors.into_iter())?, options, read.notes)
             };
             let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            Ok(Read { format: "pth", built, threat: None, default_name: stem(path) })
+            Ok(Read::new("pth", built, stem(path)))
         }
     }
 }
 
 fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Result<Parts> {
+    if options.pool.is_some() {
+        return Err(Error::usage("`pool` is for folders of encoders"));
+    }
     let built = arch::build(dict, options)?;
     notes.extend(built.notes);
-    Ok(Parts { network: built.network, family: Some(built.family.to_string()), notes, ignored: built.ignored })
+    let (family, ignored, embeds) = (Some(built.family.to_string()), built.ignored, built.embeds);
+    Ok(Parts { network: built.network, family, notes, ignored, embeds })
 }
 
-fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>) -> Result<Card> {
+fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
         [c, h, w] => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
@@ -156,7 +203,7 @@ fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>) -> Res
         name,
         digest: String::new(), // computed by the model itself
         input,
-        output: Output::Logits { k },
+        output: if embeds { Output::Embedding { d: k } } else { Output::Logits { k } },
         stochastic: false,
         couples_rows: false,
         access: Access::Gradient,
@@ -164,6 +211,19 @@ fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>) -> Res
         preprocess: None,
         default_threat: threat,
     })
+}
+
+/// The network up to what its last linear layer reads.
+fn cut(network: &Network, what: &str) -> Result<Network> {
+    if what != "features" {
+        return Err(Error::usage(format!("`output={what}` is not known")).hint("`output=features` is"));
+    }
+    let last = network.nodes().iter().rfind(|n| matches!(n.op, Op::Linear { .. })).and_then(|n| n.inputs.first());
+    let wide = |id: &NodeId| network.shapes()[id.0].batched && network.shapes()[id.0].row.len() == 1;
+    let id = last.copied().filter(wide).ok_or_else(|| {
+        Error::usage("`output=features` needs a model that ends in a linear layer over `[n, features]`")
+    })?;
+    network.reopen().0.finish(id)
 }
 
 /// The name of the value the last linear layer reads.
@@ -225,7 +285,11 @@ fn find_source(source: &str) -> Result<Source> {
     }
     let lower = source.to_lowercase();
     if path.is_dir() {
-        return not_yet("folders with a config.json", source);
+        return match hf::is_folder(path) {
+            true => Ok(Source::Folder(path.into())),
+            false => Err(Error::usage(format!("the folder `{source}` holds no config.json"))
+                .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`"))),
+        };
     }
     if lower.ends_with(".onnx") || lower.ends_with(".onnx.gz") {
         return Ok(Source::Onnx(path.into()));
@@ -250,7 +314,7 @@ fn scheme_source(scheme: &str, rest: &str) -> Result<Source> {
             Ok(Source::Builtin(rest.into()))
         }
         "onnx" => Ok(Source::Onnx(rest.into())),
-        "hf" => not_yet("models from the Hugging Face hub", &source),
+        "hf" => hf::cached(rest).map(Source::Folder),
         "http" | "https" => not_yet("models behind an address", &source),
         "cmd" => not_yet("models behind a command", &source),
         "torch" => Ok(Source::Pth(rest.into())),
@@ -275,9 +339,8 @@ fn stranger(source: &str) -> Error {
         && !org.starts_with('.')
         && !name.is_empty()
     {
-        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed")).hint(format!(
-            "a local file is `./{source}`; the hub's model would be `hf:{source}`, which is not supported yet"
-        ));
+        return Error::usage(format!("`{source}` is not a file, and names of the hub are not guessed"))
+            .hint(format!("a local file is `./{source}`; the hub's model, once in its cache, is `hf:{source}`"));
     }
     if let Some(close) = nearest(source, builtin::BUILTINS.iter().map(|b| b.name)) {
         return Error::usage(format!("there is no model file `{source}`"))
@@ -304,6 +367,9 @@ fn options(query: &str) -> Result<Options> {
             "prefix" | "strip" => options.strip = Some(value.into()),
             "key" => options.key = Some(value.into()),
             "variant" => options.variant = Some(value.into()),
+            "output" => options.output = Some(value.into()),
+            "head" => options.head = Some(value.into()),
+            "pool" => options.pool = Some(value.into()),
             "activation" => options.activation = Some(value.into()),
             "mean" if value == "none" => options.mean = Some(vec![0.]),
             "std" if value == "none" => options.std = Some(vec![1.]),
@@ -380,7 +446,7 @@ mod tests {
             ("a.onnx?strip=a&prefix=b", "twice"),
             ("a.onnx?input=3x32", "3x32x32"),
             ("a.pth?kee=x", "did you mean `key`"),
-            ("hf:a/b", "not supported yet"),
+            ("hf:a/b/c", "no name of a model"),
             ("http://host/model", "not supported yet"),
             ("cmd:python serve.py", "not supported yet"),
             ("onx:file", "did you mean `onnx:file`"),

@@ -4,7 +4,7 @@ use super::summary::write_summary;
 use super::{Format, STOP, corrupt, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Result, Site};
+use robust::core::{Dataset, Draw, Error, Kind, Outcome, Output, Result, Site};
 use robust::folder::{self, Record, Session};
 use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedModel};
@@ -231,11 +231,27 @@ fn set_threads(threads: Option<usize>) -> Result<()> {
         .map_err(|e| Error::internal(format!("thread pool: {e}")))
 }
 
+/// A model that scores classes.
+///
+/// # Errors
+/// Those of [`models::load`], and kind `Usage` for an encoder.
+pub fn classifier(spec: &str) -> Result<LoadedModel> {
+    let model = models::load(spec)?;
+    let Output::Embedding { d } = model.card.output else { return Ok(model) };
+    let sign = if spec.contains('?') { '&' } else { '?' };
+    Err(Error::usage(format!("`{}` gives an embedding of {d} entries, not scores of classes", model.name)).hint(
+        format!(
+            "fit a head (`robust probe --model '{spec}' --train DATA -o head.safetensors`), then use \
+         '{spec}{sign}head=head.safetensors'"
+        ),
+    ))
+}
+
 /// Loads every model; names must differ, since they name rows.
 pub fn load_models(specs: &[String]) -> Result<Vec<LoadedModel>> {
     let mut loaded: Vec<LoadedModel> = vec![];
     for spec in specs {
-        let model = models::load(spec)?;
+        let model = classifier(spec)?;
         model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
         if loaded.iter().any(|m| m.name == model.name) {
             return Err(Error::usage(format!("two models are called `{}`", model.name))

@@ -47,7 +47,8 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let scheme = args.what.split_once(':').map_or("", |(s, _)| s);
     let is_data =
         scheme != "builtin" && data::SOURCES.iter().any(|s| s.scheme == scheme) || args.what == "builtin:mnist";
-    if is_data || std::path::Path::new(&args.what).is_dir() {
+    let path = std::path::Path::new(&args.what);
+    if is_data || path.is_dir() && !models::hf::is_folder(path) {
         return dataset(args);
     }
     match models::load(&args.what) {
@@ -86,7 +87,7 @@ fn to_text(f: &Facts) -> String {
     let list = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
     let domain = f.input.domain.map_or("unbounded".to_string(), |(a, b)| format!("in [{a}, {b}]"));
     let mut text = format!("{}: {} {}\n", f.name, f.format, f.family.as_deref().unwrap_or("graph"));
-    text += &format!("input: {:?} {domain}\nclasses: {}\n", f.input.shape, f.classes);
+    text += &format!("input: {:?} {domain}\n{}: {}\n", f.input.shape, f.output, f.classes);
     text += &match &f.normalisation {
         Some(n) => format!("normalisation inside: mean {}; std {}\n", list(&n.mean), list(&n.std)),
         None => "normalisation inside: none\n".to_string(),

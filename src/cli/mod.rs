@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod leaderboard;
 mod list;
+mod probe;
 mod report;
 mod scale;
 mod selftest;
@@ -73,6 +74,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check this build on this machine against formulas, hand-solved networks and stored vectors, in a minute
     Selftest(selftest::Args),
+    /// Fit a head on an encoder's embeddings, to be attacked with it
+    Probe(Box<probe::Args>),
     /// Rewrite a checkpoint as safetensors, without running anything in it
     Convert(inspect::ConvertArgs),
     /// List attacks, models and data sources
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),

@@ -25,6 +25,9 @@ fn tables() -> String {
     }
     text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 11 to 21 |\n";
     text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names |\n";
+    let types: Vec<&str> = models::hf::model_types().collect();
+    text +=
+        &format!("| `FOLDER` | a Hugging Face folder with `model_type` {} (`docs/encoders.md`) |\n", types.join(", "));
     text += "\n| `?arch=` | what it is |\n|---|---|\n";
     for a in models::arch::ARCHITECTURES {
         writeln!(text, "| `{}` | {} |", a.name, a.doc.replace('|', "\\|")).unwrap();

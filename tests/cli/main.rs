@@ -6,6 +6,7 @@ mod bad_input;
 mod compare;
 mod corruptions;
 mod docs;
+mod encoders;
 mod export;
 mod fixtures;
 mod gate;

@@ -41,6 +41,7 @@ impl Made {
             passes: (41, 40),
             eot: 1,
             votes: None,
+            gradients: None,
         };
         let model = |name: &String| PlannedModel {
             name: name.clone(),
@@ -91,6 +92,7 @@ impl Made {
             machine: "made up".into(),
             command: vec!["robust".into(), "eval".into(), format!("--model={}", self.models[0])],
             attack_seconds: vec![1.5; self.models.len() * self.attacks.len()],
+            network_seconds: 0.,
             doctor: vec![],
         };
         let fingerprint = plan.fingerprint().unwrap();
@@ -121,6 +123,7 @@ impl Made {
             distance: fooled.then_some(0.03),
             nearest: None,
             votes: None,
+            gradients: None,
             queries: fooled.then_some(1 + id % 40),
             stage: None,
             cost: Cost { search: Passes { forward: 41, backward: 40 }, clean: 1, confirm: 1 },

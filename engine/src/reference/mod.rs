@@ -19,6 +19,7 @@ mod reduce;
 mod single;
 mod site;
 mod softmax;
+mod top;
 
 use crate::cpu::Float;
 use crate::network::{Network, NodeId, ParamId};

@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::site::{Index, Pulled, Saves, Site};
-use super::{activation, attention, binary, conv, layer_norm, layout, linear, norm, pool, reduce, softmax};
+use super::{activation, attention, binary, conv, layer_norm, layout, linear, norm, pool, reduce, softmax, top};
 use crate::cpu::Float;
 use crate::network::Op;
 use robust_core::{Error, Result};
@@ -13,7 +13,7 @@ pub(super) fn saves(op: &Op) -> Saves {
     match op {
         Op::Act(act) => activation::saves(act),
         Op::Binary(kind) => binary::saves(*kind),
-        Op::MatMul | Op::LayerNorm { .. } | Op::Attention { .. } => Saves::INPUTS,
+        Op::MatMul | Op::LayerNorm { .. } | Op::Attention { .. } | Op::KeepTop { .. } => Saves::INPUTS,
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
         Op::Reduce { kind, .. } => reduce::saves(*kind),
         _ => Saves::NOTHING,
@@ -58,6 +58,7 @@ pub(super) fn forward<F: Float>(
             return Ok((y, index.map(Arc::new)));
         }
         Op::AvgPool { window, count_pads } => pool::average(&x, window, *count_pads, dims),
+        Op::KeepTop { k } => top::forward(x, *k),
         Op::Reduce { kind, axes, .. } => reduce::forward(*kind, x, axes, dims)?,
         Op::Reshape { .. } => x.with_dims(dims),
         Op::Transpose { axes } => layout::transpose(&x, axes),
@@ -92,6 +93,7 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
             Pulled::one(pool::pull_max(&grad, index, &dims()))
         }
         Op::AvgPool { window, count_pads } => Pulled::one(pool::pull_average(&grad, window, *count_pads, &dims())),
+        Op::KeepTop { k } => Pulled::one(top::pull(site.input(0)?, *k, grad)),
         Op::Reduce { kind, axes, .. } => reduce::pull(*kind, site, axes, grad)?,
         Op::Reshape { .. } => Pulled::one(grad.with_dims(dims())),
         Op::Transpose { axes } => Pulled::one(layout::pull_transpose(&grad, axes)),

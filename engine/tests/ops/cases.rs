@@ -256,6 +256,8 @@ fn shapes() -> Vec<Case> {
         reduce(Reduction::Sum, &[1, 2, 3], false),
         reduce(Reduction::Max, &[2], false),
         reduce(Reduction::Max, &[2, 3], true),
+        Op::KeepTop { k: 2 },
+        Op::KeepTop { k: 9 },
         Op::Softmax { axis: 1 },
         Op::Softmax { axis: 3 },
         Op::LogSoftmax { axis: 2 },

@@ -11,7 +11,7 @@ use robust_engine::{Builder, NodeId};
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "cifar-resnet",
     doc: "3x3 stem (conv1, bn1), stages layer1, layer2, ... of basic or bottleneck blocks (stride 2 from layer2 on; \
-          shortcut or downsample), global mean, linear (linear or fc)",
+          shortcut or downsample), global mean, linear (linear or fc), or the mean itself where the file has neither",
     params: &[],
     detect,
     build,
@@ -19,9 +19,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
 
 fn detect(dict: &StateDict) -> bool {
     let names = ["bn1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight", "layer1.0.bn2.weight"];
-    names.iter().all(|n| dict.contains(n))
-        && (dict.contains("linear.weight") || dict.contains("fc.weight"))
-        && dict.dims("conv1.weight").is_some_and(|d| d.ends_with(&[3, 3]))
+    names.iter().all(|n| dict.contains(n)) && dict.dims("conv1.weight").is_some_and(|d| d.ends_with(&[3, 3]))
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
@@ -38,5 +36,5 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     x = stack.batch_norm(x, "bn1")?;
     x = stack.relu(x, "relu1")?;
     x = resnet::stages(&mut stack, x, shortcut)?;
-    stack.pooled_head(x, head)
+    stack.pooled_or_head(x, head)
 }

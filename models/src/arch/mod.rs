@@ -2,20 +2,20 @@
 
 mod cifar_resnet;
 mod cifar_resnext;
-mod convnext;
+pub(crate) mod convnext;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
 mod mnist_cnn;
 mod mobilenet_v2;
 mod preact_resnet;
 mod resnet;
-mod stack;
+pub(crate) mod stack;
 mod vgg;
 mod vit;
 mod wide_resnet;
 
-use crate::Options;
 use crate::safetensors::StateDict;
+use crate::{Options, ssl};
 use robust_core::{Error, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use stack::Stack;
@@ -56,6 +56,8 @@ pub struct Built {
     pub notes: Vec<String>,
     /// Tensors of the file that are no part of the function.
     pub ignored: Vec<String>,
+    /// Whether the output is an embedding: the file has no last layer.
+    pub embeds: bool,
 }
 
 /// The network of a state dict. Without `options.arch` the architecture is recognised from the names, with `strip` or
@@ -82,8 +84,8 @@ pub fn build(weights: &StateDict, options: &Options) -> Result<Built> {
     match (arch.build)(&mut dict, &mut net, options) {
         Ok(output) => {
             dict.finish().map_err(|e| e.within(format!("architecture {}", arch.name)))?;
-            let (notes, ignored) = (dict.notes().to_vec(), dict.ignored().to_vec());
-            Ok(Built { network: net.finish(output)?, family: arch.name, notes, ignored })
+            let (notes, ignored, embeds) = (dict.notes().to_vec(), dict.ignored().to_vec(), dict.headless());
+            Ok(Built { network: net.finish(output)?, family: arch.name, notes, ignored, embeds })
         }
         // A shape error is most likely the echo of a tensor already known to be wrong.
         Err(error) => Err(dict.so_far().err().unwrap_or(error).within(format!("architecture {}", arch.name))),
@@ -141,6 +143,9 @@ fn stripped(weights: &StateDict, prefix: &str) -> Result<StateDict> {
 /// The weights as they are, with up to four shared prefixes such as `module.` taken off one after the other, and then
 /// with one wrapper's prefix off where only some names have it. The buffers of a normalising layer need not share it.
 fn unwrapped(weights: &StateDict) -> Vec<StateDict> {
+    if let Some(encoder) = ssl::encoder(weights) {
+        return vec![encoder];
+    }
     let mut all = vec![weights.clone()];
     for _ in 0..4 {
         let Some(last) = all.last_mut() else { break };

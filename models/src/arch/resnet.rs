@@ -11,15 +11,18 @@ use robust_engine::{Builder, NodeId};
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "resnet",
     doc: "torchvision's: 7x7 stem (conv1, bn1), 3x3 max pool, stages layer1, layer2, ... of basic or bottleneck blocks \
-          (groups as the tensors have them, shortcut downsample), global mean, linear (fc)",
+          (groups as the tensors have them, shortcut downsample), global mean, linear (fc), or the mean itself where the file has no fc",
     params: &[],
     detect,
     build,
 };
 
 fn detect(dict: &StateDict) -> bool {
-    let names = ["bn1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight", "layer1.0.bn2.weight", "fc.weight"];
-    names.iter().all(|n| dict.contains(n)) && dict.dims("conv1.weight").is_some_and(|d| d.ends_with(&[7, 7]))
+    let names = ["bn1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight", "layer1.0.bn2.weight"];
+    // CIFAR's have another name for the last layer.
+    names.iter().all(|n| dict.contains(n))
+        && !dict.contains("linear.weight")
+        && dict.dims("conv1.weight").is_some_and(|d| d.ends_with(&[7, 7]))
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
@@ -31,7 +34,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     x = stack.relu(x, "relu1")?;
     x = stack.max_pool(x, "maxpool", 3, 2, 1)?;
     x = stages(&mut stack, x, "downsample")?;
-    stack.pooled_head(x, "fc")
+    stack.pooled_or_head(x, "fc")
 }
 
 /// `layer1`, `layer2`, ...: each stage after the first halves the size where its first block has a shortcut of its own.

@@ -6,24 +6,24 @@ use candle_core::{Device, Tensor};
 use robust_core::{Error, Result};
 use robust_engine::{Activation, Binary, Builder, NodeId, Op, Pads, ParamId, Reduction, Window};
 
-pub(super) struct Stack<'a> {
+pub(crate) struct Stack<'a> {
     pub dict: &'a mut StateDict,
     pub net: &'a mut Builder,
 }
 
 /// What a family's networks expect of their pixels when neither the file nor the user says.
 #[derive(Clone, Copy)]
-pub(super) enum Usual {
+pub(crate) enum Usual {
     Raw,
     Known { whose: &'static str, mean: [f64; 3], std: [f64; 3] },
 }
 
-pub(super) const IMAGENET: Usual =
+pub(crate) const IMAGENET: Usual =
     Usual::Known { whose: "ImageNet's", mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /// One square convolution.
 #[derive(Clone, Copy)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     pub out: usize,
     pub kernel: usize,
     pub stride: usize,
@@ -64,7 +64,7 @@ fn normaliser(dict: &StateDict) -> Option<(String, String)> {
 }
 
 /// Whether a tensor is such a buffer, whatever its prefix.
-pub(super) fn normalises(name: &str) -> bool {
+pub(crate) fn normalises(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     NORMALISERS.iter().any(|(m, s)| last == *m || last == *s)
 }
@@ -124,48 +124,50 @@ impl Stack<'_> {
         self.net.shape(x).row.first().copied().unwrap_or(0)
     }
 
-    fn param(&mut self, name: String, shape: &[usize]) -> Result<ParamId> {
+    pub fn param(&mut self, name: String, shape: &[usize]) -> Result<ParamId> {
         let value = self.dict.take(&name, shape)?;
         Ok(self.net.param(name, value))
     }
 
-    fn optional(&mut self, name: String, shape: &[usize]) -> Result<Option<ParamId>> {
-        if self.dict.contains(&name) { self.param(name, shape).map(Some) } else { Ok(None) }
-    }
-
     /// A convolution, with a bias if the file has one.
     pub fn conv(&mut self, x: NodeId, name: &str, conv: Conv) -> Result<NodeId> {
+        let biased = self.dict.contains(&format!("{name}.bias"));
+        self.conv_with(x, name, conv, biased)
+    }
+
+    pub fn conv_with(&mut self, x: NodeId, name: &str, conv: Conv, biased: bool) -> Result<NodeId> {
         let Conv { out, kernel, stride, pads, groups } = conv;
         let channels = self.channels(x) / groups.max(1);
         let weight = self.param(format!("{name}.weight"), &[out, channels, kernel, kernel])?;
-        let bias = self.optional(format!("{name}.bias"), &[out])?;
+        let bias = biased.then(|| self.param(format!("{name}.bias"), &[out])).transpose()?;
         let op = Op::Conv2d { weight, bias, stride: [stride; 2], dilation: [1, 1], pads, groups };
         self.net.node(name, op, &[x])
     }
 
     pub fn batch_norm(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        self.batch_norm_with(x, name, 1e-5)
+    }
+
+    pub fn batch_norm_with(&mut self, x: NodeId, name: &str, eps: f64) -> Result<NodeId> {
         let c = [self.channels(x)];
         let op = Op::BatchNorm {
             mean: self.param(format!("{name}.running_mean"), &c)?,
             var: self.param(format!("{name}.running_var"), &c)?,
             gamma: Some(self.param(format!("{name}.weight"), &c)?),
             beta: Some(self.param(format!("{name}.bias"), &c)?),
-            eps: 1e-5,
+            eps,
         };
         self.net.node(name, op, &[x])
     }
 
     pub fn linear(&mut self, x: NodeId, name: &str, out: usize) -> Result<NodeId> {
-        self.biased(x, name, out, true)
+        self.linear_with(x, name, out, true)
     }
 
-    fn biased(&mut self, x: NodeId, name: &str, out: usize, always: bool) -> Result<NodeId> {
+    pub fn linear_with(&mut self, x: NodeId, name: &str, out: usize, biased: bool) -> Result<NodeId> {
         let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
         let weight = self.param(format!("{name}.weight"), &[out, inputs])?;
-        let bias = match always {
-            true => Some(self.param(format!("{name}.bias"), &[out])?),
-            false => self.optional(format!("{name}.bias"), &[out])?,
-        };
+        let bias = biased.then(|| self.param(format!("{name}.bias"), &[out])).transpose()?;
         self.net.node(name, Op::Linear { weight, bias }, &[x])
     }
 
@@ -244,15 +246,29 @@ impl Stack<'_> {
         self.pooled(x, name, false)
     }
 
+    /// As [`Stack::pooled_head`], or an embedding where the file has no last layer at all.
+    pub fn pooled_or_head(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        if self.dict.any(&format!("{name}.")) {
+            return self.pooled(x, name, true);
+        }
+        self.dict.embeds();
+        self.mean(x)
+    }
+
+    fn mean(&mut self, x: NodeId) -> Result<NodeId> {
+        self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])
+    }
+
     fn pooled(&mut self, x: NodeId, name: &str, always: bool) -> Result<NodeId> {
         let [classes, _] = self.dict.sizes(&format!("{name}.weight"))?;
-        let x = self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])?;
-        self.biased(x, name, classes, always)
+        let x = self.mean(x)?;
+        let biased = always || self.dict.contains(&format!("{name}.bias"));
+        self.linear_with(x, name, classes, biased)
     }
 }
 
 /// The activation a user names, or the family's own.
-pub(super) fn activation(options: &Options, usual: Activation) -> Result<Activation> {
+pub(crate) fn activation(options: &Options, usual: Activation) -> Result<Activation> {
     let Some(name) = &options.activation else { return Ok(usual) };
     const KNOWN: [(&str, Activation); 7] = [
         ("relu", Activation::Relu),

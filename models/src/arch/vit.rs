@@ -14,14 +14,14 @@ const EPS: f64 = 1e-6;
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vit",
     doc: "patches (patch_embed.proj), cls_token, pos_embed, blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, \
-          mlp.fc2, ls2) of heads 64 wide, norm, the class token's linear head",
+          mlp.fc2, ls2) of heads 64 wide, norm, the class token's linear head, or the class token itself where the file has none",
     params: &[],
     detect,
     build,
 };
 
 fn detect(dict: &StateDict) -> bool {
-    ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight", "head.weight"]
+    ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight"]
         .iter()
         .all(|n| dict.contains(n))
 }
@@ -29,7 +29,6 @@ fn detect(dict: &StateDict) -> bool {
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let [width, channels, patch, _] = dict.sizes("patch_embed.proj.weight")?;
     let [_, tokens, _] = dict.sizes("pos_embed")?;
-    let [classes, _] = dict.sizes("head.weight")?;
     let area = tokens.saturating_sub(1);
     let side = area.isqrt();
     if side * side != area || side == 0 || width % HEAD != 0 {
@@ -55,6 +54,11 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let x = stack.layer_norm(x, "norm", EPS)?;
     let x = stack.net.node("class", Op::Slice { axis: 1, start: 0, end: 1, step: 1 }, &[x])?;
     let x = stack.net.node("pooled", Op::Reshape { row: vec![width] }, &[x])?;
+    if !stack.dict.any("head.") {
+        stack.dict.embeds();
+        return Ok(x);
+    }
+    let [classes, _] = stack.dict.sizes("head.weight")?;
     stack.linear(x, "head", classes)
 }
 

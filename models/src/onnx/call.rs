@@ -140,12 +140,32 @@ pub struct Graph {
     /// By the name in the file and what was done to it, apart: a file may hold a name that ends like one of ours.
     params: HashMap<(String, String), ParamId>,
     budget: usize,
+    /// Values `[n, windows, ...]` that the file has as `[n * windows, ...]`.
+    merged: HashMap<NodeId, usize>,
 }
 
 impl Graph {
     /// `budget`: entries folding may produce in all, so that a small file cannot ask for much memory.
     pub fn new(builder: Builder, fixed_batch: Option<usize>, budget: usize) -> Self {
-        Self { builder, fixed_batch, params: HashMap::new(), budget }
+        Self { builder, fixed_batch, params: HashMap::new(), budget, merged: HashMap::new() }
+    }
+
+    /// How many windows are merged into a value's batch axis; 1 for none.
+    pub fn windows(&self, id: NodeId) -> usize {
+        self.merged.get(&id).copied().unwrap_or(1)
+    }
+
+    pub fn merge(&mut self, id: NodeId, windows: usize) {
+        self.merged.insert(id, windows);
+    }
+
+    /// The most axes the file sees in a merged input of the call.
+    pub fn rank_of(&self, call: &Call) -> usize {
+        let ranks = call.inputs.iter().flatten().filter_map(|v| match v {
+            Value::Node(id) if self.windows(*id) > 1 => Some(self.builder.shape(*id).rank() - 1),
+            _ => None,
+        });
+        ranks.max().unwrap_or(0)
     }
 
     pub fn spend(&mut self, call: &Call, dims: &[usize]) -> Result<()> {

@@ -8,8 +8,21 @@ use robust_core::Result;
 use std::rc::Rc;
 
 /// Ops that exist only here: the others of this file can also be built into the network.
-pub const ONLY_FOLDED: &[&str] =
-    &["Ceil", "Constant", "ConstantOfShape", "Equal", "Expand", "Floor", "Range", "Shape", "Where"];
+pub const ONLY_FOLDED: &[&str] = &[
+    "Ceil",
+    "Constant",
+    "ConstantOfShape",
+    "Equal",
+    "Expand",
+    "Floor",
+    "GreaterOrEqual",
+    "Mod",
+    "Not",
+    "Range",
+    "Resize",
+    "Shape",
+    "Where",
+];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
 pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
@@ -35,17 +48,64 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
             let dims = unsqueezed(call, &call.known(0)?.dims)?;
             redim(call, dims)?
         }
+        "Flatten" => {
+            let dims = &call.known(0)?.dims;
+            let axis = match call.int("axis", 1)? {
+                end if end == dims.len() as i64 => dims.len(),
+                a => call.axis(a, dims.len())?,
+            };
+            redim(call, vec![dims[..axis].iter().product(), dims[axis..].iter().product()])?
+        }
         "Transpose" => transpose(graph, call)?,
         "Slice" => slice(graph, call)?,
         "Expand" => expand(graph, call)?,
         "Concat" => concat(graph, call)?,
         "Gather" => gather(graph, call)?,
         "Where" => choose(graph, call)?,
-        "Equal" | "Add" | "Sub" | "Mul" | "Div" | "Pow" => binary(graph, call)?,
-        "Floor" | "Ceil" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
+        "Equal" | "GreaterOrEqual" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" => binary(graph, call)?,
+        "Resize" => resize(graph, call)?,
+        "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
         _ => return Ok(None),
     };
     Ok(Some(array.into()))
+}
+
+/// Learned places brought to another size: cubic, as PyTorch exports it.
+fn resize(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let from = Rc::clone(call.known(0)?);
+    let (Some(t), &[1, c, h, w]) = (from.tensor(), from.dims.as_slice()) else {
+        return Err(
+            call.fail(format!("its input has shape {:?}; [1, channels, height, width] is supported", from.dims))
+        );
+    };
+    let to = match call.input(3) {
+        Some(_) => call.known_ints(3)?,
+        None => return Err(call.fail("sizes given as factors are not supported")),
+    };
+    let inside = |n: i64| usize::try_from(n).ok().filter(|n| (1..=1 << 12).contains(n));
+    let (&[1, channels, high, wide], Some(a), Some(b)) =
+        (to.as_slice(), to.get(2).copied().and_then(inside), to.get(3).copied().and_then(inside))
+    else {
+        return Err(call.fail(format!("its sizes {to:?} are not supported")));
+    };
+    let (mode, place) = (call.text("mode", "nearest")?, call.text("coordinate_transformation_mode", "half_pixel")?);
+    if channels != c as i64 || (high, wide) == (h as i64, w as i64) {
+        return match channels == c as i64 {
+            true => Ok(Array { name: call.out().to_string(), ..from.as_ref().clone() }),
+            false => Err(call.fail("it changes the channels")),
+        };
+    }
+    let cubic = mode == "cubic" && (call.float("cubic_coeff_a", -0.75)? + 0.75).abs() < 1e-6;
+    if !cubic || !["half_pixel", "pytorch_half_pixel"].contains(&place.as_str()) || call.int("antialias", 0)? != 0 {
+        return Err(call
+            .fail(format!("mode `{mode}` with `{place}` is not supported on constants; cubic with `half_pixel` is")));
+    }
+    graph.spend(call, &[c, a, b])?;
+    let last = t.permute((0, 2, 3, 1))?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let made = crate::hf::resize_grid(&last, [h, w], [a, b], c, false);
+    let made = Tensor::from_vec(made, (1, a, b, c), &candle_core::Device::Cpu)?.permute((0, 3, 1, 2))?.contiguous()?;
+    let made = made.to_dtype(t.dtype())?;
+    Ok(Array { name: call.out().to_string(), dims: vec![1, c, a, b], data: Data::Float(made) })
 }
 
 /// A strided walk over a row-major array.
@@ -193,6 +253,9 @@ fn constant_of_shape(graph: &mut Graph, call: &Call) -> Result<Array> {
 }
 
 fn range(graph: &mut Graph, call: &Call) -> Result<Array> {
+    if (0..3).any(|i| matches!(call.input(i), Some(Value::Known(a)) if a.nums().is_some_and(|n| n.iter().any(|n| n.per_row != 0)))) {
+        return Err(call.fail("its bounds depend on the batch size").hint(super::BATCH_HINT));
+    }
     let part = |i| call.scalar(i).map(|v| v.unwrap_or(f64::NAN));
     let (start, limit, delta) = (part(0)?, part(1)?, part(2)?);
     let steps = ((limit - start) / delta).ceil().max(0.);
@@ -370,17 +433,26 @@ fn paired(graph: &mut Graph, call: &Call, a: &Array, b: &Array) -> Result<(Vec<u
 
 fn choose(graph: &mut Graph, call: &Call) -> Result<Array> {
     let (condition, yes, no) = (call.known(0)?, call.known(1)?, call.known(2)?);
-    let (Some(yes_nums), Some(no_nums)) = (yes.nums(), no.nums()) else {
-        return Err(call.fail("only integers can be chosen from"));
-    };
     let truth = call.known_ints(0)?;
     let (dims, i, j) = paired(graph, call, yes, no)?;
     let both = Array::ints("", dims, vec![]);
     let (dims, k, at) = paired(graph, call, condition, &both)?;
-    let pick = |(&k, &at): (&u32, &u32)| {
-        if truth[k as usize] != 0 { yes_nums[i[at as usize] as usize] } else { no_nums[j[at as usize] as usize] }
-    };
-    Ok(Array::ints(call.out(), dims, k.iter().zip(&at).map(pick).collect()))
+    // Where each entry of the result comes from.
+    let from = k.iter().zip(&at).map(|(&k, &at)| match truth[k as usize] {
+        0 => Err(j[at as usize] as usize),
+        _ => Ok(i[at as usize] as usize),
+    });
+    match (yes.nums(), no.nums(), yes.tensor(), no.tensor()) {
+        (Some(yes), Some(no), ..) => {
+            Ok(Array::ints(call.out(), dims, from.map(|at| at.map_or_else(|j| no[j], |i| yes[i])).collect()))
+        }
+        (.., Some(yes), Some(no)) => {
+            let list = |t: &Tensor| t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+            let (dtype, yes, no) = (yes.dtype(), list(yes)?, list(no)?);
+            Array::floats(call.out(), dims, from.map(|at| at.map_or_else(|j| no[j], |i| yes[i])).collect(), dtype)
+        }
+        _ => Err(call.fail("it chooses between numbers of two kinds")),
+    }
 }
 
 fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
@@ -394,6 +466,13 @@ fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
             "Mul" => a.mul(b),
             "Div" => a.div(b),
             "Equal" => a.equal(b).map(|e| Num::known(i64::from(e))),
+            "GreaterOrEqual" => Some(Num::known(i64::from(a.value()? >= b.value()?))),
+            // The result has the sign of the divisor.
+            "Mod" => {
+                let (a, b) = (a.value()?, b.value()?);
+                let rest = a.checked_rem(b)?;
+                Some(Num::known(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }))
+            }
             _ => Some(Num::known(a.value()?.checked_pow(u32::try_from(b.value()?).ok()?)?)),
         };
         let values: Option<Vec<Num>> = pairs.map(|(i, j)| op(x[i], y[j])).collect();
@@ -405,9 +484,17 @@ fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
     };
     let dtype = if s.dtype() == DType::F64 { DType::F64 } else { t.dtype() };
     let (x, y) = (a.values().unwrap_or_default(), b.values().unwrap_or_default());
-    if call.op() == "Equal" {
-        let equal = pairs.map(|(i, j)| Num::known(i64::from(x[i] == y[j]))).collect();
-        return Ok(Array::ints(call.out(), dims, equal));
+    let compare: Option<fn(&f64, &f64) -> bool> = match call.op() {
+        "Equal" => Some(f64::eq),
+        "GreaterOrEqual" => Some(f64::ge),
+        _ => None,
+    };
+    if let Some(holds) = compare {
+        let truth = pairs.map(|(i, j)| Num::known(i64::from(holds(&x[i], &y[j])))).collect();
+        return Ok(Array::ints(call.out(), dims, truth));
+    }
+    if call.op() == "Mod" {
+        return Err(call.fail("remainders of floating point numbers are not supported"));
     }
     // In f64 and rounded once: for + - * / that is the f32 result to the bit.
     let op = |a: f64, b: f64| match call.op() {
@@ -424,6 +511,7 @@ fn unary(call: &Call) -> Result<Array> {
     let from = call.known(0)?;
     if let Some(nums) = from.nums() {
         let values: Option<Vec<Num>> = match call.op() {
+            "Not" => nums.iter().map(|n| n.value().map(|v| Num::known(i64::from(v == 0)))).collect(),
             "Neg" => nums.iter().map(|n| n.mul(Num::known(-1))).collect(),
             "Abs" => nums.iter().map(|n| n.value()?.checked_abs().map(Num::known)).collect(),
             _ => None,
@@ -439,7 +527,8 @@ fn unary(call: &Call) -> Result<Array> {
         "Abs" => f64::abs,
         "Exp" => f64::exp,
         "Log" => f64::ln,
-        _ => f64::recip,
+        "Reciprocal" => f64::recip,
+        other => return Err(call.fail(format!("{other} is not defined on floating point numbers"))),
     };
     let dtype = from.tensor().map_or(DType::F32, Tensor::dtype);
     Array::floats(call.out(), from.dims.clone(), from.values().unwrap_or_default().into_iter().map(op).collect(), dtype)

@@ -5,7 +5,7 @@ use super::call::{Call, Graph, Value, one};
 use super::layout::MAX_EXTENT;
 use candle_core::Tensor;
 use robust_core::Result;
-use robust_engine::{Binary, NodeId, Op, Pads, Pair, ParamId, Reduction, Shape, Window};
+use robust_engine::{Activation, Binary, NodeId, Op, Pads, Pair, ParamId, Reduction, Shape, Window};
 use std::rc::Rc;
 
 /// Input 0 as an image `[n, c, h, w]` and its height and width.
@@ -125,12 +125,21 @@ pub fn reduce(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let mut axes = axes.iter().map(|&a| call.row_axis(a, shape.rank())).collect::<Result<Vec<_>>>()?;
     axes.sort_unstable();
     axes.dedup();
+    let keep = call.int("keepdims", 1)? != 0;
+    if call.op() == "ReduceL2" {
+        let squares = graph.step(call, "squares", Op::Binary(Binary::Mul), &[id, id])?;
+        let sum = graph.step(call, "sum", Op::Reduce { kind: Reduction::Sum, axes, keep }, &[squares])?;
+        // The slope of a root at 0 is infinite; zeros have none here, as in PyTorch.
+        let floor = Op::Act(Activation::Clip(1e-30, f64::INFINITY));
+        let sum = graph.step(call, "floor", floor, &[sum])?;
+        return one(graph.node(call, Op::Act(Activation::Sqrt), &[sum])?);
+    }
     let kind = match call.op() {
         "ReduceMean" => Reduction::Mean,
         "ReduceSum" => Reduction::Sum,
         _ => Reduction::Max,
     };
-    one(graph.node(call, Op::Reduce { kind, axes, keep: call.int("keepdims", 1)? != 0 }, &[id])?)
+    one(graph.node(call, Op::Reduce { kind, axes, keep }, &[id])?)
 }
 
 pub fn batch_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
@@ -216,6 +225,16 @@ pub fn matmul(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return Err(call.fail("products with a vector are not supported"));
     }
     one(graph.node(call, Op::MatMul, &[a, b])?)
+}
+
+pub fn layer_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    if call.axis(call.int("axis", -1)?, shape.rank())? + 1 != shape.rank() {
+        return Err(call.fail("it is supported over the last axis alone"));
+    }
+    let gamma = Some(graph.weight(call, &Rc::clone(call.known(1)?))?);
+    let beta = bias(graph, call, 2)?;
+    one(graph.node(call, Op::LayerNorm { gamma, beta, eps: call.float("epsilon", 1e-5)? }, &[id])?)
 }
 
 pub fn softmax(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {

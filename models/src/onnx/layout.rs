@@ -113,7 +113,7 @@ pub fn transpose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let axes = permutation(call, shape.rank())?;
     if axes[0] != 0 {
-        return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")));
+        return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")).hint(super::BATCH_HINT));
     }
     one(graph.node(call, Op::Transpose { axes }, &[id])?)
 }

@@ -11,6 +11,7 @@ mod pointwise;
 mod proto;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use array::{Array, is_float};
 use call::{Call, Graph, Value};
@@ -51,6 +52,7 @@ const OPS: &[(&str, Lower)] = &[
     ("HardSigmoid", pointwise::activation),
     ("HardSwish", pointwise::activation),
     ("Identity", layout::identity),
+    ("LayerNormalization", layers::layer_norm),
     ("LeakyRelu", pointwise::activation),
     ("Log", pointwise::activation),
     ("LogSoftmax", layers::softmax),
@@ -63,6 +65,7 @@ const OPS: &[(&str, Lower)] = &[
     ("Pad", layout::pad),
     ("Pow", pointwise::binary),
     ("Reciprocal", pointwise::activation),
+    ("ReduceL2", layers::reduce),
     ("ReduceMax", layers::reduce),
     ("ReduceMean", layers::reduce),
     ("ReduceSum", layers::reduce),
@@ -148,7 +151,14 @@ fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return Ok(vec![value]);
     }
     match OPS.iter().find(|(name, _)| known && *name == call.op()) {
-        Some((_, lower)) => lower(graph, call),
+        Some((name, lower)) => match windows::of(graph, call)? {
+            Some(count) => windows::lower(graph, call, count, *lower),
+            None if *name == "Reshape" => match lower(graph, call) {
+                Err(_) => windows::reshape(graph, call),
+                done => done,
+            },
+            None => lower(graph, call),
+        },
         None if known && fold::ONLY_FOLDED.contains(&call.op()) => {
             Err(call
                 .fail("unsupported on values that depend on the image: it is computed on constants and shapes only"))
@@ -253,6 +263,10 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
     let Some(Value::Node(mut id)) = value.cloned() else {
         return Err(fail("it does not depend on the image".into()));
     };
+    if graph.windows(id) > 1 {
+        return Err(fail("a reshape before it merges or splits the batch axis".into())
+            .hint("export with a dynamic batch axis and keep images apart: rows must not mix"));
+    }
     let shape = graph.builder.shape(id).clone();
     match shape.row[..] {
         [_] => {}
@@ -267,6 +281,9 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
 
 /// Entries of constants that the shape arithmetic and the masks of a small file may need; about 24 bytes each.
 const FREE_ENTRIES: usize = 1 << 20;
+
+/// What to do about a graph whose batch axis is out of reach.
+const BATCH_HINT: &str = "keep the batch axis first and images apart in the export, or load the weights themselves: the folder with its config.json";
 
 /// Messages a real graph may hold. Decoding turns two bytes of an empty message into a hundred, so they are counted first.
 const MAX_MESSAGES: usize = 1 << 20;

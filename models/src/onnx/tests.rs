@@ -124,7 +124,7 @@ fn an_unknown_op_is_named_with_what_is_supported() {
 fn ops_that_touch_the_batch_axis_are_refused() {
     let reshape = |target: &[i64]| model(vec![node("Reshape", &["x", "s"], "y")], vec![ints("s", target)]);
     for target in [&[-1i64, 2][..], &[-1], &[2, 32], &[0, 3, -1], &[0, -1, -1], &[0, 0, 0, 0, 0], &[]] {
-        refused(&reshape(target), &["n_y"]);
+        refused(&reshape(target), &["y`"]);
     }
     refused(&reshape(&[-1, 16]), &["merges or splits the batch axis"]);
     assert_eq!(load(&reshape(&[0, -1])).unwrap().output_row(), [32]);
@@ -153,7 +153,39 @@ fn a_batch_size_that_arithmetic_merges_with_others_is_refused() {
         node("Reshape", &["x", "s"], "y"),
     ];
     let weights = vec![ints("zero", &[0]), ints("two", &[2]), ints("rest", &[16])];
-    refused(&model(nodes, weights), &["n_y", "merges or splits the batch axis"]);
+    refused(&model(nodes, weights), &["y`", "merges or splits the batch axis"]);
+}
+
+/// Reshapes the input to windows in the batch axis, applies `inner`, reshapes back.
+fn windowed(windows: &[i64], inner: Vec<NodeProto>, weights: Vec<TensorProto>) -> ModelProto {
+    let mut nodes = vec![node("Reshape", &["x", "cut"], "a")];
+    nodes.extend(inner);
+    nodes.push(node("Reshape", &["b", "whole"], "y"));
+    let own = vec![ints("cut", windows), ints("whole", &[-1, 32])];
+    model(nodes, own.into_iter().chain(weights).collect())
+}
+
+#[test]
+fn windows_merged_with_the_batch_are_kept_apart_until_they_come_back() {
+    let transposed =
+        |cut: &[i64]| windowed(cut, vec![with(node("Transpose", &["a"], "b"), attr("perm", &[0, 2, 1]))], vec![]);
+    let net = load(&transposed(&[-1, 4, 2])).unwrap();
+    let x: Vec<f32> = (0..64).map(|i| i as f32).collect();
+    let x = candle_core::Tensor::from_vec(x, (2, 32), &candle_core::Device::Cpu).unwrap();
+    let image = x.reshape([&[2], net.input_row()].concat()).unwrap();
+    let reference = robust_engine::Reference::new(std::sync::Arc::new(net), candle_core::DType::F32).unwrap();
+    let ours = reference.forward(&image).unwrap();
+    let expected =
+        x.reshape((8, 4, 2)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap().reshape((2, 32)).unwrap();
+    assert_eq!(ours.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+    // What looks across windows, or mixes them with plain rows, is refused.
+    let moved = with(node("Transpose", &["a"], "b"), attr("perm", &[1, 0, 2]));
+    refused(&windowed(&[-1, 4, 2], vec![moved], vec![]), &["moves the batch axis"]);
+    let mixed = vec![node("Flatten", &["x"], "f"), node("Add", &["a", "f"], "b")];
+    refused(&windowed(&[-1, 16], mixed, vec![]), &["mixes values"]);
+    let along = floats("w", &[2, 4, 2]);
+    refused(&windowed(&[-1, 4, 2], vec![node("Add", &["a", "w"], "b")], vec![along]), &["merged batch axis"]);
+    refused(&windowed(&[-1, 4, 2], vec![node("ReduceMean", &["a"], "b")], vec![]), &["merged with others"]);
 }
 
 #[test]

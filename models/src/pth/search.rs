@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "generator",
     "classifier",
     "backbone",
+    "target_encoder",
     "encoder",
 ];
 /// Tensors that are no weights.

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
+mod encoders;
+mod folders;
 mod golden;
 mod hostile;
+mod huggingface;
 mod onnx;
 mod parity;
 mod pth;

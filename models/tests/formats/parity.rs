@@ -91,7 +91,7 @@ fn named_architectures_match_pytorch() {
 }
 
 /// The cpu plan on the same vectors: its exact form, then its fast one with the gradient.
-fn plans_match(name: &str, net: &Arc<Network>, x: &Tensor, labels: &[u32], [output, grad]: [&Tensor; 2]) {
+pub fn plans_match(name: &str, net: &Arc<Network>, x: &Tensor, labels: &[u32], [output, grad]: [&Tensor; 2]) {
     let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
     let exact = Plan::new(&reference, Precision::Exact, &[]).unwrap().forward(x).unwrap();
     let fast = Plan::new(&reference, Precision::Fast, &[]).unwrap();

@@ -1,0 +1,249 @@
+//! Heads: what turns an encoder's embedding into scores of classes. A head becomes part of the network under attack, so
+//! every one is a few differentiable ops.
+
+use crate::arch::stack::Stack;
+use crate::files;
+use crate::hf::{made, unit};
+use crate::safetensors::{StateDict, parse};
+use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use candle_core::{DType, Device, Tensor};
+use robust_core::{Error, Result};
+use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction, Reference};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the votes of neighbours that are not among the `k` nearest count, so that a gradient points to every class and
+/// ties between classes are settled.
+const FAINT: f64 = 1e-6;
+/// Votes below it count as this: their logarithm must be finite.
+const FLOOR: f64 = 1e-30;
+const MAX_BYTES: u64 = 2 << 30;
+const KIND: &str = "robust.head";
+
+/// Scores of classes from embeddings `[n, d]`. Weights are f32 or f64 tensors on the CPU.
+#[derive(Debug, Clone)]
+pub enum Head {
+    /// `weight x + bias`: linear probes.
+    Linear { weight: Tensor, bias: Tensor },
+    /// `scale cos(weight, x) + bias`: prototypes and zero-shot text. Rows of `weight` have length 1.
+    Cosine { weight: Tensor, scale: f64, bias: f64 },
+    /// `square x² + weight x + bias`: Gaussian naive Bayes.
+    Quadratic { square: Tensor, weight: Tensor, bias: Tensor },
+    /// The logarithm of what the `k` nearest of `bank` vote for each class, each with `exp(cos / temperature)` (Wu et al.
+    /// 2018, as DINO's evaluation has it). Rows of `bank` have length 1.
+    Neighbours { bank: Tensor, labels: Vec<u32>, k: usize, temperature: f64 },
+}
+
+impl Head {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Head::Linear { .. } => "linear",
+            Head::Cosine { .. } => "cosine",
+            Head::Quadratic { .. } => "quadratic",
+            Head::Neighbours { .. } => "neighbours",
+        }
+    }
+
+    fn classes(labels: &[u32]) -> usize {
+        labels.iter().max().map_or(0, |m| *m as usize + 1)
+    }
+
+    /// Appends the head to an embedding `[n, d]`; returns the scores `[n, classes]`.
+    ///
+    /// # Errors
+    /// Kind `Load` where the embedding has another width.
+    pub fn lay(&self, net: &mut Builder, x: NodeId) -> Result<NodeId> {
+        let row = net.shape(x).row.clone();
+        let width = self.width();
+        if row != [width] {
+            return Err(Error::load(
+                "the head",
+                format!("it is for embeddings of {width} entries, the encoder gives {row:?}"),
+            )
+            .hint("probe this very encoder, with the same `pool` and `input`"));
+        }
+        let mut none = StateDict::default();
+        let s = &mut Stack { dict: &mut none, net };
+        let dense = |s: &mut Stack, x: NodeId, name: &str, weight: &Tensor, bias: Option<&Tensor>| {
+            let weight = s.net.param(format!("{name}.weight"), weight.clone());
+            let bias = bias.map(|b| s.net.param(format!("{name}.bias"), b.clone()));
+            s.net.node(name, Op::Linear { weight, bias }, &[x])
+        };
+        match self {
+            Head::Linear { weight, bias } => dense(s, x, "head", weight, Some(bias)),
+            Head::Cosine { weight, scale, bias } => {
+                let x = unit(s, x, "head.unit")?;
+                let x = dense(s, x, "head.cosines", weight, None)?;
+                let x = times(s, x, "head.scaled", *scale)?;
+                let bias = made(s, "head.bias", vec![*bias], &[])?;
+                s.add(x, bias, "head")
+            }
+            Head::Quadratic { square, weight, bias } => {
+                let squares = s.net.node("head.squares", Op::Binary(Binary::Mul), &[x, x])?;
+                let first = dense(s, squares, "head.square", square, None)?;
+                let second = dense(s, x, "head.linear", weight, Some(bias))?;
+                s.add(first, second, "head")
+            }
+            Head::Neighbours { bank, labels, k, temperature } => {
+                let x = unit(s, x, "head.unit")?;
+                let cosines = dense(s, x, "head.cosines", bank, None)?;
+                votes(s, cosines, labels, *k, *temperature)
+            }
+        }
+    }
+
+    /// Entries of an embedding.
+    pub fn width(&self) -> usize {
+        match self {
+            Head::Linear { weight, .. } | Head::Cosine { weight, .. } | Head::Quadratic { weight, .. } => {
+                weight.dims()[1]
+            }
+            Head::Neighbours { bank, .. } => bank.dims()[1],
+        }
+    }
+
+    /// Scores `[n, classes]` of embeddings `[n, d]`, in f64.
+    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+        let mut net = Builder::new();
+        let input = net.input("embedding", &[self.width()])?;
+        let out = self.lay(&mut net, input)?;
+        Reference::new(Arc::new(net.finish(out)?), DType::F64)?.forward(x)
+    }
+
+    /// Writes a safetensors file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let (tensors, numbers): (Vec<(&str, Tensor)>, String) = match self {
+            Head::Linear { weight, bias } => (vec![("weight", weight.clone()), ("bias", bias.clone())], String::new()),
+            Head::Cosine { weight, scale, bias } => (vec![("weight", weight.clone())], format!("{scale} {bias}")),
+            Head::Quadratic { square, weight, bias } => {
+                (vec![("square", square.clone()), ("weight", weight.clone()), ("bias", bias.clone())], String::new())
+            }
+            Head::Neighbours { bank, labels, k, temperature } => {
+                let values: Vec<f64> = labels.iter().map(|&l| f64::from(l)).collect();
+                let labels = Tensor::from_vec(values, labels.len(), &Device::Cpu)?;
+                (vec![("bank", bank.clone()), ("labels", labels)], format!("{k} {temperature}"))
+            }
+        };
+        let mut bytes = BTreeMap::new();
+        for (name, t) in &tensors {
+            let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            bytes.insert(*name, (t.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()));
+        }
+        let fail = |e: ::safetensors::SafeTensorError| Error::internal(format!("the head cannot be written: {e}"));
+        let mut views = vec![];
+        for (name, (dims, data)) in &bytes {
+            views.push((*name, TensorView::new(Dtype::F64, dims.clone(), data).map_err(fail)?));
+        }
+        let about = HashMap::from([(KIND.to_string(), self.name().to_string()), ("numbers".to_string(), numbers)]);
+        let file = ::safetensors::serialize(views, Some(about)).map_err(fail)?;
+        std::fs::write(path, file).map_err(|e| Error::load(path.display(), e))
+    }
+
+    /// Reads what [`Head::write`] wrote.
+    ///
+    /// # Errors
+    /// Kind `Load` for files that are missing, damaged or no heads.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = files::read_small(path, MAX_BYTES)?;
+        Self::parse(&bytes).map_err(|e| files::blame(e).within(path.display()))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        parse(bytes)?;
+        let (_, about) = SafeTensors::read_metadata(bytes).map_err(|e| Error::load("the head", e))?;
+        let about = about.metadata().clone().unwrap_or_default();
+        let Some(kind) = about.get(KIND) else {
+            return Err(Error::load("the file", "it is no head")
+                .hint("`robust probe --model ENC --train DATA -o head.safetensors` writes one"));
+        };
+        let numbers = about.get("numbers").map_or("", String::as_str).split_whitespace();
+        let numbers: Vec<f64> = numbers.filter_map(|n| n.parse().ok()).filter(|n: &f64| n.is_finite()).collect();
+        let dict = StateDict::from_bytes(bytes)?;
+        let matrix = |name: &str| {
+            let [_, _] = dict.sizes::<2>(name)?;
+            dict.tensor(name).cloned().ok_or_else(|| Error::internal("a tensor went missing"))
+        };
+        let classes = |of: &Tensor, name: &str| {
+            let [n] = dict.sizes::<1>(name)?;
+            let found = dict.tensor(name).cloned().filter(|_| n == of.dims()[0]);
+            found.ok_or_else(|| {
+                Error::load(format!("`{name}`"), format!("it has {n} entries, {} are expected", of.dims()[0]))
+            })
+        };
+        match (kind.as_str(), &numbers[..]) {
+            ("linear", []) => {
+                let weight = matrix("weight")?;
+                Ok(Head::Linear { bias: classes(&weight, "bias")?, weight })
+            }
+            ("cosine", &[scale, bias]) => Ok(Head::Cosine { weight: matrix("weight")?, scale, bias }),
+            ("quadratic", []) => {
+                let (weight, square) = (matrix("weight")?, matrix("square")?);
+                if weight.dims() != square.dims() {
+                    return Err(Error::load(
+                        "`square`",
+                        format!("it has shape {:?}, {:?} is expected", square.dims(), weight.dims()),
+                    ));
+                }
+                Ok(Head::Quadratic { bias: classes(&weight, "bias")?, weight, square })
+            }
+            ("neighbours", &[k, temperature]) if k >= 1. && temperature > 0. => {
+                let bank = matrix("bank")?;
+                let labels = classes(&bank, "labels")?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                let most = bank.dims()[0].max(1 << 16) as f64;
+                if let Some(bad) = labels.iter().find(|l| !(**l >= 0. && **l < most && l.fract() == 0.)) {
+                    return Err(Error::load("`labels`", format!("{bad} is no class")));
+                }
+                Ok(Head::Neighbours {
+                    bank,
+                    labels: labels.iter().map(|&l| l as u32).collect(),
+                    k: k as usize,
+                    temperature,
+                })
+            }
+            _ => {
+                Err(Error::load("the head", format!("kind `{kind}` with {} numbers is not known here", numbers.len())))
+            }
+        }
+    }
+}
+
+fn times(s: &mut Stack, x: NodeId, name: &str, by: f64) -> Result<NodeId> {
+    let by = made(s, &format!("{name}.by"), vec![by], &[])?;
+    s.net.node(name, Op::Binary(Binary::Mul), &[x, by])
+}
+
+/// `log(sum of the k nearest's votes + FAINT * sum of all votes)` per class; votes are relative to the nearest's.
+fn votes(s: &mut Stack, cosines: NodeId, labels: &[u32], k: usize, temperature: f64) -> Result<NodeId> {
+    let classes = Head::classes(labels);
+    let nearest = Op::Reduce { kind: Reduction::Max, axes: vec![1], keep: true };
+    let nearest = s.net.node("head.nearest", nearest, &[cosines])?;
+    let behind = s.net.node("head.behind", Op::Binary(Binary::Sub), &[cosines, nearest])?;
+    let behind = times(s, behind, "head.exponents", 1. / temperature)?;
+    let all = s.act(behind, "head.votes", Activation::Exp)?;
+    let near = s.net.node("head.near", Op::KeepTop { k }, &[all])?;
+    let faint = times(s, all, "head.faint", FAINT)?;
+    let counted = s.add(near, faint, "head.counted")?;
+    let mut which = vec![0f32; classes * labels.len()];
+    labels.iter().enumerate().for_each(|(i, &l)| which[l as usize * labels.len() + i] = 1.);
+    let which = Tensor::from_vec(which, (classes, labels.len()), &Device::Cpu)?;
+    let weight = s.net.param("head.classes.weight", which);
+    let sums = s.net.node("head.classes", Op::Linear { weight, bias: None }, &[counted])?;
+    let sums = s.act(sums, "head.floor", Activation::Clip(FLOOR, f64::INFINITY))?;
+    s.act(sums, "head", Activation::Log)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Scores by a network whose input is the embedding, flat.
+    pub fn scored(head: &Head, x: &Tensor) -> Vec<f64> {
+        let mut net = Builder::new();
+        let input = net.input("embedding", &x.dims()[1..]).unwrap();
+        let out = head.lay(&mut net, input).unwrap();
+        let net = Arc::new(net.finish(out).unwrap());
+        let scores = Reference::new(net, DType::F64).unwrap().forward(x).unwrap();
+        scores.flatten_all().unwrap().to_vec1().unwrap()
+    }
+}

@@ -1,0 +1,149 @@
+//! JSON settings of a Hugging Face folder, read with bounds: the files come from strangers.
+
+use crate::files;
+use robust_core::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Bytes of a settings file; one with 21,000 class names has about two million.
+const MAX_BYTES: u64 = 32 << 20;
+/// Sizes, widths and counts: far above any network's.
+const MAX: u64 = 1 << 20;
+/// Layers or stages: far above any network's, and little work where none of them is in the file.
+pub const MAX_LAYERS: usize = 512;
+
+/// One object of a settings file, and how messages name it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    place: String,
+    values: Map<String, Value>,
+}
+
+impl Config {
+    /// # Errors
+    /// Kind `Load` for a file that is missing, too large or no JSON object.
+    pub fn read(path: &Path) -> Result<Self> {
+        let place = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = files::read_small(path, MAX_BYTES)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(values)) => Ok(Self { place, values }),
+            Ok(_) => Err(Error::load(path.display(), "it is no JSON object").hint("copy the folder again")),
+            Err(e) => Err(Error::load(path.display(), format!("it is no JSON ({e})")).hint("copy the folder again")),
+        }
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let got = self.values.get(key).map_or("nothing".into(), |v| {
+            let text = v.to_string();
+            text.chars().take(60).collect::<String>()
+        });
+        Error::load(format!("`{key}` in {}", self.place), format!("expected {expected}, got {got}"))
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|v| !v.is_null())
+    }
+
+    /// A number from 1 to a million or so.
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.value(key).and_then(whole).ok_or_else(|| self.wrong(key, "a whole number from 1 to 1048576"))
+    }
+
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        if self.value(key).is_none() { Ok(default) } else { self.size(key) }
+    }
+
+    /// As [`Config::size`], but at most what a network has of layers.
+    pub fn layers(&self, key: &str) -> Result<usize> {
+        let n = self.size(key)?;
+        if n <= MAX_LAYERS { Ok(n) } else { Err(self.wrong(key, &format!("at most {MAX_LAYERS} layers"))) }
+    }
+
+    /// A count that may be 0.
+    pub fn count_or(&self, key: &str, default: usize) -> Result<usize> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(v) if v.as_u64() == Some(0) => Ok(0),
+            Some(_) => self.size(key),
+        }
+    }
+
+    pub fn float_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(v) => v.as_f64().filter(|v| v.is_finite()).ok_or_else(|| self.wrong(key, "a number")),
+        }
+    }
+
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.value(key) {
+            None => Ok(default),
+            Some(v) => v.as_bool().ok_or_else(|| self.wrong(key, "true or false")),
+        }
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.value(key).and_then(Value::as_str)
+    }
+
+    /// A list of sizes, as many as layers at most.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
+        let list = self.value(key).and_then(Value::as_array).filter(|l| (1..=MAX_LAYERS).contains(&l.len()));
+        list.and_then(|l| l.iter().map(whole).collect())
+            .ok_or_else(|| self.wrong(key, "a list of whole numbers above 0"))
+    }
+
+    pub fn flags(&self, key: &str) -> Result<Vec<bool>> {
+        let list = self.value(key).and_then(Value::as_array).filter(|l| (1..=MAX_LAYERS).contains(&l.len()));
+        list.and_then(|l| l.iter().map(Value::as_bool).collect())
+            .ok_or_else(|| self.wrong(key, "a list of true and false"))
+    }
+
+    pub fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let list = value.as_array().filter(|l| (1..=64).contains(&l.len()));
+        let read = |v: &Value| v.as_f64().filter(|v| v.is_finite());
+        let list = list.and_then(|l| l.iter().map(read).collect::<Option<Vec<f64>>>());
+        list.map(Some).ok_or_else(|| self.wrong(key, "a list of numbers"))
+    }
+
+    /// `32` or `[32, 48]`: height and width.
+    pub fn pair(&self, key: &str) -> Result<[usize; 2]> {
+        match self.value(key) {
+            Some(v) if v.is_array() => {
+                <[usize; 2]>::try_from(self.sizes(key)?).map_err(|_| self.wrong(key, "a height and a width"))
+            }
+            _ => self.size(key).map(|n| [n; 2]),
+        }
+    }
+
+    /// An object within this one.
+    pub fn section(&self, key: &str) -> Option<Self> {
+        let values = self.value(key)?.as_object()?.clone();
+        Some(Self { place: format!("{}, `{key}`", self.place), values })
+    }
+
+    /// The first of a list of texts.
+    pub fn first_text(&self, key: &str) -> Option<&str> {
+        self.value(key)?.as_array()?.first()?.as_str()
+    }
+
+    /// Entries of an object within this one.
+    pub fn entries(&self, key: &str) -> Option<usize> {
+        Some(self.value(key)?.as_object()?.len())
+    }
+
+    /// Whether a list is absent or has no entries.
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        self.value(key).is_none_or(|v| v.as_array().is_some_and(Vec::is_empty))
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+}
+
+fn whole(v: &Value) -> Option<usize> {
+    let n = v.as_u64().filter(|n| (1..=MAX).contains(n))?;
+    usize::try_from(n).ok()
+}

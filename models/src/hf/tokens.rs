@@ -1,0 +1,282 @@
+//! Pieces that transformers share, laid onto a [`Stack`]: tokens are `[n, tokens, width]` or `[n, windows, tokens, width]`.
+
+use super::Config;
+use crate::arch::stack::Stack;
+use candle_core::{Device, Tensor};
+use robust_core::{Error, Result, nearest};
+use robust_engine::{Activation, Binary, NodeId, Op, Reduction};
+
+/// An activation by the name transformers have for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Act {
+    Plain(Activation),
+    /// `x sigmoid(1.702 x)`, CLIP's.
+    QuickGelu,
+}
+
+const ACTS: [(&str, Act); 12] = [
+    ("gelu", Act::Plain(Activation::Gelu)),
+    ("gelu_new", Act::Plain(Activation::GeluTanh)),
+    ("gelu_pytorch_tanh", Act::Plain(Activation::GeluTanh)),
+    ("quick_gelu", Act::QuickGelu),
+    ("relu", Act::Plain(Activation::Relu)),
+    ("relu6", Act::Plain(Activation::Clip(0., 6.))),
+    ("silu", Act::Plain(Activation::Silu)),
+    ("swish", Act::Plain(Activation::Silu)),
+    ("hardswish", Act::Plain(Activation::HardSwish)),
+    ("leaky_relu", Act::Plain(Activation::LeakyRelu(0.01))),
+    ("tanh", Act::Plain(Activation::Tanh)),
+    ("sigmoid", Act::Plain(Activation::Sigmoid)),
+];
+
+impl Act {
+    /// `hidden_act` of the settings.
+    pub fn of(config: &Config, usual: &str) -> Result<Self> {
+        let name = config.text("hidden_act").unwrap_or(usual);
+        ACTS.iter().find(|(n, _)| *n == name).map(|(_, a)| *a).ok_or_else(|| {
+            let close = nearest(name, ACTS.iter().map(|(n, _)| *n)).map(|n| format!(" (nearest: `{n}`)"));
+            Error::load(
+                "`hidden_act` in config.json",
+                format!("`{name}` is not known here{}", close.unwrap_or_default()),
+            )
+        })
+    }
+
+    pub fn apply(self, s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+        match self {
+            Act::Plain(act) => s.act(x, name, act),
+            // x sigmoid(a x) = silu(a x) / a
+            Act::QuickGelu => {
+                let x = scale(s, x, 1.702, &format!("{name}.in"))?;
+                let x = s.act(x, &format!("{name}.silu"), Activation::Silu)?;
+                scale(s, x, 1. / 1.702, name)
+            }
+        }
+    }
+}
+
+/// A value that no file holds.
+pub fn made(s: &mut Stack, name: &str, values: Vec<f64>, dims: &[usize]) -> Result<NodeId> {
+    let param = s.net.param(name, Tensor::from_vec(values, dims, &Device::Cpu)?);
+    s.net.node(name, Op::Param(param), &[])
+}
+
+pub fn scale(s: &mut Stack, x: NodeId, by: f64, name: &str) -> Result<NodeId> {
+    let by = made(s, &format!("{name}.factor"), vec![by], &[])?;
+    s.net.node(name, Op::Binary(Binary::Mul), &[x, by])
+}
+
+pub fn reshape(s: &mut Stack, x: NodeId, name: &str, row: &[usize]) -> Result<NodeId> {
+    s.net.node(name, Op::Reshape { row: row.to_vec() }, &[x])
+}
+
+/// `axes` count the batch.
+pub fn transpose(s: &mut Stack, x: NodeId, name: &str, axes: &[usize]) -> Result<NodeId> {
+    s.net.node(name, Op::Transpose { axes: axes.to_vec() }, &[x])
+}
+
+pub fn slice(s: &mut Stack, x: NodeId, name: &str, axis: usize, start: usize, end: usize) -> Result<NodeId> {
+    s.net.node(name, Op::Slice { axis, start, end, step: 1 }, &[x])
+}
+
+pub fn mean(s: &mut Stack, x: NodeId, name: &str, axes: &[usize]) -> Result<NodeId> {
+    s.net.node(name, Op::Reduce { kind: Reduction::Mean, axes: axes.to_vec(), keep: false }, &[x])
+}
+
+/// One token of `[n, tokens, width]` as `[n, width]`.
+pub fn token(s: &mut Stack, x: NodeId, name: &str, at: usize) -> Result<NodeId> {
+    let width = last(s, x);
+    let x = slice(s, x, &format!("{name}.token"), 1, at, at + 1)?;
+    reshape(s, x, name, &[width])
+}
+
+/// Entries of the last axis.
+pub fn last(s: &Stack, x: NodeId) -> usize {
+    s.net.shape(x).row.last().copied().unwrap_or(0)
+}
+
+/// `[n, c, h, w]` as tokens `[n, h w, c]`.
+pub fn flatten(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+    let row = s.net.shape(x).row.clone();
+    let (channels, area) = (row[0], row[1..].iter().product());
+    let x = reshape(s, x, &format!("{name}.flat"), &[channels, area])?;
+    transpose(s, x, name, &[0, 2, 1])
+}
+
+/// `x / max(|x|, 1e-12)` over the last axis of `[n, d]`.
+pub fn unit(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+    let squares = s.net.node(format!("{name}.squares"), Op::Binary(Binary::Mul), &[x, x])?;
+    let sum = Op::Reduce { kind: Reduction::Sum, axes: vec![1], keep: true };
+    let sum = s.net.node(format!("{name}.sum"), sum, &[squares])?;
+    let sum = s.act(sum, &format!("{name}.floor"), Activation::Clip(1e-24, f64::INFINITY))?;
+    let norm = s.act(sum, &format!("{name}.norm"), Activation::Sqrt)?;
+    s.net.node(name, Op::Binary(Binary::Div), &[x, norm])
+}
+
+/// Softmax attention of `heads` heads, queries times `1 / sqrt(depth)`; `bias` is added to the scores
+/// (`[1, heads, queries, keys]`, with windows `[1, windows or 1, heads, queries, keys]`).
+pub fn attend(s: &mut Stack, [q, k, v]: [NodeId; 3], heads: usize, bias: Option<NodeId>, name: &str) -> Result<NodeId> {
+    let width = last(s, q);
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(Error::load(format!("`{name}`"), format!("{width} entries are not {heads} equal heads")));
+    }
+    let depth = width / heads;
+    let factor = 1. / (depth as f64).sqrt();
+    let rank = s.net.shape(q).row.len();
+    if rank == 2 && bias.is_none() {
+        return s.net.node(name, Op::Attention { heads, scale: factor }, &[q, k, v]);
+    }
+    // [..., tokens, width] -> [..., heads, tokens, depth], or the last two exchanged.
+    let mut split = |x: NodeId, part: &str, exchanged: bool| -> Result<NodeId> {
+        let mut row = s.net.shape(x).row.clone();
+        row.truncate(rank - 1);
+        row.extend([heads, depth]);
+        let x = reshape(s, x, &format!("{name}.{part}.split"), &row)?;
+        let lead: Vec<usize> = (0..rank - 1).collect();
+        let tail = if exchanged { [rank, rank + 1, rank - 1] } else { [rank, rank - 1, rank + 1] };
+        transpose(s, x, &format!("{name}.{part}.heads"), &[lead.as_slice(), &tail].concat())
+    };
+    let (q, k, v) = (split(q, "q", false)?, split(k, "k", true)?, split(v, "v", false)?);
+    let q = scale(s, q, factor, &format!("{name}.scaled"))?;
+    let mut scores = s.net.node(format!("{name}.scores"), Op::MatMul, &[q, k])?;
+    if let Some(bias) = bias {
+        scores = s.add(scores, bias, &format!("{name}.biased"))?;
+    }
+    let weights = s.net.node(format!("{name}.weights"), Op::Softmax { axis: rank + 1 }, &[scores])?;
+    let mixed = s.net.node(format!("{name}.mixed"), Op::MatMul, &[weights, v])?;
+    let lead: Vec<usize> = (0..rank - 1).collect();
+    let mixed =
+        transpose(s, mixed, &format!("{name}.merged"), &[lead.as_slice(), &[rank, rank - 1, rank + 1]].concat())?;
+    let mut row = s.net.shape(mixed).row.clone();
+    row.truncate(rank - 1);
+    row.push(width);
+    reshape(s, mixed, name, &row)
+}
+
+/// Linear, activation, linear.
+pub fn mlp(s: &mut Stack, x: NodeId, [wide, narrow]: [&str; 2], hidden: usize, act: Act) -> Result<NodeId> {
+    let width = last(s, x);
+    let x = s.linear(x, wide, hidden)?;
+    let x = act.apply(s, x, &format!("{wide}.act"))?;
+    s.linear(x, narrow, width)
+}
+
+/// `x` times a weight `[width]`.
+pub fn layer_scale(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+    let width = last(s, x);
+    let by = s.constant(name, &[width])?;
+    s.net.node(format!("{name}.scaled"), Op::Binary(Binary::Mul), &[x, by])
+}
+
+/// Entries a bias of scores may have: far above any network's, and no more memory than its weights.
+const MAX_BIAS: usize = 1 << 26;
+
+/// Refuses a bias of scores that would fill memory, before it is made.
+pub fn check_bias(name: &str, dims: &[usize]) -> Result<()> {
+    match dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_BIAS) {
+        Some(_) => Ok(()),
+        None => Err(Error::load(format!("`{name}`"), format!("it expands to {dims:?}, more than {MAX_BIAS} entries"))),
+    }
+}
+
+/// A bias of scores, in f32 as its table is.
+pub fn score_bias(s: &mut Stack, name: &str, values: Vec<f64>, dims: &[usize]) -> Result<NodeId> {
+    let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
+    let param = s.net.param(name, Tensor::from_vec(values, dims, &Device::Cpu)?);
+    s.net.node(name, Op::Param(param), &[])
+}
+
+/// Rows of a table `[entries, heads]` looked up for every pair of positions: `[heads, pairs...]`, row-major.
+pub fn looked_up(table: &Tensor, heads: usize, index: &[usize]) -> Result<Vec<f64>> {
+    let table = table.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
+    let at = |head: usize, i: usize| table.get(i * heads + head).copied();
+    let all = (0..heads).flat_map(|h| index.iter().map(move |&i| at(h, i)));
+    all.collect::<Option<_>>().ok_or_else(|| Error::internal("a relative position lies outside its table"))
+}
+
+/// For positions of an `h` by `w` grid, the index of each pair's offset in a table of `(2 h - 1)(2 w - 1)`.
+pub fn offsets(h: usize, w: usize) -> Vec<usize> {
+    let places: Vec<(usize, usize)> = (0..h).flat_map(|y| (0..w).map(move |x| (y, x))).collect();
+    let pair = |&(y, x): &(usize, usize), &(v, u): &(usize, usize)| (y + h - 1 - v) * (2 * w - 1) + (x + w - 1 - u);
+    places.iter().flat_map(|a| places.iter().map(move |b| pair(a, b))).collect()
+}
+
+/// A grid `[from, from, width]` of embeddings resized to `to` as torch's `interpolate(mode="bicubic",
+/// align_corners=False)` does; with `smooth`, as with `antialias=True`.
+pub fn resize_grid(grid: &[f64], from: [usize; 2], to: [usize; 2], width: usize, smooth: bool) -> Vec<f64> {
+    let rows = taps(from[0], to[0], smooth);
+    let cols = taps(from[1], to[1], smooth);
+    let mut wide = vec![0.; from[0] * to[1] * width];
+    for y in 0..from[0] {
+        for (x, taps) in cols.iter().enumerate() {
+            for &(u, weight) in taps {
+                let (dst, src) = ((y * to[1] + x) * width, (y * from[1] + u) * width);
+                (0..width).for_each(|c| wide[dst + c] += weight * grid[src + c]);
+            }
+        }
+    }
+    let mut out = vec![0.; to[0] * to[1] * width];
+    let line = to[1] * width;
+    for (y, taps) in rows.iter().enumerate() {
+        for &(v, weight) in taps {
+            (0..line).for_each(|i| out[y * line + i] += weight * wide[v * line + i]);
+        }
+    }
+    out
+}
+
+/// Keys' cubic kernel.
+fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    match () {
+        () if x <= 1. => ((a + 2.) * x - (a + 3.)) * x * x + 1.,
+        () if x < 2. => a * (((x - 5.) * x + 8.) * x - 4.),
+        () => 0.,
+    }
+}
+
+/// For every new place, the old places it is made of and their weights.
+fn taps(from: usize, to: usize, smooth: bool) -> Vec<Vec<(usize, f64)>> {
+    let ratio = from as f64 / to as f64;
+    let top = from as isize - 1;
+    let one = |i: usize| -> Vec<(usize, f64)> {
+        let centre = (i as f64 + 0.5) * ratio;
+        if smooth {
+            // Places outside are left out, the others share the whole.
+            let stretch = ratio.max(1.);
+            let first = ((centre - 2. * stretch + 0.5) as isize).max(0);
+            let end = ((centre + 2. * stretch + 0.5) as isize).min(top + 1);
+            let raw: Vec<(usize, f64)> =
+                (first..end).map(|j| (j as usize, cubic((j as f64 + 0.5 - centre) / stretch, -0.5))).collect();
+            let sum: f64 = raw.iter().map(|(_, w)| w).sum();
+            raw.into_iter().map(|(j, w)| (j, w / sum)).collect()
+        } else {
+            // Places outside count as the nearest one inside.
+            let left = (centre - 0.5).floor();
+            let part = centre - 0.5 - left;
+            (-1..3).map(|d| ((left as isize + d).clamp(0, top) as usize, cubic(part - d as f64, -0.75))).collect()
+        }
+    };
+    (0..to).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_resized_as_pytorch_resizes_them() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/huggingface/resize.json");
+        let all: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let floats =
+            |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+        let grid = floats(&all["grid"]);
+        for case in all["cases"].as_array().unwrap() {
+            let to = [0, 1].map(|i| case["size"][i].as_u64().unwrap() as usize);
+            let smooth = case["smooth"].as_bool().unwrap();
+            let ours = resize_grid(&grid, [3, 3], to, 2, smooth);
+            let gap = ours.iter().zip(floats(&case["values"])).map(|(a, b)| (a - b).abs()).fold(0., f64::max);
+            assert!(gap < 1e-12, "{to:?} {smooth}: {gap:e}");
+        }
+    }
+}

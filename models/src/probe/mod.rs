@@ -1,0 +1,251 @@
+//! Fitting heads on embeddings: linear probes, prototypes, naive Bayes, neighbours. Arithmetic is in f64, nothing is drawn
+//! but the order of SGD's batches, so the same embeddings give the same head.
+
+mod logistic;
+pub mod measures;
+
+use crate::Head;
+use candle_core::{DType, Device, Tensor};
+use robust_core::{Error, Result};
+
+/// Smallest length an embedding is divided by.
+const TINY: f64 = 1e-12;
+/// Share of the largest variance that naive Bayes adds to each: f32 scores of near-constant entries would be noise.
+const SMOOTHING: f64 = 1e-3;
+/// Inverse temperature of prototypes' cosines.
+const SHARPNESS: f64 = 1. / 0.07;
+/// Every fifth sample of a class is held out where a choice is made.
+const HELD_OUT: usize = 5;
+
+/// How a head is fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Method {
+    /// Logistic regression by L-BFGS (Liu and Nocedal 1989) on standardised entries; without `l2` the weight of the squared
+    /// norm is the one of seven that does best on a held-out fifth.
+    Linear { l2: Option<f64> },
+    /// The same by stochastic gradient descent with momentum and a cosine schedule.
+    Sgd { epochs: usize, rate: f64, l2: f64, seed: u64 },
+    /// The mean direction of each class (Snell et al. 2017, with cosines).
+    Prototypes,
+    /// Gaussian naive Bayes with a variance for each class and entry.
+    Bayes,
+    /// The `k` nearest by cosine, each voting with `exp(cos / temperature)` (Wu et al. 2018).
+    Knn { k: usize, temperature: f64 },
+}
+
+/// Embeddings `[n, d]`, f64, and their classes.
+#[derive(Debug, Clone)]
+pub struct Features {
+    pub x: Tensor,
+    pub labels: Vec<u32>,
+}
+
+/// A fitted head, and what was found on the way.
+#[derive(Debug)]
+pub struct Fit {
+    pub head: Head,
+    /// Weight of the squared norm.
+    pub l2: Option<f64>,
+    /// Share of held-out samples that were right under it, where something was chosen.
+    pub held_out: Option<f64>,
+}
+
+impl Features {
+    /// # Errors
+    /// Kind `Load` for embeddings that are not finite, and labels that do not fit them.
+    pub fn new(x: &Tensor, labels: Vec<u32>) -> Result<Self> {
+        let x = x.to_dtype(DType::F64)?;
+        let (n, _) = x.dims2()?;
+        if n != labels.len() || n == 0 {
+            return Err(Error::load(
+                "the embeddings",
+                format!("{n} embeddings and {} labels do not fit", labels.len()),
+            ));
+        }
+        let sum = x.sum_all()?.to_scalar::<f64>()?;
+        if !sum.is_finite() {
+            return Err(Error::load("the embeddings", "some are not finite"));
+        }
+        Ok(Self { x, labels })
+    }
+
+    pub fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |m| *m as usize + 1)
+    }
+
+    /// The rows at these places.
+    pub fn rows(&self, at: &[usize]) -> Result<Self> {
+        let ids: Vec<u32> = at.iter().map(|&i| i as u32).collect();
+        let x = self.x.index_select(&Tensor::from_vec(ids, at.len(), &Device::Cpu)?, 0)?;
+        Ok(Self { x, labels: at.iter().map(|&i| self.labels[i]).collect() })
+    }
+
+    /// The first `shots` of each class.
+    pub fn few(&self, shots: usize) -> Result<Self> {
+        let mut seen = vec![0; self.classes()];
+        let mut keep = |i: &usize| {
+            let count = &mut seen[self.labels[*i] as usize];
+            *count += 1;
+            *count <= shots
+        };
+        let at: Vec<usize> = (0..self.labels.len()).filter(|i| keep(i)).collect();
+        self.rows(&at)
+    }
+
+    /// Places to fit on and every fifth of each class to choose by.
+    fn split(&self) -> (Vec<usize>, Vec<usize>) {
+        let mut seen = vec![0usize; self.classes()];
+        (0..self.labels.len()).partition(|&i| {
+            let count = &mut seen[self.labels[i] as usize];
+            *count += 1;
+            !count.is_multiple_of(HELD_OUT)
+        })
+    }
+
+    /// Rows of length 1.
+    fn directions(&self) -> Result<Tensor> {
+        let norms = self.x.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(TINY)?;
+        Ok(self.x.broadcast_div(&norms)?)
+    }
+
+    /// `[classes, n]`: 1 where a sample is of a class.
+    fn members(&self) -> Result<Tensor> {
+        let (n, k) = (self.labels.len(), self.classes());
+        let mut which = vec![0f64; k * n];
+        self.labels.iter().enumerate().for_each(|(i, &l)| which[l as usize * n + i] = 1.);
+        Ok(Tensor::from_vec(which, (k, n), &Device::Cpu)?)
+    }
+
+    /// Mean and deviation of each entry.
+    fn moments(&self) -> Result<(Tensor, Tensor)> {
+        let mean = self.x.mean_keepdim(0)?;
+        let var = self.x.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?;
+        Ok((mean, var.sqrt()?))
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut seen = vec![false; self.classes()];
+        self.labels.iter().for_each(|&l| seen[l as usize] = true);
+        match seen.iter().position(|s| !s) {
+            Some(missing) => Err(Error::usage(format!("no training sample is of class {missing}"))
+                .hint("take more samples: --limit, or all of them")),
+            None if seen.len() < 2 => Err(Error::usage("all training samples are of one class")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Fits a head.
+///
+/// # Errors
+/// Kind `Usage` for classes without samples and settings that make no sense.
+pub fn fit(features: &Features, method: &Method) -> Result<Fit> {
+    features.check()?;
+    let plain = |head| Ok(Fit { head, l2: None, held_out: None });
+    match *method {
+        Method::Linear { l2 } => linear(features, l2),
+        Method::Sgd { epochs, rate, l2, seed } => {
+            if epochs == 0 || !(rate > 0. && rate.is_finite() && l2 >= 0.) {
+                return Err(Error::usage(format!("epochs and rate must be positive, got {epochs} and {rate}")));
+            }
+            let head = logistic::sgd(&Standard::of(features)?, epochs, rate, l2, seed)?;
+            Ok(Fit { head, l2: Some(l2), held_out: None })
+        }
+        Method::Prototypes => {
+            let sums = features.members()?.matmul(&features.directions()?)?;
+            let weight = Features { x: sums, labels: vec![] }.directions()?;
+            plain(Head::Cosine { weight, scale: SHARPNESS, bias: 0. })
+        }
+        Method::Bayes => plain(bayes(features)?),
+        Method::Knn { k, temperature } => {
+            if k == 0 || !(temperature > 0. && temperature.is_finite()) {
+                return Err(Error::usage(format!("k and temperature must be positive, got {k} and {temperature}")));
+            }
+            let (bank, labels) = (features.directions()?, features.labels.clone());
+            plain(Head::Neighbours { bank, labels, k: k.min(features.labels.len()), temperature })
+        }
+    }
+}
+
+/// Standardised features, and how a linear map of them becomes one of the plain ones.
+struct Standard {
+    x: Tensor,
+    members: Tensor,
+    labels: Vec<u32>,
+    mean: Tensor,
+    scale: Tensor,
+}
+
+impl Standard {
+    fn of(f: &Features) -> Result<Self> {
+        let (mean, deviation) = f.moments()?;
+        // Entries that never change say nothing.
+        let scale = (deviation + 1e-8)?.recip()?;
+        let x = f.x.broadcast_sub(&mean)?.broadcast_mul(&scale)?.contiguous()?;
+        Ok(Self { x, members: f.members()?.t()?.contiguous()?, labels: f.labels.clone(), mean, scale })
+    }
+
+    fn head(&self, weight: &Tensor, bias: &Tensor) -> Result<Head> {
+        let weight = weight.broadcast_mul(&self.scale)?;
+        let shift = weight.broadcast_mul(&self.mean)?.sum(1)?;
+        Ok(Head::Linear { bias: (bias - shift)?, weight })
+    }
+}
+
+/// Weights of the squared norm that are tried, largest first: each fit starts from the one before.
+const GRID: [f64; 7] = [1., 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+
+fn linear(features: &Features, l2: Option<f64>) -> Result<Fit> {
+    if let Some(l2) = l2 {
+        if !(l2 >= 0. && l2.is_finite()) {
+            return Err(Error::usage(format!("l2 = {l2} is not a weight of 0 or more")));
+        }
+        let head = logistic::lbfgs(&Standard::of(features)?, &[l2])?.remove(0);
+        return Ok(Fit { head, l2: Some(l2), held_out: None });
+    }
+    let (fitted, held) = features.split();
+    let (train, held) = (features.rows(&fitted)?, held);
+    if held.is_empty() || train.check().is_err() || train.classes() < features.classes() {
+        return Err(Error::usage(format!("{} samples are too few to hold some out", features.labels.len()))
+            .hint("say the weight yourself: --l2 0.01"));
+    }
+    let held = features.rows(&held)?;
+    let heads = logistic::lbfgs(&Standard::of(&train)?, &GRID)?;
+    let mut best = (f64::NEG_INFINITY, 0);
+    for (i, head) in heads.iter().enumerate() {
+        let right = accuracy(head, &held)?;
+        // Of equals the most regularised one.
+        if right > best.0 {
+            best = (right, i);
+        }
+    }
+    let head = logistic::lbfgs(&Standard::of(features)?, &GRID[..=best.1])?.remove(best.1);
+    Ok(Fit { head, l2: Some(GRID[best.1]), held_out: Some(best.0) })
+}
+
+/// Share of samples whose largest score is their class's; a tie is wrong.
+pub fn accuracy(head: &Head, features: &Features) -> Result<f64> {
+    let scores = head.scores(&features.x)?.to_vec2::<f64>()?;
+    let right = |(row, &label): (&Vec<f64>, &u32)| {
+        let own = row.get(label as usize).copied().unwrap_or(f64::NEG_INFINITY);
+        row.iter().enumerate().all(|(k, z)| k == label as usize || *z < own)
+    };
+    Ok(scores.iter().zip(&features.labels).filter(|p| right(*p)).count() as f64 / scores.len() as f64)
+}
+
+/// `log p(class) - 1/2 sum(log var + (x - mean)² / var)`, multiplied out.
+fn bayes(f: &Features) -> Result<Head> {
+    let members = f.members()?;
+    let counts = members.sum_keepdim(1)?;
+    let mean = members.matmul(&f.x)?.broadcast_div(&counts)?;
+    let square = members.matmul(&f.x.sqr()?)?.broadcast_div(&counts)?;
+    let (_, all) = f.moments()?;
+    let floor = SMOOTHING * all.sqr()?.max(1)?.squeeze(0)?.to_scalar::<f64>()?;
+    let var = ((square - mean.sqr()?)?.maximum(0.)? + floor.max(f64::MIN_POSITIVE))?;
+    let prior = (counts.squeeze(1)? / f.labels.len() as f64)?.log()?;
+    let spread = (var.log()? + (mean.sqr()? / &var)?)?.sum(1)?;
+    Ok(Head::Quadratic { square: (var.recip()? * -0.5)?, weight: (mean / &var)?, bias: (prior - (spread * 0.5)?)? })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Folders as transformers writes them: outputs and input gradients against its numbers.
+
+use crate::parity::plans_match;
+use crate::support::{cross_entropy, distance, fixtures, flipped, index, npz};
+use candle_core::DType;
+use robust_core::Output;
+use robust_models::{hf, load};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The zero-shot head of a folder whose entry has prompts, as a file.
+fn text_head(folder: &Path, entry: &serde_json::Value, place: &Path) -> Option<String> {
+    let prompts: Vec<Vec<u32>> = serde_json::from_value(entry.get("input_ids")?.clone()).unwrap();
+    let text = hf::zero_shot(folder, &prompts).unwrap();
+    let gap = distance(&text.embeddings, &npz(&folder.join("towers.npz"), "text_embeds"));
+    println!("    text tower {gap:.1e}");
+    assert!(gap <= 1e-6, "{gap:e}");
+    let path = place.join("text.safetensors");
+    text.head().write(&path).unwrap();
+    Some(path.display().to_string())
+}
+
+#[test]
+fn folders_match_transformers() {
+    let Some(root) = fixtures() else { return };
+    let root = root.join("huggingface");
+    let mut failed = vec![];
+    for entry in index(&root.join("index.json")) {
+        let name = entry["name"].as_str().unwrap();
+        let folder = root.join(name);
+        let place = tempfile::tempdir().unwrap();
+        let head = text_head(&folder, &entry, place.path()).map_or(String::new(), |h| format!("?head={h}"));
+        let loaded = match load(&format!("{}{head}", folder.display())) {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                println!("{name}: {e}");
+                failed.push(name.to_string());
+                continue;
+            }
+        };
+        assert_eq!(loaded.family.as_deref(), entry["model_type"].as_str());
+        let embeds = matches!(loaded.card.output, Output::Embedding { .. });
+        assert_eq!(embeds, ["cls", "mae"].contains(&entry["kind"].as_str().unwrap()), "{name}");
+        let file = folder.join("expected.npz");
+        let (x, output, grad) = (npz(&file, "input"), npz(&file, "output"), npz(&file, "grad"));
+        assert_eq!(loaded.card.input.shape, x.dims()[1..], "{name}");
+        let labels: Vec<u32> = entry["labels"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let loss = entry["loss"].as_f64().unwrap();
+        let net = Arc::clone(&loaded.network);
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
+            let (ours, our_loss, our_grad) = cross_entropy(&net, &x, &labels, dtype);
+            let gaps = [distance(&ours, &output), distance(&our_grad, &grad), (our_loss - loss).abs() / loss];
+            println!("{name} {dtype:?}: output {:.1e}, gradient {:.1e}, loss {:.1e}", gaps[0], gaps[1], gaps[2]);
+            let kinks = if gaps[1] > bound { flipped(&net, &x) } else { 0 };
+            let gradient_bound = if kinks > 0 { 2e-2 } else { bound };
+            if gaps[0] > bound || gaps[1] > gradient_bound || gaps[2] > bound {
+                failed.push(format!("{name} {dtype:?} {gaps:?} {kinks}"));
+            }
+        }
+        if !failed.iter().any(|f| f.starts_with(name)) {
+            plans_match(name, &net, &x, &labels, [&output, &grad]);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}

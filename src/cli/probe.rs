@@ -1,0 +1,194 @@
+//! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
+
+use super::print;
+use candle_core::{Device, Tensor};
+use clap::ValueEnum;
+use robust::benchmarks::{data, subset};
+use robust::core::{Draw, Error, Model, Output, Result, RowKey, stream};
+use robust::models::probe::{Features, Fit, Method, accuracy, fit};
+use robust::models::{self, Head, hf};
+use robust::say;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  robust probe --model ./dinov2-small --train folder:train -o head.safetensors
+  robust probe --model ./dinov2-small --train folder:train --test folder:val --method knn -o knn.safetensors
+  robust probe --model 'resnet18.pth?output=features' --train folder:train --shots 5 --method prototypes -o few.safetensors
+  robust probe --model ./clip-vit-base-patch32 --method text --tokens prompts.json -o zero-shot.safetensors
+  robust eval --model './dinov2-small?head=head.safetensors' --dataset folder:val --attack pgd-linf:eps=4/255")]
+pub struct Args {
+    /// An encoder: a folder with a config.json, or any model with `?output=features`
+    #[arg(long, value_name = "MODEL")]
+    model: String,
+    /// Labelled images to fit on
+    #[arg(long, value_name = "DATA", required_unless_present = "tokens")]
+    train: Option<String>,
+    /// Labelled images to say the accuracy on
+    #[arg(long, value_name = "DATA")]
+    test: Option<String>,
+    #[arg(long, value_enum, default_value_t = Kind::Linear)]
+    method: Kind,
+    /// Where to write the head
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Use so many training samples, chosen as `eval --limit` does
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Use so many samples of each class
+    #[arg(long, value_name = "N")]
+    shots: Option<usize>,
+    /// knn: how many neighbours vote
+    #[arg(long, default_value_t = 20)]
+    k: usize,
+    /// knn: a vote is exp(cosine / temperature)
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    /// linear, sgd: weight of the squared norm (linear: chosen on a held-out fifth if absent; sgd: 1e-4)
+    #[arg(long)]
+    l2: Option<f64>,
+    /// sgd: times each sample is seen
+    #[arg(long, default_value_t = 100)]
+    epochs: usize,
+    /// sgd: first learning rate
+    #[arg(long, default_value_t = 0.1)]
+    rate: f64,
+    /// sgd: seed of the order of samples
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// text: JSON with one list of token numbers per class, by the folder's own tokenizer
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Machine-readable
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Logistic regression by L-BFGS
+    Linear,
+    /// Logistic regression by SGD
+    Sgd,
+    /// The mean direction of each class
+    Prototypes,
+    /// Gaussian naive Bayes
+    Bayes,
+    /// Weighted k nearest neighbours
+    Knn,
+    /// Zero-shot, from prompts (CLIP and SigLIP folders)
+    Text,
+}
+
+/// Samples that go through the encoder at once.
+const BATCH: usize = 64;
+/// Bytes of a file of prompts.
+const MAX_TOKENS: u64 = 16 << 20;
+
+pub fn run(args: &Args) -> Result<()> {
+    let mut value = json!({ "schema": "robust.probe/1", "model": args.model, "head": args.output });
+    if args.method == Kind::Text {
+        let head = text(args)?;
+        if let Some(test) = &args.test {
+            let test = embed(encoder(args)?.as_ref(), test, None)?;
+            value["test_accuracy"] = json!(accuracy(&head, &test)?);
+        }
+        head.write(&args.output)?;
+        return finish(args, &value);
+    }
+    let (Some(train), None) = (&args.train, &args.tokens) else {
+        return Err(Error::usage("`--tokens` is for `--method text`, which needs no `--train`"));
+    };
+    let model = encoder(args)?;
+    let mut train = embed(model.as_ref(), train, args.limit)?;
+    if let Some(shots) = args.shots {
+        train = train.few(shots)?;
+    }
+    let Fit { head, l2, held_out } = fit(&train, &method(args))?;
+    value["kind"] = json!(head.name());
+    value["train_samples"] = json!(train.labels.len());
+    value["classes"] = json!(train.classes());
+    value["train_accuracy"] = json!(accuracy(&head, &train)?);
+    value["l2"] = json!(l2);
+    value["held_out_accuracy"] = json!(held_out);
+    if let Some(test) = &args.test {
+        value["test_accuracy"] = json!(accuracy(&head, &embed(model.as_ref(), test, None)?)?);
+    }
+    head.write(&args.output)?;
+    finish(args, &value)
+}
+
+fn finish(args: &Args, value: &serde_json::Value) -> Result<()> {
+    if args.json {
+        return print(&format!("{value}\n"));
+    }
+    let mut text = String::new();
+    for (key, v) in value.as_object().into_iter().flatten().filter(|(k, v)| *k != "schema" && !v.is_null()) {
+        let plain = v.as_str().map_or_else(|| v.to_string(), String::from);
+        text += &format!("{}: {plain}\n", key.replace('_', " "));
+    }
+    print(&text)?;
+    let sign = if args.model.contains('?') { '&' } else { '?' };
+    say(&format!("attack it with --model '{}{sign}head={}'", args.model, args.output.display()));
+    Ok(())
+}
+
+fn method(args: &Args) -> Method {
+    match args.method {
+        Kind::Linear | Kind::Text => Method::Linear { l2: args.l2 },
+        Kind::Sgd => Method::Sgd { epochs: args.epochs, rate: args.rate, l2: args.l2.unwrap_or(1e-4), seed: args.seed },
+        Kind::Prototypes => Method::Prototypes,
+        Kind::Bayes => Method::Bayes,
+        Kind::Knn => Method::Knn { k: args.k, temperature: args.temperature },
+    }
+}
+
+fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
+    let loaded = models::load(&args.model)?;
+    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
+    match loaded.card.output {
+        Output::Embedding { .. } => Ok(loaded.model),
+        Output::Logits { k } => {
+            Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", loaded.name))
+                .hint(format!("what its last layer reads is one: --model '{}?output=features'", args.model)))
+        }
+    }
+}
+
+/// The embeddings of a data set's images, in the order of their ids.
+fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features> {
+    let data = data::open(source)?;
+    let pick = limit.map_or(subset::Pick::All, subset::Pick::Limit);
+    let ids = subset::choose(data.card().samples, &pick)?;
+    let (mut rows, mut labels, view) = (vec![], vec![], model.card().view());
+    for (i, ids) in ids.chunks(BATCH).enumerate() {
+        let loaded = data.load(ids, &view, &Device::Cpu)?;
+        if let Some((id, why)) = loaded.failed.first() {
+            return Err(Error::load(format!("sample {id} of {source}"), why));
+        }
+        let batch = loaded.batch.ok_or_else(|| Error::load(source, "it gave no images"))?;
+        let own = batch.labels.ok_or_else(|| Error::load(source, "it has no labels"))?;
+        let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let draw = Draw { seed: 0, stream: stream("probe"), turn: i as u64, rows: &keys };
+        rows.push(model.forward(&batch.x, &draw)?);
+        labels.extend(own);
+    }
+    Features::new(&Tensor::cat(&rows, 0)?, labels)
+}
+
+fn text(args: &Args) -> Result<Head> {
+    let Some(file) = &args.tokens else {
+        return Err(Error::usage("`--method text` needs `--tokens FILE`: one list of token numbers per class")
+            .hint("python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding=True)['input_ids'], open('prompts.json', 'w'))"));
+    };
+    let size = std::fs::metadata(file).map_err(|e| Error::load(file.display(), e))?.len();
+    if size > MAX_TOKENS {
+        return Err(Error::load(file.display(), format!("it has {size} bytes; up to {MAX_TOKENS} are supported")));
+    }
+    let bytes = std::fs::read(file).map_err(|e| Error::load(file.display(), e))?;
+    let prompts: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::load(file.display(), format!("it is no list of lists of token numbers ({e})")))?;
+    let folder = args.model.split('?').next().unwrap_or_default();
+    Ok(hf::zero_shot(Path::new(folder), &prompts)?.head())
+}

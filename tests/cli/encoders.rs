@@ -1,0 +1,84 @@
+//! Encoders, heads and Hugging Face folders through the command.
+
+use crate::support::{Place, fixtures};
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::Value;
+
+const FEATURES: &str = "builtin:mnist-std?output=features";
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tests/golden/huggingface");
+
+#[test]
+fn a_head_is_fitted_attacked_with_its_encoder_and_verified() {
+    let place = Place::new();
+    for (method, extra) in [("linear", ""), ("knn", "--k 5"), ("prototypes", "--shots 10")] {
+        let probe = format!("probe --model {FEATURES} --train builtin:mnist --limit 400 --test builtin:mnist --json");
+        let said = place.ok(&format!("{probe} --method {method} {extra} -o {method}.safetensors"));
+        let json: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(json["classes"], 10);
+        assert!(json["test_accuracy"].as_f64().unwrap() > 0.9, "{method}: {json}");
+        let model = format!("{FEATURES}&head={method}.safetensors");
+        let run = format!(
+            "eval --model {model} --dataset builtin:mnist --limit 32 --attack pgd-linf:eps=0.2,steps=10 --format json"
+        );
+        let said = place.ok(&format!("{run} --out {method}"));
+        let json: Value = serde_json::from_str(&said.out).unwrap();
+        let row = &json["results"][0];
+        let (clean, robust) = (row["clean_accuracy"].as_f64().unwrap(), row["robust_accuracy"].as_f64().unwrap());
+        assert!(clean > 0.9 && robust < clean - 0.3, "{method}: {clean} {robust}");
+        place.ok(&format!("verify {method}"));
+    }
+}
+
+#[test]
+fn an_encoder_without_a_head_is_not_evaluated_and_the_way_on_is_said() {
+    let place = Place::new();
+    let eval = "--dataset builtin:mnist --attack fgsm:eps=0.1";
+    place.fails(&format!("eval --model {FEATURES} {eval}"), 2, &["an embedding of 128 entries", "robust probe"]);
+    let probe = "--train builtin:mnist -o head.safetensors";
+    place.fails(&format!("probe --model builtin:mnist-std {probe}"), 2, &["scores of 10 classes", "?output=features"]);
+    place.fails(&format!("probe --model {FEATURES} {probe} --method text"), 2, &["--tokens"]);
+    place.fails(&format!("probe --model {FEATURES} {probe} --method knn --k 0"), 2, &["k and temperature"]);
+    std::fs::write(place.path("no.safetensors"), b"{}").unwrap();
+    place.fails(&format!("eval --model {FEATURES}&head=no.safetensors {eval}"), 4, &["no.safetensors"]);
+    place.fails("inspect builtin:mnist-std?output=fc9", 2, &["`output=features` is"]);
+}
+
+/// Images as a data set.
+fn images(place: &Place, name: &str, x: &[f32], shape: [usize; 4], labels: &[i64]) {
+    let x: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let y: Vec<u8> = labels.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let x = TensorView::new(Dtype::F32, shape.to_vec(), &x).unwrap();
+    let y = TensorView::new(Dtype::I64, vec![labels.len()], &y).unwrap();
+    std::fs::write(place.path(name), safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_folder_is_inspected_attacked_and_verified() {
+    let place = Place::new();
+    let text = place.ok(&format!("inspect {GOLDEN}")).out;
+    for word in ["huggingface vit", "classes: 3", "attention", "pytorch_model.bin, read as data"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    let x: Vec<f32> = (0..6 * 192).map(|i| ((i * 7919) % 256) as f32 / 255.).collect();
+    images(&place, "six.safetensors", &x, [6, 3, 8, 8], &[0, 1, 2, 0, 1, 2]);
+    place.ok(&format!("eval --model {GOLDEN} --dataset six.safetensors --attack fgsm:eps=0.1 --no-doctor --out run"));
+    place.ok("verify run");
+}
+
+#[test]
+fn folders_of_transformers_run_through_the_command() {
+    let Some(root) = fixtures("folders_of_transformers_run_through_the_command") else { return };
+    let place = Place::new();
+    for (name, size) in [("vit", 32), ("swin", 64), ("convnextv2", 64)] {
+        let folder = root.join("huggingface").join(name);
+        if !folder.is_dir() {
+            continue;
+        }
+        let x: Vec<f32> = (0..4 * 3 * size * size).map(|i| ((i * 7919) % 256) as f32 / 255.).collect();
+        images(&place, "four.safetensors", &x, [4, 3, size, size], &[0, 1, 2, 3]);
+        let run =
+            format!("eval --model {} --dataset four.safetensors --attack pgd-linf:eps=8/255,steps=3", folder.display());
+        place.ok(&format!("{run} --no-doctor --out {name}"));
+        place.ok(&format!("verify {name}"));
+    }
+}
