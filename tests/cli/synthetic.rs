@@ -123,7 +123,6 @@ impl Made {
             distance: fooled.then_some(0.03),
             nearest: None,
             votes: None,
-            gradients: None,
             queries: fooled.then_some(1 + id % 40),
             stage: None,
             cost: Cost { search: Passes { forward: 41, backward: 40 }, clean: 1, confirm: 1 },
