@@ -103,8 +103,12 @@ impl Loaded {
         let Ok(model) = self.model(&row.model) else { return vec![] };
         let mine = model.attacks.iter().filter(|a| labels.contains(&a.label.as_str()));
         mine.map(|a| {
-            json!({ "attack": a.attack, "threat": a.threat.to_string(), "eps": a.threat.eps(), "queries": a.queries,
-                    "params": a.params, "eot": a.eot, "votes": a.votes })
+            let mut facts = json!({ "attack": a.attack, "threat": a.threat.to_string(), "eps": a.threat.eps(), "queries": a.queries,
+                    "params": a.params, "eot": a.eot, "votes": a.votes });
+            if let Some(gradients) = &a.gradients {
+                facts["gradients"] = json!(gradients);
+            }
+            facts
         })
         .collect()
     }

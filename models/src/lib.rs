@@ -33,6 +33,8 @@ pub struct Options {
     pub key: Option<String>,
     /// Which of the functions that share the same tensor names, for architectures that have several.
     pub variant: Option<String>,
+    /// Heads of each attention, where names and shapes do not say it.
+    pub heads: Option<String>,
     /// `relu`, `silu`, ...: for architectures whose tensors do not tell.
     pub activation: Option<String>,
     /// Subtracted from the pixels, one per channel or one for all.

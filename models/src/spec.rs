@@ -50,6 +50,7 @@ const KEYS: &[&str] = &[
     "std",
     "input",
     "variant",
+    "heads",
     "activation",
     "resize",
     "crop",
@@ -132,8 +133,8 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
         }
         Source::Onnx(path) => {
-            let Options { arch, strip, key, variant, activation, pool, .. } = options;
-            if [arch, strip, key, variant, activation, pool].iter().any(|o| o.is_some()) {
+            let Options { arch, strip, key, variant, activation, heads, pool, .. } = options;
+            if [arch, strip, key, variant, activation, heads, pool].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
                     "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input` \
                                          and the preprocessing apply",
@@ -145,8 +146,8 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             Ok(Read::new("onnx", built, stem(path)))
         }
         Source::Folder(path) => {
-            let Options { arch, strip, key, variant, activation, .. } = options;
-            if [arch, strip, key, variant, activation].iter().any(|o| o.is_some()) {
+            let Options { arch, strip, key, variant, activation, heads, .. } = options;
+            if [arch, strip, key, variant, activation, heads].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
                     "a folder's config.json says what it is: of the parameters, `mean`, `std`, `input`, `pool` and the \
                      preprocessing apply",
@@ -367,6 +368,7 @@ fn options(query: &str) -> Result<Options> {
             "prefix" | "strip" => options.strip = Some(value.into()),
             "key" => options.key = Some(value.into()),
             "variant" => options.variant = Some(value.into()),
+            "heads" => options.heads = Some(value.into()),
             "output" => options.output = Some(value.into()),
             "head" => options.head = Some(value.into()),
             "pool" => options.pool = Some(value.into()),

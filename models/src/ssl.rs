@@ -63,6 +63,9 @@ pub fn encoder(dict: &StateDict) -> Option<StateDict> {
     if !keep.is_empty() {
         inner.note(format!("the encoder of {name} is at `{keep}*`"));
     }
+    if *name == "MoCo v3" && inner.contains("patch_embed.proj.weight") {
+        inner.note("MoCo v3's small transformer has 12 heads of 32, not 6 of 64: say `?heads=12` for it");
+    }
     drop.iter().for_each(|head| inner.ignore(head, &format!("it is a head of {name}'s training")));
     Some(inner)
 }

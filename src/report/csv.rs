@@ -1,6 +1,7 @@
 //! One line per row, columns in the order of [`super::Row`], intervals as two columns.
 
 use super::Row;
+use crate::escape::cell;
 use robust_core::{Error, Result};
 
 const COLUMNS: [&str; 25] = [
@@ -40,11 +41,11 @@ pub fn to_csv(rows: &[Row]) -> Result<String> {
         let numbers = |v: f64| v.to_string();
         writer
             .write_record([
-                r.model.clone(),
-                r.dataset.clone(),
-                r.attack.clone(),
-                r.threat.clone(),
-                r.norm.clone(),
+                cell(&r.model),
+                cell(&r.dataset),
+                cell(&r.attack),
+                cell(&r.threat),
+                cell(&r.norm),
                 numbers(r.eps),
                 r.n.to_string(),
                 numbers(r.clean_accuracy),

@@ -1,6 +1,7 @@
 //! Curves from the ledger: success against queries, and accuracy against epsilon.
 
 use super::Plan;
+use crate::escape::cell;
 use robust_core::{Error, Outcome, Result, Verdict};
 
 /// Steps of one curve: at each `x` the share changes to `y`.
@@ -66,7 +67,9 @@ pub fn curves_to_csv(curves: &[Curve]) -> Result<String> {
     writer.write_record(["model", "attack", "curve", "x", "y"]).map_err(broken)?;
     for c in curves {
         for (x, y) in &c.points {
-            writer.write_record([&c.model, &c.attack, c.kind, &x.to_string(), &y.to_string()]).map_err(broken)?;
+            writer
+                .write_record([&cell(&c.model), &cell(&c.attack), c.kind, &x.to_string(), &y.to_string()])
+                .map_err(broken)?;
         }
     }
     let bytes = writer.into_inner().map_err(|e| Error::internal(format!("csv: {e}")))?;

@@ -76,7 +76,7 @@ pub fn build(weights: &StateDict, options: &Options) -> Result<Built> {
         }
         None => recognise(candidates)?,
     };
-    let own = [("activation", &options.activation), ("variant", &options.variant)];
+    let own = [("activation", &options.activation), ("variant", &options.variant), ("heads", &options.heads)];
     if let Some((key, _)) = own.iter().find(|(key, value)| value.is_some() && !arch.params.contains(key)) {
         return Err(Error::usage(format!("`{key}` is no parameter of {}", arch.name)));
     }

@@ -1,5 +1,5 @@
 //! `vit`: vision transformers (Dosovitskiy et al. 2021) in timm's names: a class token, learned places, blocks that norm
-//! first, layer scale where the file has it. Heads are 64 wide, as in every size of the paper.
+//! first, layer scale where the file has it. Nothing in a file says how many heads there are.
 
 use super::stack::{Conv, Usual};
 use super::{Architecture, Stack};
@@ -8,14 +8,17 @@ use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
 use robust_engine::{Activation, Binary, Builder, NodeId, Op};
 
+/// Heads are this wide in tiny, small, base and large; huge, giant and gigantic have 16.
 const HEAD: usize = 64;
+const WIDE: [usize; 3] = [1280, 1408, 1664];
 const EPS: f64 = 1e-6;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vit",
     doc: "patches (patch_embed.proj), cls_token, pos_embed, blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, \
-          mlp.fc2, ls2) of heads 64 wide, norm, the class token's linear head, or the class token itself where the file has none",
-    params: &[],
+          mlp.fc2, ls2) norm, the class token's linear head, or the class token itself where the file has none; heads are 64 wide, 16 in \
+          huge and larger, unless `heads=N` says otherwise",
+    params: &["heads"],
     detect,
     build,
 };
@@ -31,7 +34,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let [_, tokens, _] = dict.sizes("pos_embed")?;
     let area = tokens.saturating_sub(1);
     let side = area.isqrt();
-    if side * side != area || side == 0 || width % HEAD != 0 {
+    let heads = heads(width, options.heads.as_deref())?;
+    if side * side != area || side == 0 {
         return Err(Error::load(
             "`pos_embed`",
             format!("{tokens} places of {width} are no class token and square of patches"),
@@ -49,7 +53,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let places = stack.constant("pos_embed", &[1, tokens, width])?;
     let mut x = stack.add(x, places, "placed")?;
     for i in 0..stack.dict.count(|i| format!("blocks.{i}")) {
-        x = block(&mut stack, x, &format!("blocks.{i}"))?;
+        x = block(&mut stack, x, heads, &format!("blocks.{i}"))?;
     }
     let x = stack.layer_norm(x, "norm", EPS)?;
     let x = stack.net.node("class", Op::Slice { axis: 1, start: 0, end: 1, step: 1 }, &[x])?;
@@ -62,11 +66,22 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     stack.linear(x, "head", classes)
 }
 
-fn block(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+fn heads(width: usize, said: Option<&str>) -> Result<usize> {
+    let usual = if WIDE.contains(&width) { 16 } else { width / HEAD };
+    let heads =
+        said.map_or(Ok(usual), |s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is no number"))))?;
+    match heads > 0 && width.is_multiple_of(heads) {
+        true => Ok(heads),
+        false => Err(Error::load("vit", format!("{width} channels are not divided among {heads} heads"))
+            .hint("say how many there are: `?heads=N`")),
+    }
+}
+
+fn block(stack: &mut Stack, x: NodeId, heads: usize, name: &str) -> Result<NodeId> {
     let width = stack.net.shape(x).row[1];
     let y = stack.layer_norm(x, &format!("{name}.norm1"), EPS)?;
     let [q, k, v] = stack.thirds(y, &format!("{name}.attn.qkv"), width)?;
-    let attention = Op::Attention { heads: width / HEAD, scale: 1. / (HEAD as f64).sqrt() };
+    let attention = Op::Attention { heads, scale: 1. / ((width / heads) as f64).sqrt() };
     let y = stack.net.node(format!("{name}.attn"), attention, &[q, k, v])?;
     let y = stack.linear(y, &format!("{name}.attn.proj"), width)?;
     let y = scaled(stack, y, &format!("{name}.ls1.gamma"), width)?;

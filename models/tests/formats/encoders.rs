@@ -110,6 +110,23 @@ fn the_encoder_inside_a_training_checkpoint_is_the_bare_encoder() {
 }
 
 #[test]
+fn heads_are_as_many_as_said_and_divide_the_width() {
+    let with = |heads: Option<&str>| {
+        let options = Options { heads: heads.map(Into::into), ..Options::default() };
+        arch::build(&StateDict::from_tensors(vit()), &options)
+    };
+    let digest = |heads| robust_engine::digest(&with(heads).unwrap().network);
+    assert_eq!(digest(None), digest(Some("1")));
+    assert_ne!(digest(None), digest(Some("2")));
+    for (bad, why) in [("3", "64 channels are not divided among 3 heads"), ("0", "0 heads"), ("x", "no number")] {
+        let error = with(Some(bad)).err().unwrap();
+        assert!(error.message.contains(why), "{error}");
+    }
+    let all = prefixed(&vit(), "module.base_encoder.");
+    assert!(build(all).notes.iter().any(|n| n.contains("?heads=12")));
+}
+
+#[test]
 fn a_network_with_its_last_layer_is_no_encoder() {
     let mut all = resnet(7);
     all.extend(weights([("fc.weight", vec![6, 4]), ("fc.bias", vec![6])]));
