@@ -1,7 +1,7 @@
 //! `robust eval`: load, plan, run, summarise.
 
 use super::summary::write_summary;
-use super::{Format, STOP, corrupt, print, target};
+use super::{Format, STOP, corrupt, machine, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
 use robust::core::{Dataset, Draw, Error, Kind, Outcome, Output, Result, Site};
@@ -115,8 +115,8 @@ pub struct Prepared {
 
 /// Checks the options, loads models and data, resolves the plan.
 pub fn prepare(args: &Args) -> Result<Prepared> {
-    check_device(&args.device)?;
-    set_threads(args.threads)?;
+    machine::check_device(&args.device)?;
+    machine::set_threads(args.threads)?;
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
@@ -207,28 +207,6 @@ fn resumable(error: Error, root: &Path) -> Error {
         }
         _ => error,
     }
-}
-
-fn check_device(device: &str) -> Result<()> {
-    match device {
-        "auto" | "cpu" => Ok(()),
-        d if d.starts_with("cuda") => {
-            Err(Error::usage(format!("device `{d}` is not in this build"))
-                .hint("use --device cpu; CUDA is not built yet"))
-        }
-        d => Err(Error::usage(format!("unknown device `{d}`")).hint("devices are auto and cpu")),
-    }
-}
-
-fn set_threads(threads: Option<usize>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    if threads == 0 || threads > 1024 {
-        return Err(Error::usage(format!("--threads {threads} is not between 1 and 1024")));
-    }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| Error::internal(format!("thread pool: {e}")))
 }
 
 /// A model that scores classes.

@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod leaderboard;
 mod list;
+mod machine;
 mod probe;
 mod report;
 mod scale;

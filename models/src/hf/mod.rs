@@ -2,6 +2,7 @@
 //! `preprocessor_config.json` what images it wants, and the weights keep the names of their home. One file a family.
 
 mod cache;
+mod clip;
 mod config;
 mod convnext;
 mod hiera;
@@ -34,8 +35,15 @@ pub(crate) struct Family {
     pub build: fn(&mut Body) -> Result<Made>,
 }
 
-static FAMILIES: &[&[Family]] =
-    &[vit::FAMILIES, swin::FAMILIES, hiera::FAMILIES, convnext::FAMILIES, resnet::FAMILIES, mobile::FAMILIES];
+static FAMILIES: &[&[Family]] = &[
+    vit::FAMILIES,
+    clip::FAMILIES,
+    swin::FAMILIES,
+    hiera::FAMILIES,
+    convnext::FAMILIES,
+    resnet::FAMILIES,
+    mobile::FAMILIES,
+];
 
 /// The `model_type`s that can be built.
 pub fn model_types() -> impl Iterator<Item = &'static str> {

@@ -1,7 +1,7 @@
 //! Vision transformers of transformers: ViT, DeiT, MAE, MSN, DINOv2 (with registers too), DINOv3, BEiT, data2vec, and the
 //! image towers of CLIP and SigLIP. One builder; what differs is in their [`Kind`].
 
-use super::tokens::{self, Act, attend, flatten, last, layer_scale, mean, mlp, reshape, slice, token};
+use super::tokens::{self, Act, attend, flatten, last, layer_scale, mean, mlp, slice, token};
 use super::{Body, Config, Family, Made};
 use crate::arch::stack::{Conv, Stack};
 use candle_core::{DType, Tensor};
@@ -53,8 +53,6 @@ pub static FAMILIES: &[Family] = &[
     Family { types: &["dinov3_vit"], prefixes: &[], build: dinov3 },
     Family { types: &["beit"], prefixes: &["beit."], build: beit },
     Family { types: &["data2vec-vision"], prefixes: &["data2vec_vision."], build: beit },
-    Family { types: &["clip", "clip_vision_model"], prefixes: &[], build: clip },
-    Family { types: &["siglip", "siglip_vision_model"], prefixes: &[], build: siglip },
 ];
 
 /// Patches an image may have: attention's weights grow with the square.
@@ -154,7 +152,7 @@ fn turned(s: &mut Stack, x: NodeId, y: NodeId, name: &str, sizes: &Sizes, [cos, 
 }
 
 /// Height and width in patches, and the patches' side.
-fn grid(b: &Body, c: &Config) -> Result<([usize; 2], usize)> {
+pub(super) fn grid(b: &Body, c: &Config) -> Result<([usize; 2], usize)> {
     let patch = c.size("patch_size")?;
     let grid = b.size.map(|n| n / patch);
     match grid.contains(&0) {
@@ -167,13 +165,27 @@ fn grid(b: &Body, c: &Config) -> Result<([usize; 2], usize)> {
     }
 }
 
-fn patches(s: &mut Stack, x: NodeId, name: &str, width: usize, patch: usize, biased: bool) -> Result<NodeId> {
+pub(super) fn patches(
+    s: &mut Stack,
+    x: NodeId,
+    name: &str,
+    width: usize,
+    patch: usize,
+    biased: bool,
+) -> Result<NodeId> {
     let x = s.conv_with(x, name, Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 }, biased)?;
     flatten(s, x, "tokens")
 }
 
 /// `before` tokens and a square of places learned for images of another size, resized where the input differs.
-fn places(b: &mut Body, name: &str, shape: &[usize], before: usize, grid: [usize; 2], smooth: bool) -> Result<NodeId> {
+pub(super) fn places(
+    b: &mut Body,
+    name: &str,
+    shape: &[usize],
+    before: usize,
+    grid: [usize; 2],
+    smooth: bool,
+) -> Result<NodeId> {
     let width = shape.last().copied().unwrap_or(0);
     let learned: usize = shape.iter().product::<usize>() / width.max(1) - before;
     let value = b.stack.dict.take(name, shape)?;
@@ -205,7 +217,7 @@ fn with_class(s: &mut Stack, x: NodeId, name: &str, extra: &[&str]) -> Result<No
 }
 
 /// How many places a square learned for the settings' `image_size` has.
-fn learned(c: &Config, patch: usize) -> Result<usize> {
+pub(super) fn learned(c: &Config, patch: usize) -> Result<usize> {
     let [h, w] = c.pair("image_size")?;
     Ok((h / patch) * (w / patch))
 }
@@ -459,84 +471,4 @@ pub(super) fn tower(s: &mut Stack, mut x: NodeId, name: &str, sizes: &Sizes, bia
         x = block.lay(s, x, &format!("{name}.encoder.layers.{i}"))?;
     }
     Ok(x)
-}
-
-/// The image tower's settings: the folder's own, or a part of those of both towers.
-fn vision(c: &Config) -> Config {
-    c.section("vision_config").unwrap_or_else(|| c.clone())
-}
-
-fn clip(b: &mut Body) -> Result<Made> {
-    let both = b.config.clone();
-    let c = vision(&both);
-    let sizes = Sizes::of(&c, 1e-5, "quick_gelu")?;
-    let (grid, patch) = grid(b, &c)?;
-    let v = "vision_model";
-    let x = patches(&mut b.stack, b.input, &format!("{v}.embeddings.patch_embedding"), sizes.width, patch, false)?;
-    let class = b.stack.constant(&format!("{v}.embeddings.class_embedding"), &[sizes.width])?;
-    let class = reshape(&mut b.stack, class, "class", &[1, 1, sizes.width])?;
-    let x = b.stack.net.node("with_class", Op::Concat { axis: 1 }, &[class, x])?;
-    let shape = [1 + learned(&c, patch)?, sizes.width];
-    let places = places(b, &format!("{v}.embeddings.position_embedding.weight"), &shape, 1, grid, false)?;
-    let x = b.stack.add(x, places, "placed")?;
-    // The name is spelt so in every file.
-    let x = b.stack.layer_norm(x, &format!("{v}.pre_layrnorm"), sizes.eps)?;
-    let x = tower(&mut b.stack, x, v, &sizes, None)?;
-    let x = token(&mut b.stack, x, "class_token", 0)?;
-    let mut x = b.stack.layer_norm(x, &format!("{v}.post_layernorm"), sizes.eps)?;
-    if both.text("model_type") == Some("clip") || b.stack.dict.contains("visual_projection.weight") {
-        x = b.stack.linear_with(x, "visual_projection", both.size_or("projection_dim", 512)?, false)?;
-    }
-    b.without_text();
-    b.no_head("CLIP")?;
-    Ok(Made::Embedding(x))
-}
-
-fn siglip(b: &mut Body) -> Result<Made> {
-    let both = b.config.clone();
-    let c = vision(&both);
-    if !c.flag_or("vision_use_head", true)? {
-        return Err(Error::load(
-            "`vision_use_head` in config.json",
-            "towers without their pooling head are not supported yet",
-        ));
-    }
-    let sizes = Sizes::of(&c, 1e-6, "gelu_pytorch_tanh")?;
-    let (grid, patch) = grid(b, &c)?;
-    let v = "vision_model";
-    let x = patches(&mut b.stack, b.input, &format!("{v}.embeddings.patch_embedding"), sizes.width, patch, true)?;
-    let shape = [learned(&c, patch)?, sizes.width];
-    let places = places(b, &format!("{v}.embeddings.position_embedding.weight"), &shape, 0, grid, false)?;
-    let x = b.stack.add(x, places, "placed")?;
-    let x = tower(&mut b.stack, x, v, &sizes, None)?;
-    let x = b.stack.layer_norm(x, &format!("{v}.post_layernorm"), sizes.eps)?;
-    let x = attention_pool(&mut b.stack, x, &format!("{v}.head"), &sizes)?;
-    b.without_text();
-    b.no_head("SigLIP")?;
-    Ok(Made::Embedding(x))
-}
-
-/// A learned query that attends to all tokens, then an MLP with a residual (Zhai et al. 2022).
-fn attention_pool(s: &mut Stack, x: NodeId, name: &str, sizes: &Sizes) -> Result<NodeId> {
-    let width = sizes.width;
-    let probe = s.constant(&format!("{name}.probe"), &[1, 1, width])?;
-    // Repeated for every row: a constant cannot ask for itself.
-    let both = s.net.node("probe_and_tokens", Op::Concat { axis: 1 }, &[probe, x])?;
-    let probe = slice(s, both, "probe", 1, 0, 1)?;
-    let attention = format!("{name}.attention");
-    let weight = s.dict.take(&format!("{attention}.in_proj_weight"), &[3 * width, width])?;
-    let bias = s.dict.take(&format!("{attention}.in_proj_bias"), &[3 * width])?;
-    let mut parts = [probe, x, x];
-    for (i, (part, from)) in ["q", "k", "v"].iter().zip(parts).enumerate() {
-        let cut = |t: &Tensor| t.narrow(0, i * width, width)?.contiguous();
-        let weight = s.net.param(format!("{attention}.in_proj_weight.{part}"), cut(&weight)?);
-        let bias = Some(s.net.param(format!("{attention}.in_proj_bias.{part}"), cut(&bias)?));
-        parts[i] = s.net.node(format!("{attention}.{part}"), Op::Linear { weight, bias }, &[from])?;
-    }
-    let x = attend(s, parts, sizes.heads, None, &format!("{attention}.attend"))?;
-    let x = s.linear(x, &format!("{attention}.out_proj"), width)?;
-    let y = s.layer_norm(x, &format!("{name}.layernorm"), sizes.eps)?;
-    let y = mlp(s, y, [&format!("{name}.mlp.fc1"), &format!("{name}.mlp.fc2")], sizes.hidden, sizes.act)?;
-    let x = s.add(x, y, &format!("{name}.add"))?;
-    token(s, x, "pooled", 0)
 }

@@ -4,6 +4,7 @@
 mod array;
 mod call;
 mod fold;
+mod fold_numbers;
 mod layers;
 mod layout;
 mod order;

@@ -1,0 +1,94 @@
+//! The image towers of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023) in transformers' names.
+
+use super::tokens::{attend, mlp, reshape, slice, token};
+use super::vit::{Sizes, grid, learned, patches, places, tower};
+use super::{Body, Config, Family, Made};
+use crate::arch::stack::Stack;
+use candle_core::Tensor;
+use robust_core::{Error, Result};
+use robust_engine::{NodeId, Op};
+
+pub static FAMILIES: &[Family] = &[
+    Family { types: &["clip", "clip_vision_model"], prefixes: &[], build: clip },
+    Family { types: &["siglip", "siglip_vision_model"], prefixes: &[], build: siglip },
+];
+
+/// The image tower's settings: the folder's own, or a part of those of both towers.
+fn vision(c: &Config) -> Config {
+    c.section("vision_config").unwrap_or_else(|| c.clone())
+}
+
+fn clip(b: &mut Body) -> Result<Made> {
+    let both = b.config.clone();
+    let c = vision(&both);
+    let sizes = Sizes::of(&c, 1e-5, "quick_gelu")?;
+    let (grid, patch) = grid(b, &c)?;
+    let v = "vision_model";
+    let x = patches(&mut b.stack, b.input, &format!("{v}.embeddings.patch_embedding"), sizes.width, patch, false)?;
+    let class = b.stack.constant(&format!("{v}.embeddings.class_embedding"), &[sizes.width])?;
+    let class = reshape(&mut b.stack, class, "class", &[1, 1, sizes.width])?;
+    let x = b.stack.net.node("with_class", Op::Concat { axis: 1 }, &[class, x])?;
+    let shape = [1 + learned(&c, patch)?, sizes.width];
+    let places = places(b, &format!("{v}.embeddings.position_embedding.weight"), &shape, 1, grid, false)?;
+    let x = b.stack.add(x, places, "placed")?;
+    // The name is spelt so in every file.
+    let x = b.stack.layer_norm(x, &format!("{v}.pre_layrnorm"), sizes.eps)?;
+    let x = tower(&mut b.stack, x, v, &sizes, None)?;
+    let x = token(&mut b.stack, x, "class_token", 0)?;
+    let mut x = b.stack.layer_norm(x, &format!("{v}.post_layernorm"), sizes.eps)?;
+    if both.text("model_type") == Some("clip") || b.stack.dict.contains("visual_projection.weight") {
+        x = b.stack.linear_with(x, "visual_projection", both.size_or("projection_dim", 512)?, false)?;
+    }
+    b.without_text();
+    b.no_head("CLIP")?;
+    Ok(Made::Embedding(x))
+}
+
+fn siglip(b: &mut Body) -> Result<Made> {
+    let both = b.config.clone();
+    let c = vision(&both);
+    if !c.flag_or("vision_use_head", true)? {
+        return Err(Error::load(
+            "`vision_use_head` in config.json",
+            "towers without their pooling head are not supported yet",
+        ));
+    }
+    let sizes = Sizes::of(&c, 1e-6, "gelu_pytorch_tanh")?;
+    let (grid, patch) = grid(b, &c)?;
+    let v = "vision_model";
+    let x = patches(&mut b.stack, b.input, &format!("{v}.embeddings.patch_embedding"), sizes.width, patch, true)?;
+    let shape = [learned(&c, patch)?, sizes.width];
+    let places = places(b, &format!("{v}.embeddings.position_embedding.weight"), &shape, 0, grid, false)?;
+    let x = b.stack.add(x, places, "placed")?;
+    let x = tower(&mut b.stack, x, v, &sizes, None)?;
+    let x = b.stack.layer_norm(x, &format!("{v}.post_layernorm"), sizes.eps)?;
+    let x = attention_pool(&mut b.stack, x, &format!("{v}.head"), &sizes)?;
+    b.without_text();
+    b.no_head("SigLIP")?;
+    Ok(Made::Embedding(x))
+}
+
+/// A learned query that attends to all tokens, then an MLP with a residual (Zhai et al. 2022).
+fn attention_pool(s: &mut Stack, x: NodeId, name: &str, sizes: &Sizes) -> Result<NodeId> {
+    let width = sizes.width;
+    let probe = s.constant(&format!("{name}.probe"), &[1, 1, width])?;
+    // Repeated for every row: a constant cannot ask for itself.
+    let both = s.net.node("probe_and_tokens", Op::Concat { axis: 1 }, &[probe, x])?;
+    let probe = slice(s, both, "probe", 1, 0, 1)?;
+    let attention = format!("{name}.attention");
+    let weight = s.dict.take(&format!("{attention}.in_proj_weight"), &[3 * width, width])?;
+    let bias = s.dict.take(&format!("{attention}.in_proj_bias"), &[3 * width])?;
+    let mut parts = [probe, x, x];
+    for (i, (part, from)) in ["q", "k", "v"].iter().zip(parts).enumerate() {
+        let cut = |t: &Tensor| t.narrow(0, i * width, width)?.contiguous();
+        let weight = s.net.param(format!("{attention}.in_proj_weight.{part}"), cut(&weight)?);
+        let bias = Some(s.net.param(format!("{attention}.in_proj_bias.{part}"), cut(&bias)?));
+        parts[i] = s.net.node(format!("{attention}.{part}"), Op::Linear { weight, bias }, &[from])?;
+    }
+    let x = attend(s, parts, sizes.heads, None, &format!("{attention}.attend"))?;
+    let x = s.linear(x, &format!("{attention}.out_proj"), width)?;
+    let y = s.layer_norm(x, &format!("{name}.layernorm"), sizes.eps)?;
+    let y = mlp(s, y, [&format!("{name}.mlp.fc1"), &format!("{name}.mlp.fc2")], sizes.hidden, sizes.act)?;
+    let x = s.add(x, y, &format!("{name}.add"))?;
+    token(s, x, "pooled", 0)
+}
