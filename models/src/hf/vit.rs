@@ -1,5 +1,5 @@
-//! Vision transformers of transformers: ViT, DeiT, MAE, MSN, DINOv2 (with registers too), DINOv3, BEiT, data2vec, and the
-//! image towers of CLIP and SigLIP. One builder; what differs is in their [`Kind`].
+//! Vision transformers of transformers: ViT, DeiT, MAE, MSN, DINOv2 (with registers too), DINOv3, BEiT, data2vec; the blocks
+//! serve the image towers of CLIP and SigLIP too. What differs is in their [`Block`].
 
 use super::tokens::{self, Act, attend, flatten, last, layer_scale, mean, mlp, slice, token};
 use super::{Body, Config, Family, Made};
