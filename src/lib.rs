@@ -29,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod runs;
 pub mod selftest;
+#[cfg(feature = "serve")]
 pub mod serve;
 pub mod shard;
 pub mod stats;

@@ -1,11 +1,13 @@
 //! `robust report`: pages and tables of runs.
 
-use super::{STOP, print};
+use super::print;
 use robust::core::{Error, Result};
 use robust::folder::write_atomic;
 use robust::report::page::{self, Pictures};
 use robust::runs::{self, Loaded};
-use robust::{say, serve};
+use robust::say;
+#[cfg(feature = "serve")]
+use robust::serve;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -38,7 +40,8 @@ pub struct Args {
     /// Samples shown as images at most; 0 for none
     #[arg(long, value_name = "N", default_value_t = Pictures::default().most)]
     images: usize,
-    /// Show the page in a browser on this machine until Ctrl-C, anew while a run grows; another port with --serve=8080
+    /// Show the page in a browser on this machine until Ctrl-C, anew while a run grows: `robust report runs/net --serve`, another port with --serve=8080
+    #[cfg(feature = "serve")]
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:0")]
     serve: Option<String>,
 }
@@ -46,25 +49,29 @@ pub struct Args {
 const AFTER: &str = "\
 Examples:
   robust report runs/net --html net.html
-  robust report runs/net runs/other --html both.html --latex both.tex --csv both.csv
-  robust report runs/net --serve";
+  robust report runs/net runs/other --html both.html --latex both.tex --csv both.csv";
 
 pub fn run(args: &Args) -> Result<()> {
     check_twice(&args.dirs)?;
     let pictures = Pictures { dataset: args.dataset.clone(), most: args.images };
-    let files = [&args.html, &args.md, &args.latex, &args.csv, &args.csv_wide, &args.json];
-    if args.serve.is_none() || files.iter().any(|f| f.is_some()) {
-        write(args, &runs::open_all(&args.dirs)?, &pictures)?;
-    }
+    #[cfg(feature = "serve")]
     if let Some(address) = &args.serve {
-        let listener = serve::bind(address)?;
-        let live = serve::Live::new(args.dirs.clone(), pictures);
-        live.page()?;
-        let token = serve::token();
-        say(&format!("the report is at {} until Ctrl-C", serve::url(&listener, &token)?));
-        serve::run(&listener, &token, &live, &STOP)?;
+        let files = [&args.html, &args.md, &args.latex, &args.csv, &args.csv_wide, &args.json];
+        if files.iter().any(|f| f.is_some()) {
+            write(args, &runs::open_all(&args.dirs)?, &pictures)?;
+        }
+        return show(address, serve::Live::new(args.dirs.clone(), pictures));
     }
-    Ok(())
+    write(args, &runs::open_all(&args.dirs)?, &pictures)
+}
+
+#[cfg(feature = "serve")]
+fn show(address: &str, live: serve::Live) -> Result<()> {
+    let listener = serve::bind(address)?;
+    live.page()?;
+    let token = serve::token();
+    say(&format!("the report is at {} until Ctrl-C", serve::url(&listener, &token)?));
+    serve::run(&listener, &token, &live, &super::STOP)
 }
 
 fn check_twice(dirs: &[PathBuf]) -> Result<()> {
