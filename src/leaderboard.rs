@@ -2,7 +2,7 @@
 
 use crate::doctor::Grade;
 use crate::escape::{cell, line, markdown};
-use crate::report::{Row, is_worst};
+use crate::report::{Row, is_worst, written};
 use crate::run::is_compat;
 use crate::runs::{Loaded, ids_digest};
 use comfy_table::{CellAlignment, Table, presets};
@@ -207,13 +207,10 @@ pub const COLUMNS: [(&str, &str); 24] = [
 /// # Errors
 /// None in practice.
 pub fn to_csv(groups: &[Group]) -> Result<String> {
-    let broken = |e: csv::Error| Error::internal(format!("csv: {e}"));
-    let mut writer = csv::Writer::from_writer(vec![]);
-    writer.write_record(COLUMNS.map(|(name, _)| name)).map_err(broken)?;
-    for (g, e) in groups.iter().flat_map(|g| g.entries.iter().map(move |e| (g, e))) {
+    let line = |(g, e): (&Group, &Entry)| -> [String; COLUMNS.len()] {
         let joined =
             |part: &dyn Fn(&(String, f64)) -> String| e.attacks.iter().map(part).collect::<Vec<_>>().join(" + ");
-        let record: [String; COLUMNS.len()] = [
+        [
             g.group.to_string(),
             e.rank.to_string(),
             cell(&e.model),
@@ -238,11 +235,10 @@ pub fn to_csv(groups: &[Group]) -> Result<String> {
             cell(&e.model_digest),
             cell(&g.data_digest),
             g.ids_digest.clone(),
-        ];
-        writer.write_record(record).map_err(broken)?;
-    }
-    let bytes = writer.into_inner().map_err(|e| Error::internal(format!("csv: {e}")))?;
-    String::from_utf8(bytes).map_err(|e| Error::internal(format!("csv: {e}")))
+        ]
+    };
+    let lines = groups.iter().flat_map(|g| g.entries.iter().map(move |e| (g, e))).map(line);
+    written(std::iter::once(COLUMNS.map(|(name, _)| name.to_string())).chain(lines))
 }
 
 /// `{"schema", "groups"}`.
@@ -296,8 +292,8 @@ fn cells(group: &Group) -> (Vec<String>, Vec<Vec<String>>) {
 }
 
 fn title(group: &Group) -> String {
-    let part = if group.full { "all" } else { "a part: " };
-    let mut title = format!("{}, {}, {part} {} samples", group.dataset, group.threat, group.n).replace(":  ", ": ");
+    let part = if group.full { "all" } else { "a part:" };
+    let mut title = format!("{}, {}, {part} {} samples", group.dataset, group.threat, group.n);
     if group.compat {
         title += ", in the reference's counts";
     }

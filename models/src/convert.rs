@@ -33,11 +33,12 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
             (read.tensors, read.notes)
         };
     notes.push(format!("{} tensors written to {}", tensors.len(), output.display()));
-    write(&tensors, output)?;
+    write(&tensors, HashMap::from([("format".to_string(), "pt".to_string())]), output)?;
     Ok(notes)
 }
 
-fn write(tensors: &[View], output: &Path) -> Result<()> {
+/// A safetensors file that appears whole or not at all; `about` is its metadata.
+pub(crate) fn write(tensors: &[View], about: HashMap<String, String>, output: &Path) -> Result<()> {
     let name = output.file_name().unwrap_or_default().to_string_lossy();
     let partial: PathBuf = output.with_file_name(format!(".{name}.{}.partial", std::process::id()));
     let fail = |e: &dyn std::fmt::Display| Error::write(output.display(), e);
@@ -45,8 +46,7 @@ fn write(tensors: &[View], output: &Path) -> Result<()> {
         TensorView::new(*dtype, shape.clone(), data).map(|view| (name, view)).map_err(|e| fail(&e))
     });
     let views: Vec<_> = views.collect::<Result<_>>()?;
-    let info = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let written = ::safetensors::serialize_to_file(views, Some(info), &partial)
+    let written = ::safetensors::serialize_to_file(views, Some(about), &partial)
         .map_err(|e| fail(&e))
         .and_then(|()| std::fs::File::open(&partial).and_then(|f| f.sync_all()).map_err(|e| fail(&e)))
         .and_then(|()| std::fs::rename(&partial, output).map_err(|e| fail(&e)));

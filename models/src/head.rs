@@ -2,14 +2,15 @@
 //! every one is a few differentiable ops.
 
 use crate::arch::stack::Stack;
+use crate::convert;
 use crate::files;
-use crate::hf::{made, unit};
-use crate::safetensors::{StateDict, parse};
-use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use crate::hf::{self, made, unit};
+use crate::safetensors::{StateDict, View, parse};
+use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
 use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction, Reference};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ impl Head {
             Head::Cosine { weight, scale, bias } => {
                 let x = unit(s, x, "head.unit")?;
                 let x = dense(s, x, "head.cosines", weight, None)?;
-                let x = times(s, x, "head.scaled", *scale)?;
+                let x = hf::scale(s, x, *scale, "head.scaled")?;
                 let bias = made(s, "head.bias", vec![*bias], &[])?;
                 s.add(x, bias, "head")
             }
@@ -111,7 +112,10 @@ impl Head {
         Reference::new(Arc::new(net.finish(out)?), DType::F64)?.forward(x)
     }
 
-    /// Writes a safetensors file.
+    /// Writes a safetensors file, whole or not at all.
+    ///
+    /// # Errors
+    /// Kind `Write` when it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let (tensors, numbers): (Vec<(&str, Tensor)>, String) = match self {
             Head::Linear { weight, bias } => (vec![("weight", weight.clone()), ("bias", bias.clone())], String::new()),
@@ -125,19 +129,14 @@ impl Head {
                 (vec![("bank", bank.clone()), ("labels", labels)], format!("{k} {temperature}"))
             }
         };
-        let mut bytes = BTreeMap::new();
-        for (name, t) in &tensors {
+        let view = |(name, t): (&str, Tensor)| -> Result<View<'static>> {
             let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-            bytes.insert(*name, (t.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()));
-        }
-        let fail = |e: ::safetensors::SafeTensorError| Error::internal(format!("the head cannot be written: {e}"));
-        let mut views = vec![];
-        for (name, (dims, data)) in &bytes {
-            views.push((*name, TensorView::new(Dtype::F64, dims.clone(), data).map_err(fail)?));
-        }
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            Ok((name.to_string(), Dtype::F64, t.dims().to_vec(), bytes.into()))
+        };
+        let views = tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?;
         let about = HashMap::from([(KIND.to_string(), self.name().to_string()), ("numbers".to_string(), numbers)]);
-        let file = ::safetensors::serialize(views, Some(about)).map_err(fail)?;
-        std::fs::write(path, file).map_err(|e| Error::load(path.display(), e))
+        convert::write(&views, about, path)
     }
 
     /// Reads what [`Head::write`] wrote.
@@ -208,21 +207,16 @@ impl Head {
     }
 }
 
-fn times(s: &mut Stack, x: NodeId, name: &str, by: f64) -> Result<NodeId> {
-    let by = made(s, &format!("{name}.by"), vec![by], &[])?;
-    s.net.node(name, Op::Binary(Binary::Mul), &[x, by])
-}
-
 /// `log(sum of the k nearest's votes + FAINT * sum of all votes)` per class; votes are relative to the nearest's.
 fn votes(s: &mut Stack, cosines: NodeId, labels: &[u32], k: usize, temperature: f64) -> Result<NodeId> {
     let classes = Head::classes(labels);
     let nearest = Op::Reduce { kind: Reduction::Max, axes: vec![1], keep: true };
     let nearest = s.net.node("head.nearest", nearest, &[cosines])?;
     let behind = s.net.node("head.behind", Op::Binary(Binary::Sub), &[cosines, nearest])?;
-    let behind = times(s, behind, "head.exponents", 1. / temperature)?;
+    let behind = hf::scale(s, behind, 1. / temperature, "head.exponents")?;
     let all = s.act(behind, "head.votes", Activation::Exp)?;
     let near = s.net.node("head.near", Op::KeepTop { k }, &[all])?;
-    let faint = times(s, all, "head.faint", FAINT)?;
+    let faint = hf::scale(s, all, FAINT, "head.faint")?;
     let counted = s.add(near, faint, "head.counted")?;
     let mut which = vec![0f32; classes * labels.len()];
     labels.iter().enumerate().for_each(|(i, &l)| which[l as usize * labels.len() + i] = 1.);

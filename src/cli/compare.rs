@@ -1,6 +1,6 @@
 //! `robust compare`: two results on the same samples.
 
-use super::print;
+use super::{Answer, print};
 use robust::compare::{self, Choice};
 use robust::core::{Error, Result};
 use robust::runs::Loaded;
@@ -36,13 +36,7 @@ pub struct Args {
     alpha: f64,
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    format: Answer,
 }
 
 const AFTER: &str = "\
@@ -68,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (x, y) = (compare::choose(&a, &first)?, compare::choose(&b, &second)?);
     let comparison = compare::compare(x, y, args.attack_b.is_some(), args.alpha)?;
     print(&match args.format {
-        Format::Text => compare::to_text(&comparison, args.all),
-        Format::Json => compare::to_json(&comparison)?,
+        Answer::Text => compare::to_text(&comparison, args.all),
+        Answer::Json => compare::to_json(&comparison)?,
     })
 }

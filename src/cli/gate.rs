@@ -1,6 +1,6 @@
 //! `robust gate`: measure what `robust.toml` asks, judge it, tell everyone.
 
-use super::{ANSWER, eval, print, summary};
+use super::{ANSWER, Answer, eval, print, summary};
 use clap::{Args as _, FromArgMatches};
 use robust::core::{Error, Kind, Result};
 use robust::folder::write_atomic;
@@ -41,7 +41,7 @@ pub struct Args {
     exit_zero: bool,
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
-    format: Format,
+    format: Answer,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,12 +66,6 @@ pub struct Args {
     /// No progress bar
     #[arg(long)]
     no_progress: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 const AFTER: &str = "\
@@ -222,8 +216,8 @@ fn tell(args: &Args, report: &Report, here: &Path, config: &Path, env: &dyn Fn(&
         append(env("GITHUB_OUTPUT"), &format!("verdict={}\nexit-code={}\n", report.verdict, report.exit_code))?;
     }
     print(&match args.format {
-        Format::Text => gate::to_text(report),
-        Format::Json => gate::to_json(report)?,
+        Answer::Text => gate::to_text(report),
+        Answer::Json => gate::to_json(report)?,
     })
 }
 

@@ -85,6 +85,13 @@ enum Command {
     Explain(list::ExplainArgs),
 }
 
+/// How an answer that is no table is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Answer {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,

@@ -267,18 +267,10 @@ fn compared(now: &Measured, before: &[bool], same_model: bool, confidence: f64) 
     }
 }
 
-/// Judges runs against a configuration and a baseline.
+/// Judges what was measured against a configuration and a baseline.
 ///
 /// # Errors
-/// Kind `Usage` when a run is not of its suite, or the baseline is of something else.
-pub fn judge(config: &Config, runs: &[Vec<Loaded>], baseline: Option<&Baseline>) -> Result<Report> {
-    check(config, &measure(config, runs)?, baseline)
-}
-
-/// [`judge`], of what was measured.
-///
-/// # Errors
-/// As [`judge`].
+/// Kind `Usage` when the baseline is of something else.
 pub fn check(config: &Config, measured: &[Measured], baseline: Option<&Baseline>) -> Result<Report> {
     let settings = &config.gate;
     let mut checks = vec![];

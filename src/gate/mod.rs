@@ -1,6 +1,6 @@
 //! The gate: may this model be merged? Floors, and paired tests against a committed baseline.
 //!
-//! [`Config`] is `robust.toml`, [`Baseline`] the committed file with a bit per sample, [`judge`] a pure function of both
+//! [`Config`] is `robust.toml`, [`Baseline`] the committed file with a bit per sample, [`check`] a pure function of both
 //! and of run folders; the formats render its [`Report`]. Why it is so: `docs/decisions/0015-the-gate.md`.
 
 mod baseline;
@@ -12,7 +12,7 @@ mod text;
 pub use baseline::{Baseline, Recorded, Samples, changes};
 pub use config::{Bounds, Config, FILE, Judged, Override, Policy, STARTER, Settings, Share, Suite};
 pub use files::{to_code_quality, to_junit, to_sarif};
-pub use judge::{Measured, SCHEMA, check, judge, measure};
+pub use judge::{Measured, SCHEMA, check, measure};
 pub use text::{to_annotations, to_json, to_markdown, to_text};
 
 use crate::stats::Paired;

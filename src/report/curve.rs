@@ -1,8 +1,8 @@
 //! Curves from the ledger: success against queries, and accuracy against epsilon.
 
-use super::Plan;
+use super::{Plan, written};
 use crate::escape::cell;
-use robust_core::{Error, Outcome, Result, Verdict};
+use robust_core::{Outcome, Result, Verdict};
 
 /// Steps of one curve: at each `x` the share changes to `y`.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,18 +62,11 @@ fn last_of_each(steps: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// `model,attack,curve,x,y`, a line per step.
 pub fn curves_to_csv(curves: &[Curve]) -> Result<String> {
-    let broken = |e: csv::Error| Error::internal(format!("csv: {e}"));
-    let mut writer = csv::Writer::from_writer(vec![]);
-    writer.write_record(["model", "attack", "curve", "x", "y"]).map_err(broken)?;
-    for c in curves {
-        for (x, y) in &c.points {
-            writer
-                .write_record([&cell(&c.model), &cell(&c.attack), c.kind, &x.to_string(), &y.to_string()])
-                .map_err(broken)?;
-        }
-    }
-    let bytes = writer.into_inner().map_err(|e| Error::internal(format!("csv: {e}")))?;
-    String::from_utf8(bytes).map_err(|e| Error::internal(format!("csv: {e}")))
+    let step = |c: &Curve, (x, y): &(f64, f64)| {
+        [cell(&c.model), cell(&c.attack), c.kind.to_string(), x.to_string(), y.to_string()]
+    };
+    let lines = curves.iter().flat_map(|c| c.points.iter().map(move |p| step(c, p)));
+    written(std::iter::once(["model", "attack", "curve", "x", "y"].map(String::from)).chain(lines))
 }
 
 #[cfg(test)]

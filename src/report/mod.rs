@@ -8,7 +8,7 @@ pub mod page;
 mod svg;
 mod text;
 
-pub use csv::to_csv;
+pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
 pub use text::to_text;

@@ -2,7 +2,7 @@
 
 use super::tokens::{attend, mlp, reshape, slice, token};
 use super::vit::{Sizes, grid, learned, patches, places, tower};
-use super::{Body, Config, Family, Made};
+use super::{Body, Family, Made};
 use crate::arch::stack::Stack;
 use candle_core::Tensor;
 use robust_core::{Error, Result};
@@ -13,14 +13,9 @@ pub static FAMILIES: &[Family] = &[
     Family { types: &["siglip", "siglip_vision_model"], prefixes: &[], build: siglip },
 ];
 
-/// The image tower's settings: the folder's own, or a part of those of both towers.
-fn vision(c: &Config) -> Config {
-    c.section("vision_config").unwrap_or_else(|| c.clone())
-}
-
 fn clip(b: &mut Body) -> Result<Made> {
     let both = b.config.clone();
-    let c = vision(&both);
+    let c = both.vision();
     let sizes = Sizes::of(&c, 1e-5, "quick_gelu")?;
     let (grid, patch) = grid(b, &c)?;
     let v = "vision_model";
@@ -46,7 +41,7 @@ fn clip(b: &mut Body) -> Result<Made> {
 
 fn siglip(b: &mut Body) -> Result<Made> {
     let both = b.config.clone();
-    let c = vision(&both);
+    let c = both.vision();
     if !c.flag_or("vision_use_head", true)? {
         return Err(Error::load(
             "`vision_use_head` in config.json",

@@ -117,6 +117,11 @@ impl Config {
         }
     }
 
+    /// An image tower's settings: the folder's own, or a part of those of both towers.
+    pub fn vision(&self) -> Self {
+        self.section("vision_config").unwrap_or_else(|| self.clone())
+    }
+
     /// An object within this one.
     pub fn section(&self, key: &str) -> Option<Self> {
         let values = self.value(key)?.as_object()?.clone();

@@ -25,7 +25,7 @@ use robust_core::{Error, Preprocess, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use std::path::Path;
 pub use text::{Text, zero_shot};
-pub(crate) use tokens::{made, resize_grid, unit};
+pub(crate) use tokens::{made, resize_grid, scale, unit};
 
 /// Folders of these `model_type`s are built by this function.
 pub(crate) struct Family {
@@ -214,7 +214,7 @@ fn input(config: &Config, options: &Options, size: Option<[usize; 2]>) -> Result
     if let Some(said) = options.input {
         return Ok(said);
     }
-    let vision = config.section("vision_config").unwrap_or_else(|| config.clone());
+    let vision = config.vision();
     let channels = vision.size_or("num_channels", 3)?;
     let [h, w] = match size {
         Some(size) => size,

@@ -177,6 +177,12 @@ pub(super) fn patches(
     flatten(s, x, "tokens")
 }
 
+/// Patches by the name that ViT, DINOv2 and BEiT share.
+fn projected(b: &mut Body, sizes: &Sizes, patch: usize) -> Result<NodeId> {
+    let name = format!("{}embeddings.patch_embeddings.projection", b.prefix);
+    patches(&mut b.stack, b.input, &name, sizes.width, patch, true)
+}
+
 /// `before` tokens and a square of places learned for images of another size, resized where the input differs.
 pub(super) fn places(
     b: &mut Body,
@@ -242,14 +248,7 @@ fn plain(b: &mut Body) -> Result<Made> {
     let p = b.prefix.clone();
     let distilled = c.text("model_type") == Some("deit");
     let before = 1 + usize::from(distilled);
-    let x = patches(
-        &mut b.stack,
-        b.input,
-        &format!("{p}embeddings.patch_embeddings.projection"),
-        sizes.width,
-        patch,
-        true,
-    )?;
+    let x = projected(b, &sizes, patch)?;
     let extra = format!("{p}embeddings.distillation_token");
     let extra: &[&str] = if distilled { &[&extra] } else { &[] };
     let x = with_class(&mut b.stack, x, &format!("{p}embeddings.cls_token"), extra)?;
@@ -283,14 +282,7 @@ fn dinov2(b: &mut Body) -> Result<Made> {
     let p = b.prefix.clone();
     let registers = c.text("model_type") == Some("dinov2_with_registers");
     let count = if registers { c.count_or("num_register_tokens", 4)? } else { 0 };
-    let x = patches(
-        &mut b.stack,
-        b.input,
-        &format!("{p}embeddings.patch_embeddings.projection"),
-        sizes.width,
-        patch,
-        true,
-    )?;
+    let x = projected(b, &sizes, patch)?;
     let x = with_class(&mut b.stack, x, &format!("{p}embeddings.cls_token"), &[])?;
     let shape = [1, 1 + learned(&c, patch)?, sizes.width];
     let places = places(b, &format!("{p}embeddings.position_embeddings"), &shape, 1, grid, registers)?;
@@ -417,14 +409,7 @@ fn beit(b: &mut Body) -> Result<Made> {
             "tables of relative places are not resized: the input must have the settings' image_size",
         ));
     }
-    let x = patches(
-        &mut b.stack,
-        b.input,
-        &format!("{p}embeddings.patch_embeddings.projection"),
-        sizes.width,
-        patch,
-        true,
-    )?;
+    let x = projected(b, &sizes, patch)?;
     let mut x = with_class(&mut b.stack, x, &format!("{p}embeddings.cls_token"), &[])?;
     b.stack.dict.ignore(&format!("{p}embeddings.mask_token"), "nothing is masked here");
     if c.flag_or("use_absolute_position_embeddings", false)? {

@@ -5,7 +5,7 @@ use super::epsilon::epsilon;
 use super::leaderboard::{Entry, Group, groups};
 use super::subjects::subjects;
 use crate::escape::{self, cell};
-use crate::report::{SCHEMA, is_worst};
+use crate::report::{SCHEMA, is_worst, written};
 use crate::runs::Loaded;
 use robust_core::{Error, Result};
 use serde_json::{Value, json};
@@ -38,16 +38,6 @@ const LONG: [&str; 26] = [
     "model_digest",
     "data_digest",
 ];
-
-fn written(rows: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
-    let broken = |e: &dyn std::fmt::Display| Error::internal(format!("csv: {e}"));
-    let mut writer = csv::Writer::from_writer(vec![]);
-    for row in rows {
-        writer.write_record(row).map_err(|e| broken(&e))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| broken(&e))?;
-    String::from_utf8(bytes).map_err(|e| broken(&e))
-}
 
 /// One line per model and attack, and per worst case. Texts that a spreadsheet would run begin with `'`.
 ///

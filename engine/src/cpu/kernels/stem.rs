@@ -91,7 +91,6 @@ impl Windows {
         parallel(n * bands, |task| {
             let (image, first) = (task / bands, task % bands * band);
             let rows = first..(first + band).min(self.output[0]);
-            // A tile may read one vector beyond the last column.
             let len = self.span(0, rows.len()) * self.span(1, self.output[1]) * width;
             scratch(len, |copy| {
                 self.copy(&rows, &x[image * size..][..size], channels, width, copy);
@@ -238,13 +237,18 @@ pub(crate) struct Dots {
 }
 
 impl Dots {
+    /// Floats a column of the copy takes.
+    pub(crate) fn width(written: usize) -> usize {
+        written.next_multiple_of(WIDE)
+    }
+
     /// `windows` slide over the output's gradient; `weight(output, input, kernel)` gets their kernel positions.
     pub(crate) fn new(
         windows: Windows,
         [read, written]: [usize; 2],
         weight: &(dyn Fn(usize, usize, [usize; 2]) -> f32 + Sync),
     ) -> Self {
-        let ([kh, kw], wide) = (windows.kernel, written.next_multiple_of(WIDE));
+        let ([kh, kw], wide) = (windows.kernel, Self::width(written));
         let mut weights = Buffer::default();
         weights.reserve(kh * kw * read * wide);
         for (at, row) in weights.floats_mut().chunks_mut(wide).take(kh * kw * read).enumerate() {
@@ -256,7 +260,7 @@ impl Dots {
 
     /// `grad` is `[n, output, channels written]`, `dx` `[n, input, channels read]`.
     pub(crate) fn run(&self, isa: Isa, n: usize, grad: &[f32], dx: &mut [f32]) {
-        let (w, wide) = (&self.windows, self.written.next_multiple_of(WIDE));
+        let (w, wide) = (&self.windows, Self::width(self.written));
         let pixels = n * w.output[0] * w.output[1];
         assert!(grad.len() >= n * w.input[0] * w.input[1] * self.written, "a gradient is too short");
         assert!(dx.len() >= pixels * self.read, "a gradient is too short");

@@ -222,7 +222,7 @@ impl Conv {
             start: [0, 1].map(|a| self.lead[a] as isize - ((self.kernel[a] - 1) * self.dilation[a]) as isize),
             ..self.windows()
         };
-        if self.is_stem() && self.stride == [1, 1] && back.fit(self.write.next_multiple_of(16)) {
+        if self.is_stem() && self.stride == [1, 1] && back.fit(Dots::width(self.write)) {
             let flipped = |o: usize, i: usize, [y, x]: [usize; 2]| at(o, i, [kh - 1 - y, kw - 1 - x]);
             return Ok(Algorithm::Dots(Dots::new(back, [self.read, self.write], &flipped)));
         }
