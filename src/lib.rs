@@ -8,6 +8,7 @@
 //! tables of it. Your own candle `Module` becomes a model through [`engine::ModuleModel`]: see
 //! `examples/custom_model.rs`.
 
+pub mod calibration;
 pub mod clock;
 pub mod compare;
 pub mod corrupt;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod run;
 pub mod runs;
 pub mod selftest;
+pub mod sequences;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod shard;

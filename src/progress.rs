@@ -143,3 +143,28 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// A plain count of samples, for commands that attack nothing.
+pub struct Counter {
+    bar: ProgressBar,
+}
+
+impl Counter {
+    pub fn new(samples: u64, hidden: bool) -> Self {
+        let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(samples) };
+        if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos}/{len} samples, {elapsed}, about {eta} left") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar }
+    }
+
+    pub fn add(&self, samples: u64) {
+        self.bar.inc(samples);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -6,6 +6,10 @@
 // A bench reads the clock and prints.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
+// As the command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use robust_benchmarks::corruptions::{Random, Recipe, parse};
 use robust_imaging::Bytes;
 use std::hint::black_box;
@@ -60,8 +64,8 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Milliseconds of one image: the mean over severities of medians.
-fn time(x: &Bytes, recipes: &[&Recipe]) -> f64 {
+/// Milliseconds of one image by each recipe: medians.
+fn times(x: &Bytes, recipes: &[&Recipe]) -> Vec<f64> {
     let one = |recipe: &&Recipe| {
         let run = |sample: u64| {
             let mut random = Random::native(0, "bench", sample);
@@ -72,7 +76,7 @@ fn time(x: &Bytes, recipes: &[&Recipe]) -> f64 {
         run(0); // tables are built once
         median((1..12).map(run).collect())
     };
-    recipes.iter().map(one).sum::<f64>() / recipes.len() as f64
+    recipes.iter().map(one).collect()
 }
 
 fn main() {
@@ -85,7 +89,7 @@ fn main() {
     println!("{:28} {:>9} {:>10} {:>8} {:>6}", "corruption", "ours ms", "python ms", "times", "bar");
     let (mut suite, mut bar_ours, mut bar_theirs, mut missed) = (0., 0., 0., vec![]);
     let mut suite_theirs = 0.;
-    // `-- NAME` times one of them alone.
+    // `-- NAME` times one of them alone, and shows its severities.
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     for (i, (name, theirs, bar)) in REFERENCE.iter().enumerate() {
         if only.as_ref().is_some_and(|o| o != name) {
@@ -96,12 +100,16 @@ fn main() {
             println!("{name:28} {:>9} {theirs:10.2}   (needs ROBUST_FROST)", "-");
             continue;
         }
-        let ours = time(&x, &mine);
+        let each = times(&x, &mine);
+        let ours = each.iter().sum::<f64>() / each.len() as f64;
         let times = theirs / ours;
         println!(
             "{name:28} {ours:9.3} {theirs:10.2} {times:8.1} {bar:6.0}{}",
             if times < *bar { "  MISSED" } else { "" }
         );
+        if only.is_some() {
+            println!("by severity: {each:.3?}");
+        }
         if times < *bar {
             missed.push(*name);
         }

@@ -38,9 +38,10 @@ pub fn kernel(sigma: f64, truncate: f64) -> Vec<f64> {
     let radius = (truncate * sigma + 0.5) as usize;
     let scale = -0.5 / (sigma * sigma);
     let value = |i: usize| exp(scale * (i * i) as f64);
-    let both: Vec<f64> = (0..=2 * radius).map(|i| value(i.abs_diff(radius))).collect();
+    let half: Vec<f64> = (0..=radius).map(value).collect();
+    let both: Vec<f64> = half[1..].iter().rev().chain(&half).copied().collect();
     let total = numpy_sum(&both);
-    both[radius..].iter().map(|v| v / total).collect()
+    half.iter().map(|v| v / total).collect()
 }
 
 /// An image of doubles `[height, width, channels]`, blurred in place along both axes, channels apart.

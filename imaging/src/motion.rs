@@ -34,7 +34,7 @@ pub fn motion_blur(x: &[u8], [height, width, channels]: [usize; 3], motion: Moti
             || match rounding {
                 // Half of a 257th more makes the division of whole numbers by 257 exact in doubles.
                 Rounding::Quantum => out.iter_mut().zip(sums).for_each(|(o, s)| {
-                    *o = (f64::from((s.clamp(0., 65535.) + 0.5) as i32) * (1. / 257.) + 1. / 514.) as i32 as u8;
+                    *o = truncated((s.clamp(0., 65535.) + 0.5).floor() * (1. / 257.) + 1. / 514.);
                 }),
                 Rounding::Truncate => out.iter_mut().zip(sums).for_each(|(o, s)| *o = truncated(*s)),
             },

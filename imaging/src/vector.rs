@@ -81,8 +81,17 @@ pub fn wide<R>(work: impl FnMut() -> R) -> R {
 
 /// Cut off toward zero after clipping to [0, 255]: what `np.uint8(np.clip(v, 0, 255))` gives.
 #[inline(always)]
+#[expect(clippy::manual_clamp, reason = "NaN becomes 0")]
 pub fn truncated(v: f64) -> u8 {
-    v.clamp(0., 255.) as u8
+    // Added to 2^52 a whole number lies in the lowest bits. A cast would take lanes one by one.
+    (v.max(0.).min(255.).floor() + (1u64 << 52) as f64).to_bits() as u8
+}
+
+/// [`truncated`] of a single.
+#[inline(always)]
+#[expect(clippy::manual_clamp, reason = "NaN becomes 0")]
+pub fn truncated_f32(v: f32) -> u8 {
+    (v.max(0.).min(255.).floor() + (1u32 << 23) as f32).to_bits() as u8
 }
 
 /// NumPy's sum of contiguous doubles: pairwise above 128 terms, eight partial sums below.

@@ -18,31 +18,25 @@ fn mirror(at: isize, n: usize) -> usize {
     (if at >= n as isize { 2 * n as isize - 1 - at } else { at }) as usize
 }
 
-/// RGB floats `[n, n, 3]` under `map` with OpenCV's bilinear rule: positions on a grid of 1/32, f32 weights, mirrored
-/// border (`warpAffine` with `BORDER_REFLECT_101`).
-pub fn affine_cv(x: &[f32], n: usize, map: Affine) -> Vec<f32> {
+/// A pixel of up to four channels: all of it is one vector, whatever is unused.
+pub type Quad = [f32; 4];
+
+/// An image `[n, n]` under `map` with OpenCV's bilinear rule: positions on a grid of 1/32, f32 weights, mirrored border
+/// (`warpAffine` with `BORDER_REFLECT_101`).
+pub fn affine_cv(pixels: &[Quad], n: usize, map: Affine) -> Vec<Quad> {
     const UNIT: f64 = 1024.;
     let whole = |v: f64| v.round_ties_even() as i64;
     let across: Vec<(i64, i64)> =
         (0..n).map(|x| (whole(map[0] * x as f64 * UNIT), whole(map[3] * x as f64 * UNIT))).collect();
-    let pixels = x.as_chunks::<3>().0;
-    let mut out = vec![0.; x.len()];
-    for (y, row) in out.chunks_exact_mut(3 * n).enumerate() {
+    let mut out = vec![[0.; 4]; pixels.len()];
+    for (y, row) in out.chunks_exact_mut(n.max(1)).enumerate() {
         let x0 = whole((map[1] * y as f64 + map[2]) * UNIT) + 16;
         let y0 = whole((map[4] * y as f64 + map[5]) * UNIT) + 16;
-        for (to, (dx, dy)) in row.as_chunks_mut::<3>().0.iter_mut().zip(&across) {
+        for (to, (dx, dy)) in row.iter_mut().zip(&across) {
             let (px, py) = ((x0 + dx) >> 5, (y0 + dy) >> 5);
             let (ix, iy) = ((px >> 5) as isize, (py >> 5) as isize);
             let (fx, fy) = ((px & 31) as f32 / 32., (py & 31) as f32 / 32.);
-            let inside = ix >= 0 && iy >= 0 && ix + 1 < n as isize && iy + 1 < n as isize;
-            let [a, b, c, d] = if inside {
-                let at = iy as usize * n + ix as usize;
-                [pixels[at], pixels[at + 1], pixels[at + n], pixels[at + n + 1]]
-            } else {
-                let (xa, xb) = (reflect101(ix, n), reflect101(ix + 1, n));
-                let (ya, yb) = (reflect101(iy, n), reflect101(iy + 1, n));
-                [pixels[ya * n + xa], pixels[ya * n + xb], pixels[yb * n + xa], pixels[yb * n + xb]]
-            };
+            let [a, b, c, d] = corners(pixels, n, ix, iy, reflect101);
             let w = [(1. - fx) * (1. - fy), fx * (1. - fy), (1. - fx) * fy, fx * fy];
             *to = std::array::from_fn(|k| a[k] * w[0] + b[k] * w[1] + c[k] * w[2] + d[k] * w[3]);
         }
@@ -50,56 +44,80 @@ pub fn affine_cv(x: &[f32], n: usize, map: Affine) -> Vec<f32> {
     out
 }
 
-/// Floats `[n, n, channels]` sampled at (x + dx, y + dy) with scipy's linear rule: double weights, mirrored border, results
-/// stored as f32 (`map_coordinates` of order 1 with `mode='reflect'`). `CHANNELS` is 1 or 3.
-pub fn displaced<const CHANNELS: usize>(
-    x: &[f32],
-    n: usize,
-    dx: &[f32],
-    dy: &[f32],
-    mut each: impl FnMut(usize, [f32; CHANNELS]),
-) {
-    let pixels = x.as_chunks::<CHANNELS>().0;
-    let side = n as f64;
-    // Coordinates beyond the border turn back, in whole turns first.
-    let fold = |v: f64| {
-        if (0. ..=side - 1.).contains(&v) {
-            v
-        } else if v < 0. {
-            let v = if v < -side { v + 2. * side * (-v / (2. * side)).floor() } else { v };
-            if v < -side { v + 2. * side } else { -v - 1. }
-        } else {
-            let v = v - 2. * side * (v / (2. * side)).floor();
-            if v >= side { 2. * side - v - 1. } else { v }
+/// The pixels at (x, y), (x + 1, y), (x, y + 1) and (x + 1, y + 1), by `border` beyond the image.
+#[inline(always)]
+fn corners(pixels: &[Quad], n: usize, x: isize, y: isize, border: impl Fn(isize, usize) -> usize) -> [Quad; 4] {
+    if x >= 0 && y >= 0 && x + 1 < n as isize && y + 1 < n as isize {
+        let at = y as usize * n + x as usize;
+        return [pixels[at], pixels[at + 1], pixels[at + n], pixels[at + n + 1]];
+    }
+    let (xa, xb, ya, yb) = (border(x, n), border(x + 1, n), border(y, n), border(y + 1, n));
+    [pixels[ya * n + xa], pixels[ya * n + xb], pixels[yb * n + xa], pixels[yb * n + xb]]
+}
+
+/// One row's places along one axis: whole parts as bits of 2^52 more, and what is left of them.
+struct Places {
+    whole: Vec<u64>,
+    part: Vec<f64>,
+}
+
+impl Places {
+    /// Of `from(x) + by[x]`, folded back into `0..side`: scipy's `mode='reflect'`, which turns whole rounds back first.
+    #[inline(always)]
+    fn set(&mut self, side: f64, by: &[f32], from: impl Fn(usize) -> f64) {
+        let mut outside = false;
+        for (x, (place, by)) in self.part.iter_mut().zip(by).enumerate() {
+            *place = from(x) + f64::from(*by);
+            outside |= !(*place >= 0. && *place <= side - 1.);
         }
-    };
+        if outside {
+            let beyond = self.part.iter_mut().filter(|v| !(**v >= 0. && **v <= side - 1.));
+            beyond.for_each(|v| *v = fold(*v, side));
+        }
+        for (whole, part) in self.whole.iter_mut().zip(&mut self.part) {
+            let down = part.floor();
+            (*whole, *part) = ((down + (1u64 << 52) as f64).to_bits(), *part - down);
+        }
+    }
+
+    fn at(&self, x: usize) -> (isize, f64) {
+        (self.whole[x] as u32 as isize, self.part[x])
+    }
+}
+
+fn fold(v: f64, side: f64) -> f64 {
+    if v < 0. {
+        let v = if v < -side { v + 2. * side * (-v / (2. * side)).floor() } else { v };
+        (if v < -side { v + 2. * side } else { -v - 1. }).max(0.)
+    } else {
+        let v = v - 2. * side * (v / (2. * side)).floor();
+        if v >= side { 2. * side - v - 1. } else { v }.max(0.)
+    }
+}
+
+/// An image `[n, n]` sampled at (x + dx, y + dy) with scipy's linear rule: double weights, mirrored border, results stored as
+/// f32 (`map_coordinates` of order 1 with `mode='reflect'`). `row` gets each row and its number.
+pub fn displaced(pixels: &[Quad], n: usize, dx: &[f32], dy: &[f32], mut row: impl FnMut(usize, &[Quad])) {
+    let side = n as f64;
+    let empty = || Places { whole: vec![0; n], part: vec![0.; n] };
+    let (mut across, mut down, mut out) = (empty(), empty(), vec![[0.; 4]; n]);
     // Rounding down is an instruction only on the machines that `wide` looks for.
     crate::vector::wide(
         #[inline(always)]
         || {
             for y in 0..n {
-                let rows = dx[y * n..][..n].iter().zip(&dy[y * n..][..n]);
-                for (x, (&dx, &dy)) in rows.enumerate() {
-                    let (cx, cy) = (fold(x as f64 + f64::from(dx)), fold(y as f64 + f64::from(dy)));
-                    let (lx, ly) = (cx.floor(), cy.floor());
-                    let (fx, fy) = (cx - lx, cy - ly);
-                    let (ix, iy) = (lx as isize, ly as isize);
-                    let inside = ix >= 0 && iy >= 0 && ix + 1 < n as isize && iy + 1 < n as isize;
-                    let [a, b, c, d] = if inside {
-                        let at = iy as usize * n + ix as usize;
-                        [pixels[at], pixels[at + 1], pixels[at + n], pixels[at + n + 1]]
-                    } else {
-                        let (xa, xb) = (mirror(ix, n), mirror(ix + 1, n));
-                        let (ya, yb) = (mirror(iy, n), mirror(iy + 1, n));
-                        [pixels[ya * n + xa], pixels[ya * n + xb], pixels[yb * n + xa], pixels[yb * n + xb]]
-                    };
+                across.set(side, &dx[y * n..][..n], |x| x as f64);
+                down.set(side, &dy[y * n..][..n], |_| y as f64);
+                for (x, out) in out.iter_mut().enumerate() {
+                    let ((ix, fx), (iy, fy)) = (across.at(x), down.at(x));
+                    let [a, b, c, d] = corners(pixels, n, ix, iy, mirror);
                     let (gx, gy) = (1. - fx, 1. - fy);
-                    let value = std::array::from_fn(|k| {
-                        let v = [a, b, c, d].map(|p: [f32; CHANNELS]| f64::from(p[k]));
+                    *out = std::array::from_fn(|k| {
+                        let v = [a, b, c, d].map(|p: Quad| f64::from(p[k]));
                         (v[0] * gy * gx + v[1] * gy * fx + v[2] * fy * gx + v[3] * fy * fx) as f32
                     });
-                    each(y * n + x, value);
                 }
+                row(y, &out);
             }
         },
     );
@@ -201,9 +219,19 @@ mod tests {
             assert_eq!(affine_pil(&image, [1., 0., 0., 0., 1., 0.], sampling), image);
         }
         assert_eq!(perspective_cv(&image, [1., 0., 0., 0., 1., 0., 0., 0., 1.]), image);
-        let floats: Vec<f32> = samples.iter().map(|v| f32::from(*v)).collect();
-        assert_eq!(affine_cv(&floats, 6, [1., 0., 0., 0., 1., 0.]), floats);
-        displaced::<3>(&floats, 6, &[0.; 36], &[0.; 36], |at, v| assert_eq!(v, floats[3 * at..][..3]));
+        let quads: Vec<Quad> = samples.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 0].map(f32::from)).collect();
+        assert_eq!(affine_cv(&quads, 6, [1., 0., 0., 0., 1., 0.]), quads);
+        let moved = |dx: f32, dy: f32| {
+            let mut all = vec![];
+            displaced(&quads, 6, &[dx; 36], &[dy; 36], |_, row| all.extend_from_slice(row));
+            all
+        };
+        assert_eq!(moved(0., 0.), quads);
+        // A shift by one to the left: the border's pixel comes again.
+        let left: Vec<Quad> = (0..36).map(|at| quads[if at % 6 == 0 { at } else { at - 1 }]).collect();
+        assert_eq!(moved(-1., 0.), left);
+        // By whole rounds of the mirror, and beyond them.
+        assert_eq!(moved(12., -24.), quads);
     }
 
     #[test]

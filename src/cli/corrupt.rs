@@ -1,9 +1,9 @@
 //! `robust corrupt`, and the options of `robust eval` that concern corruptions.
 
-use super::{Format, print, summary};
+use super::{Format, pick, print, summary};
 use robust::attacks::Ready;
 use robust::benchmarks::corruptions::{Photos, parse};
-use robust::benchmarks::{data, subset};
+use robust::benchmarks::data;
 use robust::core::{Card, Error, Input, Outcome, Result, View};
 use robust::corrupted::{As, Job, sheet, write};
 use robust::plan::Plan;
@@ -92,12 +92,8 @@ pub struct Args {
     /// A PNG of every corruption at every severity of the first image chosen
     #[arg(long, value_name = "FILE")]
     contact_sheet: Option<PathBuf>,
-    /// A fixed pseudo-random subset of N samples
-    #[arg(long, value_name = "N", conflicts_with = "ids")]
-    limit: Option<u64>,
-    /// A file of sample ids
-    #[arg(long, value_name = "FILE")]
-    ids: Option<PathBuf>,
+    #[command(flatten)]
+    pick: pick::Options,
     /// Seed of all draws
     #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
     seed: u64,
@@ -111,15 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let recipes = parse(&args.suite, &shape, frost.as_ref())?;
     let data = data::open(&args.dataset)?;
-    let pick = match (args.limit, &args.ids) {
-        (Some(n), _) => subset::Pick::Limit(n),
-        (_, Some(file)) => {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
-            subset::Pick::Ids(subset::parse_ids(&text)?)
-        }
-        _ => subset::Pick::All,
-    };
-    let ids = subset::choose(data.card().samples, &pick)?;
+    let (ids, _) = args.pick.choose(data.as_ref())?;
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));
     let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
     if let Some(path) = &args.contact_sheet {

@@ -1,5 +1,6 @@
 //! The command line: parse, do, turn errors into sentences and exit codes.
 
+mod calibration;
 mod compare;
 mod corrupt;
 mod doctor;
@@ -11,10 +12,12 @@ mod inspect;
 mod leaderboard;
 mod list;
 mod machine;
+mod pick;
 mod probe;
 mod report;
 mod scale;
 mod selftest;
+mod sequences;
 mod summary;
 mod target;
 mod verify;
@@ -69,6 +72,10 @@ enum Command {
     Export(export::Args),
     /// Write corrupted copies of a data set as images or arrays, or a sheet of all corruptions
     Corrupt(corrupt::Args),
+    /// Say how steady predictions are along the sequences of ImageNet-P and CIFAR-10-P
+    Sequences(sequences::Args),
+    /// Say whether a model's confidence is what it says, and whether it tells strangers from acquaintances
+    Calibration(calibration::Args),
     /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
     Inspect(inspect::InspectArgs),
     /// Look for what makes a robustness number doubtful: masked gradients, attacks that contradict each other, wrong loading
@@ -128,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Corrupt(args) => corrupt::run(&args),
+        Command::Sequences(args) => sequences::run(&args),
+        Command::Calibration(args) => calibration::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Selftest(args) => selftest::run(&args),

@@ -1,6 +1,6 @@
 //! Whatever is wrong: a clear message with the next step, the right exit code, nothing lost, no panic.
 
-use crate::support::Place;
+use crate::support::{self, Place};
 use safetensors::{Dtype, tensor::TensorView};
 use std::path::Path;
 
@@ -11,12 +11,10 @@ fn f32s(values: &[f32]) -> Vec<u8> {
 }
 
 /// A data set of `n` images of this shape, all `value`, labelled in turn from `label`.
-fn images(path: &Path, n: usize, shape: [usize; 3], value: f32, label: i64) {
-    let x = f32s(&vec![value; n * shape.iter().product::<usize>()]);
-    let y: Vec<u8> = (0..n as i64).flat_map(|i| (label + i % 10).to_le_bytes()).collect();
-    let x = TensorView::new(Dtype::F32, vec![n, shape[0], shape[1], shape[2]], &x).unwrap();
-    let y = TensorView::new(Dtype::I64, vec![n], &y).unwrap();
-    std::fs::write(path, safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
+fn images(place: &Place, name: &str, n: usize, shape: [usize; 3], value: f32, label: i64) {
+    let labels: Vec<i64> = (0..n as i64).map(|i| label + i % 10).collect();
+    let x = vec![value; n * shape.iter().product::<usize>()];
+    support::images(place, name, &x, [n, shape[0], shape[1], shape[2]], &labels);
 }
 
 /// An MNIST CNN of few channels whose weights are all `weight` and whose last bias is `bias`.
@@ -80,12 +78,12 @@ fn weights_and_scores_that_are_not_numbers() {
 fn data_that_is_not_there_damaged_or_of_another_kind() {
     let place = Place::new();
     let path = |name: &str| place.path(name);
-    images(&path("rgb.safetensors"), 3, [3, 32, 32], 0.5, 0);
-    images(&path("small.safetensors"), 3, [1, 14, 14], 0.5, 0);
-    images(&path("bytes.safetensors"), 3, [1, 28, 28], 128., 0);
-    images(&path("labels.safetensors"), 3, [1, 28, 28], 0.5, 9);
-    images(&path("negative.safetensors"), 3, [1, 28, 28], 0.5, -1);
-    images(&path("none.safetensors"), 0, [1, 28, 28], 0.5, 0);
+    images(&place, "rgb.safetensors", 3, [3, 32, 32], 0.5, 0);
+    images(&place, "small.safetensors", 3, [1, 14, 14], 0.5, 0);
+    images(&place, "bytes.safetensors", 3, [1, 28, 28], 128., 0);
+    images(&place, "labels.safetensors", 3, [1, 28, 28], 0.5, 9);
+    images(&place, "negative.safetensors", 3, [1, 28, 28], 0.5, -1);
+    images(&place, "none.safetensors", 0, [1, 28, 28], 0.5, 0);
     let bytes = std::fs::read(path("rgb.safetensors")).unwrap();
     std::fs::write(path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
     let fails = |data: &str, code: i32, words: &[&str]| {

@@ -1,7 +1,6 @@
 //! Encoders, heads and Hugging Face folders through the command.
 
-use crate::support::{Place, fixtures};
-use safetensors::{Dtype, tensor::TensorView};
+use crate::support::{Place, fixtures, images};
 use serde_json::Value;
 
 const FEATURES: &str = "builtin:mnist-std?output=features";
@@ -44,14 +43,6 @@ fn an_encoder_without_a_head_is_not_evaluated_and_the_way_on_is_said() {
 }
 
 /// Images as a data set.
-fn images(place: &Place, name: &str, x: &[f32], shape: [usize; 4], labels: &[i64]) {
-    let x: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let y: Vec<u8> = labels.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let x = TensorView::new(Dtype::F32, shape.to_vec(), &x).unwrap();
-    let y = TensorView::new(Dtype::I64, vec![labels.len()], &y).unwrap();
-    std::fs::write(place.path(name), safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
-}
-
 #[test]
 fn a_folder_is_inspected_attacked_and_verified() {
     let place = Place::new();

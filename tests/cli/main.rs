@@ -16,6 +16,7 @@ mod inspect;
 mod report;
 mod resume;
 mod scale;
+mod steady;
 mod support;
 mod synthetic;
 mod tamper;

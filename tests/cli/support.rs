@@ -1,5 +1,6 @@
 //! Running the command in a folder of its own.
 
+use safetensors::{Dtype, tensor::TensorView};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -65,6 +66,15 @@ pub fn said(output: Output) -> Said {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// A data set of images `[n, c, h, w]` and labels as a safetensors file.
+pub fn images(place: &Place, name: &str, x: &[f32], shape: [usize; 4], labels: &[i64]) {
+    let x: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let y: Vec<u8> = labels.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let x = TensorView::new(Dtype::F32, shape.to_vec(), &x).unwrap();
+    let y = TensorView::new(Dtype::I64, vec![labels.len()], &y).unwrap();
+    std::fs::write(place.path(name), safetensors::serialize([("x", x), ("y", y)], None).unwrap()).unwrap();
 }
 
 /// The fixtures' folder, or a printed reason why this test does nothing.

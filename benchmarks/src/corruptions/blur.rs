@@ -1,11 +1,11 @@
 //! Gaussian and defocus blur.
 
 use super::Corruption;
-use super::common::{doubles, finish, image};
+use super::common::{cut, doubles, finish, finish_into, image};
 use robust_core::Result;
 use robust_imaging::Bytes;
 use robust_imaging::gaussian::{Edge, blur, kernel};
-use robust_imaging::vector::{taps, truncated};
+use robust_imaging::vector::taps;
 use robust_imaging::warp::reflect101;
 
 pub static GAUSSIAN: Corruption = Corruption {
@@ -83,7 +83,7 @@ fn defocus(x: &Bytes, radius: f64, alias: f64) -> Result<Bytes> {
         let mut sums = vec![0.; w * c];
         for (y, out) in samples.chunks_exact_mut(w * c).enumerate() {
             taps(&doubles[y * stride..], &places, &mut sums);
-            out.iter_mut().zip(&sums).for_each(|(o, s)| *o = truncated(s.clamp(0., 1.) * 255.));
+            finish_into(&sums, out);
         }
         return Ok(image(x, samples));
     }
@@ -194,6 +194,6 @@ impl Classes {
             }
         }
         // Sums of whole numbers up to here: divided once where the published code divided each sample.
-        out.iter_mut().zip(&work.sums).for_each(|(o, s)| *o = ((s / 255.).clamp(0., 1.) * 255.) as i32 as u8);
+        out.iter_mut().zip(&work.sums).for_each(|(o, s)| *o = cut(s / 255.));
     }
 }

@@ -1,7 +1,7 @@
 //! Brightness, saturation and contrast.
 
 use super::Corruption;
-use super::common::{doubles, finish, units};
+use super::common::{cut, doubles, finish, units};
 use robust_imaging::Bytes;
 use robust_imaging::hsv::{from_rgb, to_rgb};
 use robust_imaging::vector::{numpy_sum, wide};
@@ -32,7 +32,7 @@ pub(super) fn in_hsv(x: &Bytes, change: impl Fn([f64; 3]) -> [f64; 3]) -> Bytes 
         || {
             for (p, to) in x.samples.as_chunks::<3>().0.iter().zip(samples.as_chunks_mut::<3>().0) {
                 let rgb = to_rgb(change(from_rgb(p.map(|v| units[usize::from(v)]))));
-                *to = rgb.map(|v| (v.clamp(0., 1.) * 255.) as i32 as u8);
+                *to = rgb.map(cut);
             }
         },
     );

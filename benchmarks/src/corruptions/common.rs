@@ -1,7 +1,7 @@
 //! What the corruptions share: bytes to doubles and back.
 
 use robust_imaging::Bytes;
-use robust_imaging::vector::wide;
+use robust_imaging::vector::{truncated, truncated_f32, wide};
 use std::sync::LazyLock;
 
 /// `v / 255` of every byte, in doubles.
@@ -21,13 +21,24 @@ pub(super) fn image(like: &Bytes, samples: Vec<u8>) -> Bytes {
     Bytes { samples, ..*like }
 }
 
-/// Doubles clipped to [0,1], times 255, cut off toward zero: never rounded, as the published sets were made.
-pub(super) fn finish(like: &Bytes, y: &[f64]) -> Bytes {
-    let mut samples = vec![0; y.len()];
+/// Clipped to [0,1], times 255, cut off toward zero: never rounded, as the published sets were made.
+#[inline(always)]
+pub(super) fn cut(v: f64) -> u8 {
+    truncated(v.clamp(0., 1.) * 255.)
+}
+
+/// Doubles to bytes by [`cut`].
+pub(super) fn finish_into(y: &[f64], samples: &mut [u8]) {
     wide(
         #[inline(always)]
-        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8),
+        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = cut(*v)),
     );
+}
+
+/// An image of doubles by [`cut`].
+pub(super) fn finish(like: &Bytes, y: &[f64]) -> Bytes {
+    let mut samples = vec![0; y.len()];
+    finish_into(y, &mut samples);
     image(like, samples)
 }
 
@@ -36,7 +47,7 @@ pub(super) fn finish_f32(like: &Bytes, y: &[f32]) -> Bytes {
     let mut samples = vec![0; y.len()];
     wide(
         #[inline(always)]
-        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = (v.clamp(0., 1.) * 255.) as i32 as u8),
+        || samples.iter_mut().zip(y).for_each(|(to, v)| *to = truncated_f32(v.clamp(0., 1.) * 255.)),
     );
     image(like, samples)
 }

@@ -1,6 +1,6 @@
 //! Gaussian, shot, impulse and speckle noise.
 
-use super::common::{finish, image, units};
+use super::common::{cut, image};
 use super::poisson::Shots;
 use super::random::Random;
 use super::{Call, Corruption};
@@ -32,19 +32,26 @@ pub static IMPULSE: Corruption = Corruption {
     apply: |x, call| impulse(x, call.table.impulse_noise[call.level], call.random),
 };
 
+/// Samples at a time: what stays in the nearest cache.
+const CHUNK: usize = 1024;
+
 fn additive(x: &Bytes, call: &mut Call, sigma: f64, proportional: bool) -> Result<Bytes> {
-    let mut noise = call.random.normals(0., sigma, x.samples.len());
-    let units = units();
-    wide(
-        #[inline(always)]
-        || {
-            for (n, &v) in noise.iter_mut().zip(&x.samples) {
-                let u = units[usize::from(v)];
-                *n = if proportional { u + u * *n } else { u + *n };
-            }
-        },
-    );
-    Ok(finish(x, &noise))
+    let (mut samples, mut noise) = (vec![0; x.samples.len()], [0.; CHUNK]);
+    for (to, from) in samples.chunks_mut(CHUNK).zip(x.samples.chunks(CHUNK)) {
+        let noise = &mut noise[..from.len()];
+        call.random.fill_normals(noise);
+        wide(
+            #[inline(always)]
+            || {
+                for ((to, n), &v) in to.iter_mut().zip(noise.iter()).zip(from) {
+                    let (u, n) = (f64::from(v) / 255., sigma * n); // quicker than a table of them
+
+                    *to = cut(if proportional { u + u * n } else { u + n });
+                }
+            },
+        );
+    }
+    Ok(image(x, samples))
 }
 
 fn shot(x: &Bytes, scale: f64, random: &mut Random) -> Result<Bytes> {

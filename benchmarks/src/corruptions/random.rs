@@ -3,6 +3,7 @@
 use super::mt::MersenneTwister;
 use super::ziggurat;
 use robust_core::{Draw, Noise, RowKey, stream};
+use robust_imaging::vector::wide;
 
 const BUFFER: usize = 1024;
 
@@ -34,6 +35,38 @@ impl Native {
     #[inline]
     fn long(&mut self) -> u64 {
         u64::from(self.word()) << 32 | u64::from(self.word())
+    }
+
+    /// The next words, at least one and at most `most`.
+    fn some(&mut self, most: usize) -> &[u32] {
+        if self.next == BUFFER {
+            self.noise.fill(&mut self.words);
+            self.next = 0;
+        }
+        let first = self.next;
+        self.next = BUFFER.min(first + most);
+        &self.words[first..self.next]
+    }
+
+    /// Standard normal values. The place in the stream stays in a register: through memory it costs more than a value.
+    fn normals(&mut self, out: &mut [f64]) {
+        let layers = ziggurat::layers();
+        let mut next = self.next;
+        for v in out {
+            if next >= BUFFER {
+                self.noise.fill(&mut self.words);
+                next = 0;
+            }
+            let word = self.words[next];
+            next += 1;
+            *v = layers.quick(word).unwrap_or_else(|| {
+                self.next = next;
+                let value = layers.normal_from(word, || self.word());
+                next = self.next;
+                value
+            });
+        }
+        self.next = next;
     }
 }
 
@@ -80,7 +113,16 @@ impl Random {
         match self {
             Self::Native(n) => {
                 let scale = (high - low) * (1. / (1u64 << 32) as f64);
-                out.iter_mut().for_each(|v| *v = low + scale * f64::from(n.word()));
+                let mut rest = out.as_mut_slice();
+                while !rest.is_empty() {
+                    let words = n.some(rest.len());
+                    let (now, later) = std::mem::take(&mut rest).split_at_mut(words.len());
+                    wide(
+                        #[inline(always)]
+                        || now.iter_mut().zip(words).for_each(|(v, &w)| *v = low + scale * f64::from(w)),
+                    );
+                    rest = later;
+                }
             }
             Self::Numpy(m) => out.iter_mut().for_each(|v| *v = low + (high - low) * m.unit()),
         }
@@ -89,18 +131,27 @@ impl Random {
 
     pub fn normal(&mut self) -> f64 {
         match self {
-            Self::Native(n) => ziggurat::normal(|| n.word()),
+            Self::Native(n) => {
+                let word = n.word();
+                ziggurat::layers().normal_from(word, || n.word())
+            }
             Self::Numpy(m) => m.normal(),
+        }
+    }
+
+    /// Standard normal values, as many as `out` holds.
+    pub fn fill_normals(&mut self, out: &mut [f64]) {
+        match self {
+            Self::Native(n) => n.normals(out),
+            Self::Numpy(m) => out.iter_mut().for_each(|v| *v = m.normal()),
         }
     }
 
     /// `count` normal values.
     pub fn normals(&mut self, mean: f64, sigma: f64, count: usize) -> Vec<f64> {
         let mut out = vec![0.; count];
-        match self {
-            Self::Native(n) => out.iter_mut().for_each(|v| *v = mean + sigma * ziggurat::normal(|| n.word())),
-            Self::Numpy(m) => out.iter_mut().for_each(|v| *v = mean + sigma * m.normal()),
-        }
+        self.fill_normals(&mut out);
+        out.iter_mut().for_each(|v| *v = mean + sigma * *v);
         out
     }
 

@@ -1,12 +1,12 @@
 //! Snow: random flakes, blurred as they fall, over a whitened image.
 
-use super::common::finish;
+use super::common::{cut, finish, finish_into};
 use super::random::Random;
 use super::zoom::clipped;
 use super::{Corruption, Profile};
 use robust_imaging::Bytes;
 use robust_imaging::motion::{Motion, Rounding, motion_blur, motion_blur_real};
-use robust_imaging::vector::{truncated, wide};
+use robust_imaging::vector::wide;
 
 pub static SNOW: Corruption = Corruption {
     name: "snow",
@@ -23,7 +23,8 @@ pub static SNOW: Corruption = Corruption {
         let motion = Motion { radius, sigma, degrees: call.random.uniform(-135., -45.) };
         let layer: Vec<f64> = match call.profile {
             Profile::Hendrycks => {
-                let bytes: Vec<u8> = flakes.iter().map(|v| truncated(v * 255.)).collect();
+                let mut bytes = vec![0; n * n];
+                finish_into(&flakes, &mut bytes);
                 let fallen = motion_blur(&bytes, [n, n, 1], motion, Rounding::Quantum);
                 fallen.into_iter().map(|v| f64::from(v) / 255.).collect()
             }
@@ -63,7 +64,7 @@ pub(super) fn sequence(x: &Bytes, small: bool, frames: usize, random: &mut Rando
     let (zoom, radius, sigma) = if small { (2., 10., 2.) } else { (3., 14., 4.) };
     let mut flakes = vec![0; n * n];
     clipped(&field, n, 1, zoom, Profile::Hendrycks, |y, row| {
-        let byte = |v: &f64| if *v < 0.5 { 0 } else { truncated(v.clamp(0., 1.) * 255.) };
+        let byte = |v: &f64| if *v < 0.5 { 0 } else { cut(*v) };
         flakes[y * n..][..n].iter_mut().zip(row).for_each(|(f, v)| *f = byte(v));
     });
     let frame = |i: usize| {

@@ -8,7 +8,8 @@ const LAYERS: usize = 256;
 const TAIL: f64 = 3.654_152_885_361_009;
 const AREA: f64 = 0.004_928_673_233_974_655;
 
-struct Tables {
+/// The layers under the curve.
+pub struct Layers {
     /// Right ends of the layers, the base's virtual one first.
     x: [f64; LAYERS + 1],
     /// The density at them.
@@ -19,7 +20,7 @@ struct Tables {
     scale: [f64; LAYERS],
 }
 
-static TABLES: LazyLock<Tables> = LazyLock::new(|| {
+static SHARED: LazyLock<Layers> = LazyLock::new(|| {
     let density = |x: f64| libm::exp(-0.5 * x * x);
     let mut x = [0.; LAYERS + 1];
     x[0] = AREA / density(TAIL);
@@ -27,7 +28,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     for i in 2..LAYERS {
         x[i] = libm::sqrt(-2. * libm::log(AREA / x[i - 1] + density(x[i - 1])));
     }
-    Tables {
+    Layers {
         x,
         f: x.map(density),
         safe: std::array::from_fn(|i| (x[i + 1] / x[i] * f64::from(1 << 23)) as u32),
@@ -35,41 +36,56 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     }
 });
 
-/// One standard normal value from 32-bit words.
-#[inline]
-pub fn normal(mut word: impl FnMut() -> u32) -> f64 {
-    let tables: &Tables = &TABLES;
-    loop {
-        let bits = word();
-        let layer = (bits & 0xFF) as usize;
-        let at = (bits as i32) >> 8; // 24 bits with sign
-        let x = (f64::from(at) + 0.5) * tables.scale[layer];
-        if (at ^ (at >> 31)) as u32 + 1 < tables.safe[layer] {
-            return x;
-        }
-        if let Some(x) = edge(tables, layer, x, &mut word) {
-            return x;
-        }
-    }
+pub fn layers() -> &'static Layers {
+    &SHARED
 }
 
-#[cold]
-fn edge(tables: &Tables, layer: usize, x: f64, word: &mut impl FnMut() -> u32) -> Option<f64> {
-    let mut unit = || (f64::from(word()) + 0.5) / (1u64 << 32) as f64;
-    if layer == 0 {
-        if x.abs() < TAIL {
-            return Some(x);
-        }
+impl Layers {
+    /// The value that `word` gives by itself, which nearly all words do.
+    #[inline(always)]
+    pub fn quick(&self, word: u32) -> Option<f64> {
+        let (layer, at, x) = self.point(word);
+        ((at ^ (at >> 31)) as u32 + 1 < self.safe[layer]).then_some(x)
+    }
+
+    #[inline(always)]
+    fn point(&self, word: u32) -> (usize, i32, f64) {
+        let layer = (word & 0xFF) as usize;
+        let at = (word as i32) >> 8; // 24 bits with sign
+        (layer, at, (f64::from(at) + 0.5) * self.scale[layer])
+    }
+
+    /// The value that begins with `first`, whether it needs more words or not.
+    #[cold]
+    #[inline(never)]
+    pub fn normal_from(&self, first: u32, mut word: impl FnMut() -> u32) -> f64 {
+        let mut bits = first;
         loop {
-            let (a, b) = (-libm::log(unit()) / TAIL, -libm::log(unit()));
-            if 2. * b > a * a {
-                return Some(if x < 0. { -TAIL - a } else { TAIL + a });
+            let (layer, _, x) = self.point(bits);
+            if let Some(x) = self.quick(bits).or_else(|| self.edge(layer, x, &mut word)) {
+                return x;
             }
+            bits = word();
         }
     }
-    let (low, high) = (tables.f[layer], tables.f[layer + 1]);
-    let under = low + unit() * (high - low) < libm::exp(-0.5 * x * x);
-    (x.abs() < tables.x[layer + 1] || under).then_some(x)
+
+    fn edge(&self, layer: usize, x: f64, word: &mut impl FnMut() -> u32) -> Option<f64> {
+        let mut unit = || (f64::from(word()) + 0.5) / (1u64 << 32) as f64;
+        if layer == 0 {
+            if x.abs() < TAIL {
+                return Some(x);
+            }
+            loop {
+                let (a, b) = (-libm::log(unit()) / TAIL, -libm::log(unit()));
+                if 2. * b > a * a {
+                    return Some(if x < 0. { -TAIL - a } else { TAIL + a });
+                }
+            }
+        }
+        let (low, high) = (self.f[layer], self.f[layer + 1]);
+        let under = low + unit() * (high - low) < libm::exp(-0.5 * x * x);
+        (x.abs() < self.x[layer + 1] || under).then_some(x)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{Random, Severity, places};
 use robust_core::Result;
 use robust_imaging::Bytes;
-use robust_imaging::vector::{sin_cos, wide};
+use robust_imaging::vector::{sin_cos, truncated, wide};
 use std::f64::consts::PI;
 
 /// Adds the same value to every channel of a pixel.
@@ -14,7 +14,7 @@ fn add(x: &Bytes, wave: &[f64], most: f64) -> Bytes {
         || {
             let pixels = samples.as_chunks_mut::<3>().0.iter_mut().zip(x.samples.as_chunks::<3>().0);
             for ((to, from), w) in pixels.zip(wave) {
-                *to = from.map(|v| (f64::from(v) + most * w).clamp(0., 255.) as i32 as u8);
+                *to = from.map(|v| truncated(f64::from(v) + most * w));
             }
         },
     );
@@ -88,9 +88,7 @@ pub(super) fn plasma(x: &Bytes, severity: Severity, random: &mut Random) -> Resu
                 let pixels = to.as_chunks_mut::<3>().0.iter_mut().zip(from.as_chunks::<3>().0);
                 for ((to, from), (x, y)) in pixels.zip(across.iter().zip(&down)) {
                     let colour = [sin_cos(x - t).0, sin_cos((x + y + sine) / 2.).0, sin_cos(y + t).0];
-                    *to = std::array::from_fn(|k| {
-                        (share * f64::from(from[k]) + most * colour[k]).clamp(0., 255.) as i32 as u8
-                    });
+                    *to = std::array::from_fn(|k| truncated(share * f64::from(from[k]) + most * colour[k]));
                 }
             }
         },
