@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 use robust_attacks::Ready;
 use robust_core::{
-    Batch, Cost, Draw, Error, Finding, Goal, Kind, Oracle, Outcome, Output, Pred, Question, Result, RowKey, SCHEMA,
-    Stop, Target, Verdict, fragile, stream, take, to_host,
+    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Pred, Question, Result, RowKey,
+    SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
 };
 
 /// What the judge says of one clean sample.
@@ -121,12 +121,25 @@ pub fn attack_batch(
     seed: u64,
     slice: usize,
 ) -> Result<Vec<Judged>> {
+    attack_watched(target, attack, batch, clean, seed, slice, &|_| ())
+}
+
+/// [`attack_batch`], telling `watch` of the attack's parts.
+pub fn attack_watched(
+    target: &Target,
+    attack: &Ready,
+    batch: &Batch,
+    clean: &[Clean],
+    seed: u64,
+    slice: usize,
+    watch: &dyn Fn(&Lap),
+) -> Result<Vec<Judged>> {
     let every = attack.attack.takes_misses();
     let taken = |c: &Clean| c.correct() || (every && c.fault.is_none());
     let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| taken(&clean[i as usize])).collect();
     let mut findings: Vec<Option<(Finding, Option<u32>)>> = vec![None; clean.len()];
     for rows in correct.chunks(slice.max(1)) {
-        for (&row, finding) in rows.iter().zip(attack_rows(target, attack, batch, clean, seed, rows)?) {
+        for (&row, finding) in rows.iter().zip(attack_rows(target, attack, batch, clean, seed, rows, watch)?) {
             findings[row as usize] = Some(finding);
         }
     }
@@ -141,6 +154,7 @@ fn attack_rows(
     clean: &[Clean],
     seed: u64,
     rows: &[u32],
+    watch: &dyn Fn(&Lap),
 ) -> Result<Vec<(Finding, Option<u32>)>> {
     let pick = |i: &u32| &clean[*i as usize];
     let labels: Vec<u32> = rows.iter().map(|i| pick(i).label).collect();
@@ -160,6 +174,7 @@ fn attack_rows(
         stop: Stop::AtFirst,
         budget: attack.budget,
     })?;
+    oracle.watch(watch);
     attack.attack.run(&mut oracle)?;
     Ok(oracle.finish()?.into_iter().zip(targets).collect())
 }

@@ -3,6 +3,7 @@
 
 use crate::doctor::Finding;
 use crate::plan::{Plan, Unit};
+use crate::stages::Stage;
 use robust_core::{Error, Kind, Outcome, Result, SCHEMA};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -33,6 +34,9 @@ pub struct Session {
     /// Seconds inside models; what is left of `seconds` is everything else.
     #[serde(default)]
     pub network_seconds: f64,
+    /// The parts of attacks that have parts.
+    #[serde(default)]
+    pub stages: Vec<Stage>,
     /// What the loading doctor found, per model.
     #[serde(default)]
     pub doctor: Vec<(String, Vec<Finding>)>,

@@ -22,6 +22,7 @@ pub mod folder;
 pub mod gate;
 pub mod given;
 pub mod leaderboard;
+pub mod memory;
 pub mod merge;
 pub mod plan;
 pub mod progress;
@@ -34,6 +35,7 @@ pub mod sequences;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod shard;
+pub mod stages;
 pub mod stats;
 pub mod verify;
 

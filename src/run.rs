@@ -1,12 +1,13 @@
 //! A whole run: every unit of a plan, journalled as it ends.
 
-use crate::evaluate::{Clean, Judged, attack_batch, judge_clean, unreadable};
+use crate::evaluate::{Clean, Judged, attack_watched, judge_clean, unreadable};
 use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
+use crate::stages::{Stage, Watch};
 use crate::{clock, evidence, folder};
 use candle_core::Device;
 use robust_attacks::Ready;
-use robust_core::{Access, Batch, Dataset, Error, Kind, Outcome, Result, Target};
+use robust_core::{Access, Batch, Dataset, Error, Kind, Lap, Outcome, Result, Target};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -64,12 +65,25 @@ struct Loaded {
     failed: Vec<(u64, String)>,
 }
 
+/// Where the time of a session went.
+pub struct Times {
+    /// Seconds per (model, attack), in the plan's order.
+    pub attacks: Vec<f64>,
+    pub stages: Vec<Stage>,
+}
+
+impl Times {
+    pub fn new(plan: &Plan) -> Self {
+        Self { attacks: vec![0.; plan.models.iter().map(|m| m.attacks.len()).sum()], stages: vec![] }
+    }
+}
+
 impl Run<'_> {
-    /// Does the units that `outcomes` does not hold yet; `seconds` gets the time spent per (model, attack).
+    /// Does the units that `outcomes` does not hold yet, and adds up what they took.
     ///
     /// # Errors
     /// Kind `Interrupted` when `stop` was set: the journal then ends with a whole unit.
-    pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, seconds: &mut [f64]) -> Result<()> {
+    pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, times: &mut Times) -> Result<()> {
         let mut clean: HashMap<(usize, usize), Vec<Clean>> = HashMap::new();
         let (mut before, mut current, mut first) = (0, (usize::MAX, usize::MAX), 0);
         let whole = clock::Stopwatch::start();
@@ -97,13 +111,15 @@ impl Run<'_> {
                 return Err(Error::new(Kind::Incomplete, format!("the time is up with {done} of {all} outcomes")));
             }
             let clock = clock::Stopwatch::start();
-            let judged = self.unit(unit, &mut clean)?;
+            let watch = Watch::new(&planned.name, label);
+            let judged = self.unit(unit, &mut clean, &watch)?;
+            watch.into(&mut times.stages);
             self.keep(journal, unit, &judged)?;
             let lines: Vec<Outcome> = judged.into_iter().map(|j| j.outcome).collect();
             journal.append(&lines)?;
             outcomes.extend(lines);
             let slot = self.plan.models[..unit.model].iter().map(|m| m.attacks.len()).sum::<usize>() + unit.attack;
-            if let Some(total) = seconds.get_mut(slot) {
+            if let Some(total) = times.attacks.get_mut(slot) {
                 *total += clock.seconds();
             }
             self.progress.update(&outcomes[first..], unit.count);
@@ -111,7 +127,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn unit(&self, unit: Unit, cache: &mut HashMap<(usize, usize), Vec<Clean>>) -> Result<Vec<Judged>> {
+    fn unit(&self, unit: Unit, cache: &mut HashMap<(usize, usize), Vec<Clean>>, watch: &Watch) -> Result<Vec<Judged>> {
         let subject = &self.subjects[unit.model];
         let attack = &subject.attacks[unit.attack];
         let name = &subject.target.deployed.card().name;
@@ -119,7 +135,11 @@ impl Run<'_> {
         let Loaded { batch, clean, failed } = self.load(unit, known)?;
         let ids = &self.plan.ids[unit.start..unit.start + unit.count];
         let mut judged: HashMap<u64, Judged> = match &batch {
-            Some(batch) => attack_batch(&subject.target, attack, batch, &clean, self.plan.seed, self.batch_size)?,
+            Some(batch) => {
+                let hear = |lap: &Lap| watch.hear(lap);
+                let (target, seed) = (&subject.target, self.plan.seed);
+                attack_watched(target, attack, batch, &clean, seed, self.batch_size, &hear)?
+            }
             None => vec![],
         }
         .into_iter()

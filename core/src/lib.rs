@@ -24,7 +24,7 @@ pub use error::{Error, Kind, Result, nearest};
 pub use goal::{Goal, Pred, argmax, fragile};
 pub use model::{Access, Card, Input, InputKind, Model, Output, Site, TapId, Target, Trace, Votes};
 pub use objective::{Climb, Objective};
-pub use oracle::{Answer, Budget, Confirmed, Finding, Jacobian, Oracle, Question, Slope, Stop};
+pub use oracle::{Answer, Budget, Confirmed, Finding, Jacobian, Lap, Oracle, Question, Slope, Stop};
 pub use outcome::{Cost, Outcome, Passes, SCHEMA, Verdict};
 pub use preprocess::{Interpolation, PREPROCESSING, Preprocess, Resize};
 pub use spec::{Spec, Value};

@@ -10,9 +10,9 @@ use robust::models::{self, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
 use robust::report::Row;
-use robust::run::{Run, Subject, is_compat};
+use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, evaluate, given, say, verify};
+use robust::{clock, doctor, evaluate, given, say, stages, verify};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub struct Args {
     /// Worker threads (default: all cores); never changes a result
     #[arg(long, value_name = "T", env = "ROBUST_THREADS")]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: machine::Memory,
     /// Run folder (default: runs/ and a name made of models, data and settings; continued if it exists)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -111,6 +113,8 @@ pub struct Prepared {
     pub subjects: Vec<Subject>,
     pub data: Box<dyn Dataset>,
     pub meter: Arc<Meter>,
+    /// Samples attacked at once.
+    pub batch_size: usize,
 }
 
 /// Checks the options, loads models and data, resolves the plan.
@@ -128,7 +132,8 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
-    Ok(Prepared { plan, subjects, data, meter })
+    let batch_size = args.memory.batch(args.batch_size, &loaded)?;
+    Ok(Prepared { plan, subjects, data, meter, batch_size })
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -149,9 +154,9 @@ pub struct Done {
 
 /// Runs a plan in its folder, or what is left of it there.
 pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
-    let Prepared { plan, subjects, data, meter } = prepared;
+    let Prepared { plan, subjects, data, meter, .. } = prepared;
     let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
-    let (mut journal, mut outcomes, mut record) = open(args, &root, plan)?;
+    let (mut journal, mut outcomes, mut record) = open(args, &root, plan, prepared.batch_size)?;
     if outcomes.is_empty() && !args.no_doctor {
         let found = consult(plan, subjects, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
@@ -161,20 +166,21 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
     let hidden = args.no_progress;
     let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
     let (clock, before) = (clock::Stopwatch::start(), meter.seconds());
-    let mut seconds = vec![0.; plan.models.iter().map(|m| m.attacks.len()).sum()];
+    let mut times = Times::new(plan);
     let run = Run {
         plan,
         subjects,
         data: data.as_ref(),
-        batch_size: args.batch_size,
+        batch_size: prepared.batch_size,
         progress: &progress,
         stop: &STOP,
         max_seconds: args.max_minutes.map(|m| 60. * m),
     };
-    let result = run.go(&mut journal, &mut outcomes, &mut seconds);
+    let result = run.go(&mut journal, &mut outcomes, &mut times);
     drop(progress);
     if let Some(session) = record.sessions.last_mut() {
-        (session.seconds, session.attack_seconds) = (clock.seconds(), seconds);
+        session.seconds = clock.seconds();
+        (session.attack_seconds, session.stages) = (times.attacks, times.stages);
         session.network_seconds = meter.seconds() - before;
     }
     let written = folder::write_record(&root, &record);
@@ -411,11 +417,11 @@ fn default_folder(plan: &Plan) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}{part}", names.join("+"), clean(&plan.dataset.card.name))))
 }
 
-fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
     let session = Session {
         started: clock::now(),
         threads: rayon::current_num_threads(),
-        batch_size: args.batch_size,
+        batch_size,
         machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         command: std::env::args().collect(),
         ..Session::default()
@@ -456,6 +462,10 @@ fn open(args: &Args, root: &Path, plan: &Plan) -> Result<(folder::Journal, Vec<O
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let (rows, diagnoses) = write_summary(root, record, outcomes)?;
     args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
+    if args.format == Format::Text {
+        let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
+        print(&stages::to_text(&stages, outcomes))?;
+    }
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));

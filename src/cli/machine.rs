@@ -1,6 +1,45 @@
 //! Where a command computes, and on how many threads.
 
 use robust::core::{Error, Result};
+use robust::models::LoadedModel;
+use robust::{memory, say};
+
+/// Of commands that attack.
+#[derive(clap::Args)]
+#[group(id = "machine-memory")]
+pub struct Memory {
+    /// Memory to stay within, such as 8GiB; batches shrink to fit, which never changes a result [default: what is free]
+    #[arg(long, value_name = "SIZE", env = "ROBUST_MEMORY", value_parser = parse_size)]
+    memory: Option<u64>,
+}
+
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    memory::parse(text).ok_or_else(|| "it is a number with k, M, G or T after it, such as 8GiB".to_string())
+}
+
+impl Memory {
+    /// The batch of `wanted` rows or fewer that fits for all models; says so when it is fewer.
+    ///
+    /// # Errors
+    /// Those of looking at a network.
+    pub fn batch(&self, wanted: usize, models: &[LoadedModel]) -> Result<usize> {
+        let Some(free) = self.memory.or_else(memory::available) else { return Ok(wanted) };
+        let mut batch = wanted;
+        for model in models {
+            let row = memory::row(&model.network)?;
+            let fits = memory::fitting(wanted, row, free);
+            if fits < batch {
+                let (row, free) = (memory::text(row), memory::text(free));
+                say(&format!(
+                    "note: batches of {fits} instead of {wanted}: `{}` takes about {row} a sample with its gradient, of {free}",
+                    model.name
+                ));
+                batch = fits;
+            }
+        }
+        Ok(batch)
+    }
+}
 
 /// # Errors
 /// Kind `Usage` for a device that this build does not have.

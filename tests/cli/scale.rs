@@ -107,3 +107,16 @@ fn two_processes_do_not_write_to_one_run() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+#[test]
+fn batches_shrink_to_the_memory_there_is_and_give_the_same_bytes() {
+    let place = Place::new();
+    let eval = "eval --model builtin:mnist-std --attack fgsm:eps=0.1 --first 70 --no-doctor";
+    place.ok(&format!("{eval} --out whole"));
+    let said = place.ok(&format!("{eval} --memory 8MiB --out small"));
+    assert!(said.err.contains("instead of 64") && said.err.contains("of 8 MiB"), "{}", said.err);
+    assert_eq!(place.read("whole/outcomes.jsonl"), place.read("small/outcomes.jsonl"));
+    place.ok(&format!("{eval} --memory 1k --out single"));
+    assert_eq!(place.read("whole/outcomes.jsonl"), place.read("single/outcomes.jsonl"));
+    place.fails(&format!("{eval} --memory lots --out x"), 2, &["lots", "8GiB"]);
+}

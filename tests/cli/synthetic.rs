@@ -93,6 +93,7 @@ impl Made {
             command: vec!["robust".into(), "eval".into(), format!("--model={}", self.models[0])],
             attack_seconds: vec![1.5; self.models.len() * self.attacks.len()],
             network_seconds: 0.,
+            stages: vec![],
             doctor: vec![],
         };
         let fingerprint = plan.fingerprint().unwrap();

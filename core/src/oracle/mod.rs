@@ -97,6 +97,18 @@ pub struct Finding {
     pub cost: Cost,
 }
 
+/// The beginning or the end of a part of an attack that has parts.
+pub struct Lap<'a> {
+    /// `apgd-t`, say.
+    pub stage: &'a str,
+    pub ends: bool,
+    /// Samples it takes.
+    pub samples: usize,
+    /// Search passes of all samples so far.
+    pub forward: u64,
+    pub backward: u64,
+}
+
 /// The samples still under attack, one entry per row; `of` maps rows to records.
 #[derive(Clone)]
 struct Live {
@@ -136,6 +148,7 @@ pub struct Oracle<'a> {
     eot: u32,
     /// Whether a row counts as fooled by its last draw instead of by its mean scores.
     last_draw: bool,
+    watch: Option<&'a dyn Fn(&Lap)>,
 }
 
 impl<'a> Oracle<'a> {
@@ -155,7 +168,20 @@ impl<'a> Oracle<'a> {
         let done = vec![false; records.len()];
         let (whole, path, root) = (live.clone(), path.to_string(), path.len());
         let (eot, last_draw) = (target.eot.max(1), false);
-        Ok(Self { target, threat, seed, path, root, stop, limits, records, whole, live, done, eot, last_draw })
+        let watch = None;
+        Ok(Self { target, threat, seed, path, root, stop, limits, records, whole, live, done, eot, last_draw, watch })
+    }
+
+    /// Tells `watch` of every stage that is not inside another one, so that time can be told apart.
+    pub fn watch(&mut self, watch: &'a dyn Fn(&Lap)) {
+        self.watch = Some(watch);
+    }
+
+    fn lap(&self, stage: &str, ends: bool) {
+        let Some(watch) = self.watch else { return };
+        let total = |of: fn(&Record) -> u64| self.records.iter().map(of).sum();
+        let (forward, backward) = (total(|r| r.cost.search.forward), total(|r| r.cost.search.backward));
+        watch(&Lap { stage, ends, samples: self.len(), forward, backward });
     }
 
     /// Clean rows `[n, ...]` of the live samples.
@@ -389,6 +415,10 @@ impl<'a> Oracle<'a> {
         let mut inner = self.live.clone();
         inner.keep(&rows)?;
         let outer = std::mem::replace(&mut self.live, inner);
+        let outermost = self.path.len() == self.root;
+        if outermost {
+            self.lap(label, false);
+        }
         let path = format!("{}/{label}", self.path);
         let (path, stop) = (std::mem::replace(&mut self.path, path), std::mem::replace(&mut self.stop, stop));
         let limits = self.limits.clone();
@@ -398,6 +428,9 @@ impl<'a> Oracle<'a> {
             }
         }
         let result = run(self).and_then(|()| self.settle().map(|_| ()));
+        if outermost {
+            self.lap(label, true);
+        }
         (self.path, self.stop, self.limits, self.live) = (path, stop, limits, outer);
         result
     }

@@ -239,6 +239,11 @@ fn runs_of_several_sizes_reuse_memory_and_do_not_disturb_each_other() {
     let settled = plan.workspace();
     (0..3).for_each(|_| assert_eq!(first, round()));
     assert_eq!(settled, plan.workspace(), "memory grows from run to run");
+    // What is foreseen for a batch holds, and is not far off.
+    let alone = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    bits(&alone, &inputs[0], &seed_for(&net, 7));
+    let foreseen = 7 * Plan::row_bytes(&reference).unwrap();
+    assert!((alone.workspace()..4 * alone.workspace()).contains(&foreseen), "{foreseen} {}", alone.workspace());
 }
 
 #[test]

@@ -100,6 +100,19 @@ impl Plan {
         Ok(steps.list.iter().filter_map(node).collect())
     }
 
+    /// About the bytes that one row of a forward pass with its gradient holds: all values, half as much again for masks
+    /// and what the way back needs of its own.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn row_bytes(reference: &Reference) -> Result<usize> {
+        let single = reference.single().ok_or_else(|| Error::internal("a plan needs a reference in f32"))?;
+        let steps = compile::compile(reference.network(), &single, Isa::chosen()?, Weights::None, &[])?;
+        let sizes = || steps.cells.iter().map(|cell| cell.len().saturating_mul(size_of::<f32>()));
+        let (all, most) = (sizes().fold(0, usize::saturating_add), sizes().max().unwrap_or(0));
+        Ok(all.saturating_add(all / 2).saturating_add(most.saturating_mul(2)))
+    }
+
     /// Bytes of all values and masks in memory that this plan has made so far.
     pub fn workspace(&self) -> usize {
         locked(&self.pools).iter().map(|p| p.made).sum()
