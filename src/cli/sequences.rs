@@ -1,7 +1,7 @@
 //! `robust sequences`: how steady predictions are while an image changes frame by frame.
 
 use super::{Answer, STOP, eval, machine, pick, print};
-use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED};
+use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED, scored};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result, nearest};
 use robust::progress::Counter;
@@ -25,7 +25,7 @@ pub struct Args {
     /// Data set, as of `robust eval`; for ImageNet's sequences of 256x256
     #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
     dataset: String,
-    /// Sequences joined by +, such as rotate+tilt [default: the ten that are scored]
+    /// Sequences joined by +, such as rotate+tilt [default: the ten that the published programs score]
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
     #[command(flatten)]
@@ -55,12 +55,14 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
-    let names = names(args.only.as_deref())?;
+    let only = args.only.as_deref().map(names).transpose()?;
     let reference = args.reference.as_deref().map(Report::open).transpose()?;
     let loaded = eval::classifier(&args.model)?;
     loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
+    let small = loaded.card.input.shape.last() == Some(&32);
+    let names = only.unwrap_or_else(|| scored(small).map(String::from).to_vec());
     let job = Job { model: loaded.model.as_ref(), data: data.as_ref(), ids: &ids, names: &names, seed: args.seed };
     let identity = job.identity()?;
     let (mut journal, mut samples) = match &args.out {
@@ -101,8 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn names(only: Option<&str>) -> Result<Vec<String>> {
-    let Some(only) = only else { return Ok(SCORED.map(String::from).to_vec()) };
+fn names(only: &str) -> Result<Vec<String>> {
     let known = || SCORED.into_iter().chain(OTHERS);
     let mut names: Vec<String> = vec![];
     for name in only.split('+').map(str::trim) {

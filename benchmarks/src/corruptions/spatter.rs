@@ -1,6 +1,7 @@
 //! Spatter: drops of water or mud on the lens. Edges, distances and histogram are OpenCV's, in whole numbers and f32.
 
 use super::Corruption;
+use super::Random;
 use super::common::finish_f32;
 use robust_imaging::Bytes;
 use robust_imaging::gaussian::{Edge, blur, blur_f32, kernel};
@@ -21,6 +22,36 @@ pub static SPATTER: Corruption = Corruption {
         })
     },
 };
+
+/// Drops that run down the lens, a share of each row to the next ones at every frame.
+pub(super) fn sequence(x: &Bytes, small: bool, frames: usize, random: &mut Random) -> Vec<Bytes> {
+    let n = x.height;
+    let (mean, sd, sigma, threshold): (f64, f64, f64, f64) =
+        if small { (0.6, 0.265, 1.75, 0.7) } else { (0.65, 0.27, 3.7, 0.69) };
+    let run: &[f64] = if small { &[0.2, 0.8] } else { &[0.05, 0.1, 0.15, 0.7] };
+    let mut drops = random.normals(mean, sd, n * n);
+    blur(&mut drops, n, n, 1, &kernel(sigma, 4.), Edge::Nearest);
+    drops.iter_mut().filter(|v| **v < threshold).for_each(|v| *v = 0.);
+    let mut frame = || {
+        let seen = wet(x, &drops, 0.6);
+        drops = run_down(&drops, n, run);
+        seen
+    };
+    (0..frames).map(|_| frame()).collect()
+}
+
+/// Each column convolved with `run`, as long as before (numpy's `convolve` with `mode='same'`).
+fn run_down(drops: &[f64], n: usize, run: &[f64]) -> Vec<f64> {
+    let first = run.len() - 1 - run.len() / 2;
+    let mut out = vec![0.; n * n];
+    for (y, row) in out.chunks_exact_mut(n.max(1)).enumerate() {
+        for (j, w) in run.iter().enumerate() {
+            let Some(from) = (y + first).checked_sub(j).filter(|from| *from < n) else { continue };
+            row.iter_mut().zip(&drops[from * n..]).for_each(|(o, v)| *o += w * v);
+        }
+    }
+    out
+}
 
 /// Mud of colour (63, 42, 20) wherever the blurred mask of drops is at least 0.8.
 fn muddy(x: &Bytes, drops: &[f64], threshold: f64, sigma: f64) -> Bytes {
@@ -192,4 +223,30 @@ fn relief(x: &[u8], n: usize) -> Vec<f32> {
         sum.clamp(0, 255) as f32
     };
     (0..n * n).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_run_down_as_numpy_convolves_a_column() {
+        let columns: Vec<f64> = (0..25).map(|i| if i % 5 == 2 { (i / 5 + 1) as f64 } else { 0. }).collect();
+        for (run, want) in
+            [(&[0.05, 0.1, 0.15, 0.7][..], [0.2, 0.5, 1.5, 2.5, 3.2]), (&[0.2, 0.8], [0.2, 1.2, 2.2, 3.2, 4.2])]
+        {
+            let got = run_down(&columns, 5, run);
+            let column: Vec<f64> = (0..5).map(|y| got[5 * y + 2]).collect();
+            assert!(column.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12), "{column:?}");
+            assert!(got.iter().enumerate().all(|(i, v)| i % 5 == 2 || *v == 0.));
+        }
+    }
+
+    #[test]
+    fn a_sequence_of_drops_begins_like_spatter_and_moves() {
+        let x = Bytes::new(32, 32, 3, vec![100; 3072]).unwrap();
+        let frames = sequence(&x, true, 4, &mut Random::native(1, "drops", 0));
+        assert!(frames[0] != x && frames.windows(2).all(|f| f[0] != f[1]));
+        assert!(frames.iter().flat_map(|f| &f.samples).all(|v| *v >= 100), "water only brightens");
+    }
 }
