@@ -107,6 +107,42 @@ fn flags(value: &Value) -> Vec<u64> {
     value.as_array().unwrap().iter().map(|f| f.as_u64().unwrap()).collect()
 }
 
+/// Square in compat mode against twelve seeds of the reference, on the 52 images that its attacks with gradients leave. One
+/// seed says little: the reference draws one window a step for the whole batch, so its counts range over nine images.
+///
+/// Five minutes: `cargo test --release --test cli square_over_seeds -- --ignored --nocapture`; the reference's counts are
+/// those of `scripts/autoattack_seeds.py`.
+#[test]
+#[ignore = "takes five minutes"]
+fn square_over_seeds_is_as_strong_as_the_references() {
+    let Some(root) = fixtures("square_over_seeds_is_as_strong_as_the_references") else { return };
+    let theirs: Value = serde_json::from_str(include_str!("square_l2_seeds.json")).unwrap();
+    let (place, list) = (Place::new(), |v: &Value| v.as_array().unwrap().iter().map(|i| i.as_u64().unwrap()).collect());
+    let (ids, held): (Vec<u64>, Vec<u64>) = (list(&theirs["ids"]), list(&theirs["held"]));
+    let data = root.parent().unwrap().join("data/mnist");
+    if !data.is_dir() {
+        println!("skipped: no MNIST beside the fixtures");
+        return;
+    }
+    std::fs::write(place.path("ids"), ids.iter().map(|i| format!("{i}\n")).collect::<String>()).unwrap();
+    let net = root.join("models/mnist_at.safetensors");
+    let ours: Vec<u64> = (0..held.len())
+        .map(|seed| {
+            place.ok(&format!(
+                "eval --model {} --dataset mnist:{} --ids ids --attack square-l2:eps={},compat=true --seed {seed} \
+                 --out square{seed} --no-doctor --evidence none",
+                net.display(),
+                data.display(),
+                theirs["eps"]
+            ));
+            outcomes(&place, &format!("square{seed}")).iter().filter(|o| o["verdict"] == "held").count() as u64
+        })
+        .collect();
+    let mean = |v: &[u64]| v.iter().sum::<u64>() as f64 / v.len() as f64;
+    println!("held: ours {ours:?}, mean {:.2}; the reference's {held:?}, mean {:.2}", mean(&ours), mean(&held));
+    assert!(mean(&ours) <= mean(&held) + 1.);
+}
+
 /// An hour of two cores: `cargo test --release --test cli autoattack_agrees -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes an hour"]
@@ -129,7 +165,9 @@ fn autoattack_agrees_with_the_reference() {
             let more = ours.iter().zip(&theirs).filter(|(a, b)| a > b).count();
             let fewer = ours.iter().zip(&theirs).filter(|(a, b)| a < b).count();
             println!("{} {spec}: {mine} of {robust}, {more} more, {fewer} fewer, noise {noise}", case.name);
-            assert!(mine <= robust + 1, "{spec}: {mine} of {robust}");
+            // In L2 one seed of the reference is nine images wide: `square_over_seeds_...` compares means.
+            let slack = if norm == "l2" && j == 1 { 5 } else { 1 };
+            assert!(mine <= robust + slack, "{spec}: {mine} of {robust}");
             if norm == "linf" {
                 assert!(more <= noise + 1, "{spec}: {more} samples held that the reference broke");
             }
