@@ -86,7 +86,7 @@ pub fn recognise<'a>(table: &'a [Known], label: &str, source: &str) -> Vec<&'a K
         _ => false,
     };
     let by_name: Vec<&Known> = table.iter().filter(named).collect();
-    let by_place: Vec<&Known> = by_name.iter().copied().filter(|k| shelved(&k)).collect();
+    let by_place: Vec<&Known> = by_name.iter().copied().filter(shelved).collect();
     match by_place.is_empty() {
         false => by_place,
         true => by_name.into_iter().filter(|k| !k.name.starts_with("Standard")).collect(),
@@ -153,9 +153,8 @@ fn of_board<'a>(table: &'a [Known], label: &str, source: &str, data: &DataCard) 
 
 /// The clean accuracy is none of the published ones.
 fn loading(entries: &[&Known], right: Count) -> Option<Finding> {
-    let off = |k: &&Known| right.surprise(k.clean).map(|z| (z, *k));
     // A name may stand on several boards: it is enough to agree with one.
-    let all: Option<Vec<(f64, &Known)>> = entries.iter().map(off).collect();
+    let all: Option<Vec<(f64, &Known)>> = entries.iter().map(|k| Some((right.surprise(k.clean)?, *k))).collect();
     let (z, nearest) = all?.into_iter().min_by(|a, b| a.0.abs().total_cmp(&b.0.abs()))?;
     let text = format!(
         "probable loading error: {} of the clean samples are right, RobustBench has {:.2} % for {} ({} {}): {:.1} standard \
