@@ -43,7 +43,7 @@ impl Download<'_> {
         let blob = self.store.blob(&meta.etag).map_err(|e| e.within(name))?;
         let there = || blob.metadata().is_ok_and(|m| m.is_file() && m.len() == meta.size);
         if !there() {
-            let lock = self.store.lock(&meta.etag)?;
+            let lock = self.store.lock(&meta.etag, &mut || rest(self.settings, BLINK, name))?;
             // Somebody else may have fetched it while we waited.
             if !there() {
                 self.fetch(name, &meta, &blob, &Store::incomplete(&blob, &lock))?;
@@ -86,60 +86,66 @@ impl Download<'_> {
     /// One connection: what is missing of the file, to the end, and the check.
     fn attempt(&self, name: &str, meta: &Meta, mut file: File, draft: &Path, arrived: u64) -> Asked<File> {
         let disk = |e: std::io::Error| Trouble::Final(Error::write(draft.display(), e));
-        let Meta { etag, size } = meta;
-        let mut hash = Context::new(&SHA256);
-        let mut at = arrived;
-        if at > *size {
-            at = 0;
-        }
-        let content = match at < *size {
-            true => Some(self.client.content(self.wanted, self.commit, name, (at, *size))?),
+        let size = meta.size;
+        let start = if arrived > size { 0 } else { arrived };
+        let content = match start < size {
+            true => Some(self.client.content(self.wanted, self.commit, name, (start, size))?),
             false => None,
         };
-        let resumed = content.as_ref().map_or(at, |c| c.from) > 0;
-        if !resumed {
-            at = 0;
-        }
-        file.set_len(at).map_err(disk)?;
+        // The other side may begin at the beginning all the same.
+        let start = content.as_ref().map_or(start, |c| c.from);
+        let mut hash = Context::new(&SHA256);
+        file.set_len(start).map_err(disk)?;
         file.seek(SeekFrom::Start(0)).map_err(disk)?;
-        digest(&mut (&file).take(at), &mut hash).map_err(disk)?;
-        file.seek(SeekFrom::Start(at)).map_err(disk)?;
-        if let Some(mut content) = content {
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                self.tell(name, at, *size)?;
-                // One byte more than announced would be one too many.
-                let room = usize::try_from(*size - at + 1).unwrap_or(CHUNK).min(CHUNK);
-                let n = content.body.read(&mut buffer[..room]).map_err(|e| self.client.cut(&e))?;
-                if n == 0 {
-                    break;
-                }
-                at += n as u64;
-                if at > *size {
-                    let _ = std::fs::remove_file(draft);
-                    return Err(Trouble::Final(
-                        self.wanted.missing(format!("{name}: more than the {size} bytes that were announced are sent")),
-                    ));
-                }
-                hash.update(&buffer[..n]);
-                file.write_all(&buffer[..n]).map_err(disk)?;
-            }
+        digest(&mut (&file).take(start), &mut hash).map_err(disk)?;
+        file.seek(SeekFrom::Start(start)).map_err(disk)?;
+        let end = match content {
+            Some(content) => self.receive(name, (start, size), content.body, &mut |bytes| {
+                hash.update(bytes);
+                file.write_all(bytes).map_err(disk)
+            })?,
+            None => start,
+        };
+        if end > size {
+            let _ = std::fs::remove_file(draft);
+            let why = format!("{name}: more than the {size} bytes that were announced are sent");
+            return Err(Trouble::Final(self.wanted.missing(why)));
         }
-        if at < *size {
-            let why = self.wanted.missing(format!("{name}: the connection ended after {at} of {size} bytes"));
+        if end < size {
+            let why = self.wanted.missing(format!("{name}: the connection ended after {end} of {size} bytes"));
             return Err(Trouble::Passing(why, None));
         }
         let found = hex(hash.finish().as_ref());
-        let is_sha256 = etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit());
-        if is_sha256 && *etag != found {
-            // Of what was put together from two connections either half may be wrong.
+        if is_sha256(&meta.etag) && !meta.etag.eq_ignore_ascii_case(&found) {
             let _ = std::fs::remove_file(draft);
-            let why = self.wanted.missing(format!("{name}: its sha256 is {found}, the hub says {etag}"));
-            let why = why
-                .hint("nothing of it is kept; if it happens again, something between here and the hub changes files");
-            return Err(if resumed { Trouble::Passing(why, None) } else { Trouble::Final(why) });
+            let why = self.wanted.missing(format!("{name}: its sha256 is {found}, the hub says {}", meta.etag));
+            let why =
+                why.hint("nothing of it is kept: if it happens again, something on the way to the hub changes files");
+            // Of what was put together from two connections either half may be wrong.
+            return Err(if start > 0 { Trouble::Passing(why, None) } else { Trouble::Final(why) });
         }
         Ok(file)
+    }
+
+    /// Reads to the end, or to one byte more than was announced; gives where that is.
+    fn receive(
+        &self,
+        name: &str,
+        (start, size): (u64, u64),
+        mut body: Box<dyn Read>,
+        keep: &mut dyn FnMut(&[u8]) -> Asked<()>,
+    ) -> Asked<u64> {
+        let (mut buffer, mut at) = (vec![0; CHUNK], start);
+        loop {
+            self.tell(name, at, size)?;
+            let room = usize::try_from(size - at + 1).unwrap_or(CHUNK).min(CHUNK);
+            let n = body.read(&mut buffer[..room]).map_err(|e| self.client.cut(&e))?;
+            at += n as u64;
+            if n == 0 || at > size {
+                return Ok(at);
+            }
+            keep(&buffer[..n])?;
+        }
     }
 
     fn tell(&self, file: &str, done: u64, of: u64) -> Result<()> {
@@ -195,6 +201,11 @@ fn digest(from: &mut impl Read, hash: &mut Context) -> std::io::Result<()> {
             n => hash.update(&buffer[..n]),
         }
     }
+}
+
+/// The etags of large files are their hashes, those of small ones are git's.
+fn is_sha256(etag: &str) -> bool {
+    etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -12,14 +12,15 @@ mod download;
 mod settings;
 mod store;
 
-pub use settings::{Progress, Settings, Watch};
+pub(crate) use settings::Settings;
+pub use settings::{Progress, Watch};
 
 use crate::files;
 use crate::hf::cache::{Wanted, find, plain};
 use crate::hf::weights::{INDEX, MAX_INDEX, ONE, PICKLED, PICKLED_INDEX, shards_of};
 use client::{Client, Listing};
 use download::{Download, persist};
-use robust_core::{Error, Result};
+use robust_core::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use store::Store;
@@ -46,18 +47,16 @@ pub(crate) fn fetch(settings: &Settings, root: &Path, wanted: &Wanted) -> Result
     let store = Store::new(root, wanted);
     let local = find(root, wanted);
     let state = local.as_deref().map_or(Ok(State::Lacking), |folder| state(folder, &store))?;
+    let commit = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match (local, state) {
         (Ok(folder), State::Whole) => Ok(folder),
-        (Ok(folder), state) => {
-            let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match (state, complete(settings, &store, wanted, &commit)) {
-                (_, Ok(folder)) => Ok(folder),
-                // It can be loaded as it is, and has been until now.
-                (State::Loadable, Err(e)) if e.kind == robust_core::Kind::Load => Ok(folder),
-                (_, Err(e)) => Err(e),
-            }
-        }
-        (Err(_), _) => complete(settings, &store, wanted, &wanted.revision),
+        // It can be loaded as it is, and has been until now: trouble with hub or cache is no reason to stop.
+        (Ok(folder), State::Loadable) => match complete(settings, &store, wanted, &commit(&folder), state) {
+            Err(e) if e.kind == Kind::Interrupted => Err(e),
+            _ => Ok(folder),
+        },
+        (Ok(folder), State::Lacking) => complete(settings, &store, wanted, &commit(&folder), state),
+        (Err(_), _) => complete(settings, &store, wanted, &wanted.revision, state),
     }
 }
 
@@ -93,7 +92,7 @@ fn state(folder: &Path, store: &Store) -> Result<State> {
 }
 
 /// Brings what is missing of a revision.
-fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str) -> Result<PathBuf> {
+fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str, state: State) -> Result<PathBuf> {
     if let Some(flag) = settings.offline {
         return Err(wanted
             .missing(format!("the cache lacks files of it, and {flag} is set: nothing is asked"))
@@ -115,6 +114,10 @@ fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str)
         false => store.deny(&commit, PROCESSOR)?,
     }
     let folder = store.snapshot(&commit);
+    if state == State::Loadable {
+        // Weights are there, perhaps in another format than would be chosen now.
+        return Ok(folder);
+    }
     if weights != INDEX && weights != PICKLED_INDEX {
         download.bring(weights, files::MAX_BYTES)?;
         return Ok(folder);

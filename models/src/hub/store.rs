@@ -3,7 +3,7 @@
 
 use crate::hf::cache::{Wanted, plain};
 use robust_core::{Error, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -54,13 +54,19 @@ impl Store {
         })
     }
 
-    /// Waits until nobody else fetches this content.
-    pub fn lock(&self, etag: &str) -> Result<Lock> {
+    /// Waits until nobody else fetches this content, or `wait` fails.
+    pub fn lock(&self, etag: &str, wait: &mut dyn FnMut() -> Result<()>) -> Result<Lock> {
         fs::create_dir_all(&self.locks).map_err(fail(&self.locks))?;
         let path = self.locks.join(format!("{etag}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(fail(&path))?;
-        // Some network file systems have no locks.
-        Ok(Lock { file: file.lock().is_ok().then_some(file) })
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { file: Some(file) }),
+                Err(TryLockError::WouldBlock) => wait()?,
+                // Some network file systems have no locks.
+                Err(TryLockError::Error(_)) => return Ok(Lock { file: None }),
+            }
+        }
     }
 
     /// Remembers what a branch or tag stands for.

@@ -4,7 +4,6 @@
 mod server;
 
 use super::*;
-use robust_core::Kind;
 use server::{Ending, Reply, Seen, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -211,6 +210,16 @@ fn without_preprocessing_the_answer_is_remembered_and_a_python_cache_is_complete
     assert_eq!(std::fs::read(snapshot.join("config.json")).unwrap(), b"mine");
     assert_eq!(std::fs::read(snapshot.join("model.safetensors")).unwrap(), weights());
     assert!(hub.lines()[0].ends_with(COMMIT), "{:?}", hub.lines());
+
+    // Weights of another format than would be chosen are weights: only the settings of images are fetched.
+    let (hub, store) = pair(Repo::encoder());
+    let place = Place::new(&hub.address);
+    let snapshot = place.at(&format!("snapshots/{COMMIT}"));
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(snapshot.join("config.json"), b"{}").unwrap();
+    std::fs::write(snapshot.join("pytorch_model.bin"), b"x").unwrap();
+    place.get(&format!("org/net@{COMMIT}")).unwrap();
+    assert!(snapshot.join("preprocessor_config.json").is_file() && store.seen().is_empty());
 }
 
 #[test]
