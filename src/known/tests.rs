@@ -5,7 +5,7 @@ use super::*;
 use crate::evaluate::{attack_batch, judge_clean};
 use crate::plan::{PlannedAttack, tests as plans};
 use robust_benchmarks::{data, subset};
-use robust_core::{Model, Target};
+use robust_core::Target;
 
 fn entry(name: &str, board: &str, threat: &str, eps: &str, clean: f64, robust: f64) -> Known {
     let [name, board, threat, eps] = [name, board, threat, eps].map(str::to_string);
@@ -75,7 +75,7 @@ fn run(source: &str, limit: u64, attack: &str, folder: &std::path::Path) -> (Pla
     let ids = subset::choose(data.card().samples, &subset::Pick::Limit(limit)).unwrap();
     let batch = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu).unwrap().batch.unwrap();
     let target = Target::white_box(model.model.clone());
-    let ready = robust_attacks::resolve(attack, model.model.card()).unwrap();
+    let ready = robust_attacks::resolve(attack, &model.card).unwrap();
     let clean = judge_clean(&target, &batch, 0).unwrap();
     let judged = attack_batch(&target, &ready, &batch, &clean, 0, 64).unwrap();
     let outcomes = judged.into_iter().map(|j| Outcome { model: model.name.clone(), ..j.outcome }).collect();

@@ -1,5 +1,6 @@
 //! Published numbers beside those of a run.
 
+#[allow(dead_code, reason = "the library's own tests use the rest")]
 #[path = "../../src/known/toy.rs"]
 mod toy;
 
