@@ -38,7 +38,7 @@ fn show(moving: &mut Option<Moving>, p: &Progress) {
         bar.set_position(p.done);
         if bar.is_hidden() {
             let from =
-                if p.done > 0 { format!(", {:.1} of them are there", p.done as f64 / 1e6) } else { String::new() };
+                if p.done > 0 { format!(", {:.1} MB of it are there", p.done as f64 / 1e6) } else { String::new() };
             say(&format!("downloading {name}, {:.1} MB{from}", p.of as f64 / 1e6));
         }
         *moving = Some(Moving { name, bar });

@@ -17,7 +17,7 @@ pub fn cached(name: &str) -> Result<PathBuf> {
     let wanted = Wanted::parse(name)?;
     let place = root(&|key| std::env::var_os(key))?;
     #[cfg(feature = "hub")]
-    return crate::hub::fetch(&crate::hub::Settings::of_this_process()?, &place, &wanted);
+    return crate::hub::fetch(&crate::hub::Settings::of_this_process, &place, &wanted);
     #[cfg(not(feature = "hub"))]
     find(&place, &wanted).map_err(|e| {
         e.hint(format!(

@@ -45,7 +45,12 @@ impl Address {
         self.origin() == other.origin()
     }
 
-    pub fn host(&self) -> String {
+    /// Host and port, for messages.
+    pub fn place(&self) -> &str {
+        self.uri.authority().map_or("", |a| a.as_str())
+    }
+
+    fn host(&self) -> String {
         self.uri.host().unwrap_or_default().to_ascii_lowercase()
     }
 
@@ -65,7 +70,7 @@ impl Address {
     /// # Errors
     /// Kind `Load` for what is no address, and for a way from https to http.
     pub fn follow(&self, location: &str) -> Result<Self> {
-        let origin = || format!("{}://{}", self.origin().0, self.uri.authority().map_or("", |a| a.as_str()));
+        let origin = || format!("{}://{}", self.origin().0, self.place());
         let absolute = match location {
             l if l.starts_with("//") => format!("{}:{l}", self.origin().0),
             l if l.starts_with('/') => origin() + l,
@@ -74,10 +79,10 @@ impl Address {
             l => format!("{}{}/{l}", origin(), self.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder)),
         };
         let to = Self::parse(&absolute)
-            .map_err(|_| Error::load(format!("an answer of {}", self.host()), "it leads to no address"))?;
+            .map_err(|_| Error::load(format!("an answer of {}", self.place()), "it leads to no address"))?;
         if self.is_https() && !to.is_https() {
             return Err(Error::load(
-                format!("an answer of {}", self.host()),
+                format!("an answer of {}", self.place()),
                 "it leads from https to http, which is not followed",
             ));
         }

@@ -185,8 +185,8 @@ impl<'a> Client<'a> {
         self.settings.endpoint.below(&format!("{}/resolve/{commit}/{file}", wanted.model))
     }
 
-    fn host(&self) -> String {
-        self.settings.endpoint.host()
+    fn host(&self) -> &str {
+        self.settings.endpoint.place()
     }
 
     /// One question, followed by hand: the token goes to the endpoint's own origin and nowhere else. A HEAD ends where
@@ -223,7 +223,8 @@ impl<'a> Client<'a> {
         if let Some(range) = range {
             request = request.header("range", range);
         }
-        let request = request.body(()).map_err(|_| Error::load(at.host(), "no question can be made of its address"))?;
+        let request =
+            request.body(()).map_err(|_| Error::load(at.place(), "no question can be made of its address"))?;
         self.agent.run(request).map_err(|e| self.unreached(at, &e))
     }
 
@@ -239,7 +240,7 @@ impl<'a> Client<'a> {
             ),
             _ => false,
         };
-        let told = Error::load(at.host(), format!("it cannot be reached ({error})")).hint(
+        let told = Error::load(at.place(), format!("it cannot be reached ({error})")).hint(
             "is there a connection? Proxies are named by HTTPS_PROXY, mirrors by HF_ENDPOINT, own authorities by SSL_CERT_FILE",
         );
         if passing { Trouble::Passing(told, None) } else { Trouble::Final(told) }

@@ -38,25 +38,26 @@ pub fn watch(watch: Watch) {
     WATCH.get_or_init(|| watch);
 }
 
-/// The snapshot of a model, completed if need be.
+/// The snapshot of a model, completed if need be; the settings are looked at only then.
 ///
 /// # Errors
 /// Kind `Load` for what the cache lacks and the hub does not give, `Write` for a cache that cannot be written, `Usage` for
 /// settings that make no sense, `Interrupted`.
-pub(crate) fn fetch(settings: &Settings, root: &Path, wanted: &Wanted) -> Result<PathBuf> {
+pub(crate) fn fetch(settings: &dyn Fn() -> Result<Settings>, root: &Path, wanted: &Wanted) -> Result<PathBuf> {
     let store = Store::new(root, wanted);
     let local = find(root, wanted);
     let state = local.as_deref().map_or(Ok(State::Lacking), |folder| state(folder, &store))?;
+    let complete = |revision: &str| complete(&settings()?, &store, wanted, revision, state);
     let commit = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match (local, state) {
         (Ok(folder), State::Whole) => Ok(folder),
         // It can be loaded as it is, and has been until now: trouble with hub or cache is no reason to stop.
-        (Ok(folder), State::Loadable) => match complete(settings, &store, wanted, &commit(&folder), state) {
+        (Ok(folder), State::Loadable) => match complete(&commit(&folder)) {
             Err(e) if e.kind == Kind::Interrupted => Err(e),
             _ => Ok(folder),
         },
-        (Ok(folder), State::Lacking) => complete(settings, &store, wanted, &commit(&folder), state),
-        (Err(_), _) => complete(settings, &store, wanted, &wanted.revision, state),
+        (Ok(folder), State::Lacking) => complete(&commit(&folder)),
+        (Err(_), _) => complete(&wanted.revision),
     }
 }
 

@@ -61,7 +61,7 @@ impl Settings {
         };
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.to_string());
         let endpoint = Address::parse(endpoint.trim_end_matches('/')).map_err(|e| e.within("HF_ENDPOINT"))?;
-        let bundle = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"].into_iter().find_map(text);
+        let bundle = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter().find_map(text);
         let authorities = bundle.map(|path| files::read_small(path.as_ref(), MAX_CERTIFICATES)).transpose()?;
         Ok(Self {
             endpoint,

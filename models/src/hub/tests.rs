@@ -114,7 +114,7 @@ impl Place {
     }
 
     fn get(&self, name: &str) -> Result<PathBuf> {
-        fetch(&self.settings, self.cache.path(), &Wanted::parse(name)?)
+        fetch(&|| Ok(self.settings.clone()), self.cache.path(), &Wanted::parse(name)?)
     }
 
     fn fails(&self, name: &str, kind: Kind, parts: &[&str]) {
@@ -233,6 +233,10 @@ fn what_can_be_loaded_is_used_where_the_hub_cannot_be_asked() {
     place.fails(&name, Kind::Load, &["cannot be reached", "HF_ENDPOINT"]);
     std::fs::write(snapshot.join("model.safetensors"), b"").unwrap();
     assert_eq!(place.get(&name).unwrap(), snapshot);
+    // What is whole needs no settings either.
+    std::fs::write(snapshot.join("preprocessor_config.json"), b"{}").unwrap();
+    let broken = || Err(Error::usage("HF_TOKEN holds no token"));
+    assert_eq!(fetch(&broken, place.cache.path(), &Wanted::parse(&name).unwrap()).unwrap(), snapshot);
 }
 
 #[test]
