@@ -235,7 +235,7 @@ fn what_can_be_loaded_is_used_where_the_hub_cannot_be_asked() {
     assert_eq!(place.get(&name).unwrap(), snapshot);
     // What is whole needs no settings either.
     std::fs::write(snapshot.join("preprocessor_config.json"), b"{}").unwrap();
-    let broken = || Err(Error::usage("HF_TOKEN holds no token"));
+    let broken = || -> Result<Settings> { Err(Error::usage("HF_TOKEN holds no token")) };
     assert_eq!(fetch(&broken, place.cache.path(), &Wanted::parse(&name).unwrap()).unwrap(), snapshot);
 }
 
