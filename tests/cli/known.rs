@@ -29,7 +29,8 @@ fn a_recognised_name_with_other_numbers_is_a_finding() {
     assert!(text.contains("cifar10, Linf 8/255: clean 89.69 %, AutoAttack 59.53 %"), "{text}");
     let json: Value = serde_json::from_str(&place.ok(&format!("inspect mine={model} --json")).out).unwrap();
     assert_eq!(json["published"].as_array().map(Vec::len), Some(0));
-    let doctor =
-        format!("doctor Carmon2019Unlabeled={model} --dataset cifar10:cifar --limit 200 --attack fgsm-linf:eps=1/255");
+    // A dozen samples are enough where nearly none is right.
+    let wrong = format!("Carmon2019Unlabeled=net.safetensors?{}", toy::WRONG);
+    let doctor = format!("doctor {wrong} --dataset cifar10:cifar --limit 12 --attack fgsm-linf:eps=1/255");
     assert!(place.ok(&doctor).out.contains("critical: probable loading error"));
 }
