@@ -21,6 +21,7 @@ pub mod export;
 pub mod folder;
 pub mod gate;
 pub mod given;
+pub mod known;
 pub mod leaderboard;
 pub mod memory;
 pub mod merge;

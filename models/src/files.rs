@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Bytes a model file may have, unpacked too.
-const MAX_BYTES: u64 = 4 << 30;
+pub const MAX_BYTES: u64 = 4 << 30;
 /// What packed bytes may become: weights hardly shrink, so whatever grows more than this is a bomb.
 const MAX_RATIO: u64 = 64;
 const FREE_GROWTH: u64 = 64 << 20;

@@ -8,6 +8,8 @@ mod facts;
 mod files;
 mod head;
 pub mod hf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod onnx;
 pub mod probe;
 mod pth;

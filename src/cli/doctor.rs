@@ -2,8 +2,10 @@
 
 use super::{eval, print};
 use robust::benchmarks::data;
-use robust::core::{Error, Model, Result, Target};
+use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
+use robust::evaluate::judge_clean;
+use robust::known;
 use robust::models::{self, LoadedModel};
 use robust::say;
 use serde_json::json;
@@ -68,6 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let mut found = doctor::examine(model.model.as_ref(), &batch)?;
     found.extend(doctor::examine_gradients(model.model.as_ref(), &batch)?);
+    found.extend(published(args, &model, data.card(), &batch)?);
     let mut target = Target::white_box(model.model.clone());
     let lost = |f: &Finding| matches!(f.code, Code::NonDeterministic);
     if found.iter().any(lost) {
@@ -92,6 +95,16 @@ pub fn run(args: &Args) -> Result<()> {
         return print(&format!("{}\n", to_json(&diagnosis, &attack, &held, &tried, batch.len())));
     }
     print(&to_text(&diagnosis, &attack, &held, &tried, batch.len()))
+}
+
+/// What contradicts the numbers that others have published for a model of this name.
+fn published(args: &Args, model: &LoadedModel, data: &DataCard, batch: &Batch) -> Result<Vec<Finding>> {
+    if known::recognise(known::table(), &model.name, &args.model).is_empty() {
+        return Ok(vec![]);
+    }
+    let judged = judge_clean(&Target::white_box(model.model.clone()), batch, args.seed)?;
+    let right: Vec<bool> = judged.iter().filter_map(|c| Some(c.pred?.margin > 0.)).collect();
+    Ok(known::clean(&model.name, &args.model, data, &right))
 }
 
 fn usual(model: &LoadedModel) -> String {

@@ -4,7 +4,7 @@ use super::print;
 use robust::benchmarks::data;
 use robust::core::Result;
 use robust::models::{self, Facts, LoadedModel};
-use robust::{doctor, say};
+use robust::{doctor, known, say};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -60,6 +60,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 
 fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
     let facts = models::inspect(model);
+    let published = known::recognise(known::table(), &model.name, &args.what);
     let found = match &args.dataset {
         Some(source) => {
             let data = data::open(source)?;
@@ -71,10 +72,13 @@ fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
         None => None,
     };
     if args.json {
-        let value = json!({ "schema": "robust.inspect/1", "model": facts, "doctor": found });
+        let value = json!({ "schema": "robust.inspect/1", "model": facts, "published": published, "doctor": found });
         return print(&format!("{value}\n"));
     }
     let mut text = to_text(&facts);
+    for known in published {
+        text += &format!("published by RobustBench for {}: {} ({})\n", known.name, known.describe(), known.source);
+    }
     match found {
         None => text += "doctor: not asked; name a data set with --dataset\n",
         Some(found) if found.is_empty() => text += "doctor: nothing looks wrong\n",

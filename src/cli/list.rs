@@ -51,6 +51,16 @@ fn lines() -> Vec<Line> {
         summary: b.summary.to_string(),
         more: format!("{} {}", b.default_threat.0, b.default_threat.1),
     });
+    // What a build can do is said by the build.
+    let hub = Line {
+        kind: What::Models,
+        name: "hf:ORG/NAME[@REV]".to_string(),
+        summary: "a folder of the hub, from the cache of the hub's tools".to_string(),
+        more: match cfg!(feature = "hub") {
+            true => "this build downloads what is missing".to_string(),
+            false => "this build downloads nothing; one with `--features hub` does".to_string(),
+        },
+    };
     let architectures = models::arch::ARCHITECTURES.iter().map(|a| Line {
         kind: What::Models,
         name: format!("?arch={}", a.name),
@@ -63,7 +73,7 @@ fn lines() -> Vec<Line> {
         summary: s.summary.to_string(),
         more: s.example.to_string(),
     });
-    attacks.chain(builtins).chain(architectures).chain(sources).collect()
+    attacks.chain(builtins).chain([hub]).chain(architectures).chain(sources).collect()
 }
 
 pub fn list(args: &ListArgs) -> Result<()> {

@@ -7,6 +7,8 @@ mod doctor;
 mod eval;
 mod export;
 mod gate;
+#[cfg(feature = "hub")]
+mod hub;
 mod init;
 mod inspect;
 mod leaderboard;
@@ -118,6 +120,8 @@ pub fn main() -> ExitCode {
     if let Err(e) = ctrlc::set_handler(on_interrupt) {
         robust::say(&format!("warning: Ctrl-C will not stop cleanly: {e}"));
     }
+    #[cfg(feature = "hub")]
+    hub::watch();
     std::panic::set_hook(Box::new(|info| {
         robust::say(&format!(
             "error: this is a bug in robust: {info}\nhint: please report it with the command line above"

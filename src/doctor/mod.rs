@@ -19,6 +19,7 @@ pub use outcomes::{compare, foresee};
 pub use trials::{Held, Trials, run as run_trials};
 
 use crate::folder::Record;
+use crate::known;
 use robust_core::{Error, Outcome, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,6 +63,10 @@ pub enum Code {
     Softmax,
     CoupledRows,
     NonDeterministic,
+    /// The clean accuracy is not what others have published for a model of this name.
+    CleanNotAsPublished,
+    /// And the robust one is above what AutoAttack leaves.
+    RobustAbovePublished,
     /// An attack on a random model that follows one draw's gradient at a time.
     OneDraw,
     /// No gradient where the model says it has one.
@@ -101,7 +106,8 @@ impl Code {
             | Code::UnstablePrediction
             | Code::MoreStepsHelp
             | Code::SingleStepBeatsIterated
-            | Code::NotMonotone => Severity::Warning,
+            | Code::NotMonotone
+            | Code::RobustAbovePublished => Severity::Warning,
             _ => Severity::Critical,
         }
     }
@@ -170,8 +176,9 @@ pub fn diagnose(record: &Record, outcomes: &[Outcome]) -> Vec<Diagnosis> {
         let mine = record.sessions.iter().flat_map(|s| &s.doctor).filter(|(model, _)| model == name);
         mine.flat_map(|(_, found)| found.iter().cloned()).collect()
     };
-    let found = compare(&record.plan, outcomes).into_iter();
-    found.map(|(model, found)| Diagnosis::new(&model, [before(&model), found].concat())).collect()
+    let published = known::examine(&record.plan, outcomes);
+    let found = compare(&record.plan, outcomes).into_iter().zip(published);
+    found.map(|((model, found), (_, known))| Diagnosis::new(&model, [before(&model), found, known].concat())).collect()
 }
 
 /// `{"schema", "models": [diagnosis...]}`.

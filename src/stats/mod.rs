@@ -9,6 +9,7 @@ mod interval;
 mod paired;
 mod power;
 
+pub use binomial::cdf as binomial_cdf;
 pub use interval::{Interval, clopper_pearson, newcombe, wilson, wilson_at};
 pub use paired::{Paired, Side, holm};
 pub use power::{detectable_drop, power};

@@ -152,3 +152,17 @@ fn folders_that_cannot_be_written() {
     place.fails(&format!("{} --resume", run("mine")), 2, &["holds no run"]);
     assert_eq!(place.read("mine/thesis.tex"), "precious");
 }
+
+/// The default build has no client: the way to the files is said, and nothing is asked.
+#[cfg(not(feature = "hub"))]
+#[test]
+fn without_the_feature_a_model_of_the_hub_that_is_not_there_says_how_to_get_it() {
+    let place = Place::new();
+    let mut command = place.command("inspect hf:org/nowhere");
+    let said = support::said(command.env("HF_HOME", place.path("hub")).output().unwrap());
+    assert_eq!(said.code, 4, "{}", said.err);
+    for word in ["not in the cache", "hf download org/nowhere", "--features hub"] {
+        assert!(said.err.contains(word), "{word}: {}", said.err);
+    }
+    assert!(place.ok("list models").out.contains("this build downloads nothing"));
+}

@@ -28,6 +28,8 @@ fn tables() -> String {
     let types: Vec<&str> = models::hf::model_types().collect();
     text +=
         &format!("| `FOLDER` | a Hugging Face folder with `model_type` {} (`docs/encoders.md`) |\n", types.join(", "));
+    text += "| `hf:ORG/NAME[@REV]` | such a folder by its name on the hub, from the cache of the hub's tools; a build with \
+             `--features hub` downloads what is missing |\n";
     text += "\n| `?arch=` | what it is |\n|---|---|\n";
     for a in models::arch::ARCHITECTURES {
         writeln!(text, "| `{}` | {} |", a.name, a.doc.replace('|', "\\|")).unwrap();

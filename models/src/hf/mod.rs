@@ -1,7 +1,7 @@
 //! Hugging Face folders as `save_pretrained` of transformers writes them: `config.json` says what to build,
 //! `preprocessor_config.json` what images it wants, and the weights keep the names of their home. One file a family.
 
-mod cache;
+pub(crate) mod cache;
 mod clip;
 mod config;
 mod convnext;
@@ -13,7 +13,7 @@ mod swin;
 mod text;
 mod tokens;
 mod vit;
-mod weights;
+pub(crate) mod weights;
 
 use crate::arch::stack::{Stack, Usual};
 use crate::safetensors::StateDict;

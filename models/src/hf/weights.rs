@@ -8,17 +8,42 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-const ONE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const PICKLED: &str = "pytorch_model.bin";
-const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
+pub const ONE: &str = "model.safetensors";
+pub const INDEX: &str = "model.safetensors.index.json";
+pub const PICKLED: &str = "pytorch_model.bin";
+pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 /// Bytes of an index, and files it may name.
-const MAX_INDEX: u64 = 64 << 20;
+pub const MAX_INDEX: u64 = 64 << 20;
 const MAX_SHARDS: usize = 1024;
 
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    fn read(name: &str, bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes)
+            .map_err(|e| Error::load(name, format!("it has no `weight_map` from tensors to files ({e})")))
+    }
+
+    fn files(&self, index: &str) -> Result<BTreeSet<&String>> {
+        let names: BTreeSet<&String> = self.weight_map.values().collect();
+        if names.len() > MAX_SHARDS || names.is_empty() {
+            return Err(Error::load(index, format!("it names {} files; 1 to {MAX_SHARDS} are supported", names.len())));
+        }
+        names.iter().try_for_each(|name| inside(name)).map_err(|e| e.within(index))?;
+        Ok(names)
+    }
+}
+
+/// The files that an index names.
+///
+/// # Errors
+/// Kind `Load` for an index that is none, and for files outside the folder.
+#[cfg(feature = "hub")]
+pub fn shards_of(index: &str, bytes: &[u8]) -> Result<Vec<String>> {
+    Ok(Index::read(index, bytes)?.files(index)?.into_iter().cloned().collect())
 }
 
 /// # Errors
@@ -50,13 +75,8 @@ fn one(folder: &Path, name: &str) -> Result<StateDict> {
 
 fn shards(folder: &Path, index: &str) -> Result<(StateDict, Vec<String>)> {
     let bytes = files::read_small(&folder.join(index), MAX_INDEX)?;
-    let read: Index = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::load(index, format!("it has no `weight_map` from tensors to files ({e})")))?;
-    let names: BTreeSet<&String> = read.weight_map.values().collect();
-    if names.len() > MAX_SHARDS || names.is_empty() {
-        return Err(Error::load(index, format!("it names {} files; 1 to {MAX_SHARDS} are supported", names.len())));
-    }
-    names.iter().try_for_each(|name| inside(name)).map_err(|e| e.within(index))?;
+    let read = Index::read(index, &bytes)?;
+    let names = read.files(index)?;
     let mut all = BTreeMap::new();
     for name in &names {
         let dict = match name.ends_with(".safetensors") {

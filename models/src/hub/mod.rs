@@ -1,0 +1,148 @@
+//! Folders of the hub, brought into the cache that its own tools use: only what a folder needs, only when `hf:` names it,
+//! only what is not there. A snapshot that is whole is used without a question; one that is not is completed at the same
+//! commit.
+//!
+//! Endpoint, token, cache, proxies and the flags that forbid connections are those of the hub's own tools (`HF_ENDPOINT`,
+//! `HF_TOKEN` or the token file, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`). What the other side
+//! says is not trusted: sizes are bounded, names are plain, contents are checked against their sha256 where the hub has it.
+
+mod address;
+mod client;
+mod download;
+mod settings;
+mod store;
+
+pub(crate) use settings::Settings;
+pub use settings::{Progress, Watch};
+
+use crate::files;
+use crate::hf::cache::{Wanted, find, plain};
+use crate::hf::weights::{INDEX, MAX_INDEX, ONE, PICKLED, PICKLED_INDEX, shards_of};
+use client::{Client, Listing};
+use download::{Download, persist};
+use robust_core::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use store::Store;
+
+const CONFIG: &str = "config.json";
+const PROCESSOR: &str = "preprocessor_config.json";
+/// Bytes of a file of settings, and of all files together.
+const MAX_CONFIG: u64 = 32 << 20;
+const MAX_TOTAL: u64 = 64 << 30;
+
+static WATCH: OnceLock<Watch> = OnceLock::new();
+
+/// Has every later download of this process watched; the first call counts.
+pub fn watch(watch: Watch) {
+    WATCH.get_or_init(|| watch);
+}
+
+/// The snapshot of a model, completed if need be; the settings are looked at only then.
+///
+/// # Errors
+/// Kind `Load` for what the cache lacks and the hub does not give, `Write` for a cache that cannot be written, `Usage` for
+/// settings that make no sense, `Interrupted`.
+pub(crate) fn fetch(settings: &dyn Fn() -> Result<Settings>, root: &Path, wanted: &Wanted) -> Result<PathBuf> {
+    let store = Store::new(root, wanted);
+    let local = find(root, wanted);
+    let state = local.as_deref().map_or(Ok(State::Lacking), |folder| state(folder, &store))?;
+    let complete = |revision: &str| complete(&settings()?, &store, wanted, revision, state);
+    let commit = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match (local, state) {
+        (Ok(folder), State::Whole) => Ok(folder),
+        // It can be loaded as it is, and has been until now: trouble with hub or cache is no reason to stop.
+        (Ok(folder), State::Loadable) => match complete(&commit(&folder)) {
+            Err(e) if e.kind == Kind::Interrupted => Err(e),
+            _ => Ok(folder),
+        },
+        (Ok(folder), State::Lacking) => complete(&commit(&folder)),
+        (Err(_), _) => complete(&wanted.revision),
+    }
+}
+
+/// What of a folder is in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// Nobody knows whether the revision has a file of preprocessing.
+    Loadable,
+    Lacking,
+}
+
+fn state(folder: &Path, store: &Store) -> Result<State> {
+    let has = |name: &str| folder.join(name).is_file();
+    let shards = |index: &str| -> Result<bool> {
+        let bytes = files::read_small(&folder.join(index), MAX_INDEX)?;
+        Ok(shards_of(index, &bytes)?.iter().all(|shard| has(shard)))
+    };
+    // In the order in which weights are looked for.
+    let weights = match () {
+        () if has(ONE) => true,
+        () if has(INDEX) => shards(INDEX)?,
+        () if has(PICKLED) => true,
+        () if has(PICKLED_INDEX) => shards(PICKLED_INDEX)?,
+        () => false,
+    };
+    let commit = folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok(match has(CONFIG) && weights {
+        false => State::Lacking,
+        true if has(PROCESSOR) || store.is_denied(&commit, PROCESSOR) => State::Whole,
+        true => State::Loadable,
+    })
+}
+
+/// Brings what is missing of a revision.
+fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str, state: State) -> Result<PathBuf> {
+    if let Some(flag) = settings.offline {
+        return Err(wanted
+            .missing(format!("the cache lacks files of it, and {flag} is set: nothing is asked"))
+            .hint("unset it, or let `hf download` bring the files where there is a connection"));
+    }
+    let client = Client::new(settings)?;
+    let Listing { commit, files } = persist(settings, &mut || client.list(wanted, revision))?;
+    let has = |name: &str| files.iter().any(|f| f == name);
+    let weights = [ONE, INDEX, PICKLED, PICKLED_INDEX].into_iter().find(|name| has(name));
+    let (true, Some(weights)) = (has(CONFIG), weights) else {
+        let why = format!("its files on the hub are no such folder: {CONFIG} and {ONE} (or {PICKLED}) are wanted");
+        return Err(wanted.missing(why).hint("export the model to ONNX, or name its weights file and `?arch=`"));
+    };
+    store.refer(&wanted.revision, &commit)?;
+    let download = Download { client: &client, settings, store, wanted, commit: &commit };
+    download.bring(CONFIG, MAX_CONFIG)?;
+    match has(PROCESSOR) {
+        true => drop(download.bring(PROCESSOR, MAX_CONFIG)?),
+        false => store.deny(&commit, PROCESSOR)?,
+    }
+    let folder = store.snapshot(&commit);
+    if state == State::Loadable {
+        // Weights are there, perhaps in another format than would be chosen now.
+        return Ok(folder);
+    }
+    if weights != INDEX && weights != PICKLED_INDEX {
+        download.bring(weights, files::MAX_BYTES)?;
+        return Ok(folder);
+    }
+    download.bring(weights, MAX_INDEX)?;
+    let bytes = files::read_small(&folder.join(weights), MAX_INDEX)?;
+    let shards = shards_of(weights, &bytes)?;
+    shards.iter().try_for_each(|shard| honest(shard, &files)).map_err(|e| e.within(weights))?;
+    let mut total = 0;
+    for shard in &shards {
+        total += download.bring(shard, files::MAX_BYTES.min(MAX_TOTAL - total))?;
+    }
+    Ok(folder)
+}
+
+/// A shard is weights, under a plain name that the revision has.
+fn honest(shard: &str, files: &[String]) -> Result<()> {
+    let ending = [".safetensors", ".bin"].iter().any(|end| shard.ends_with(end));
+    match plain(shard) && ending && files.iter().any(|f| f == shard) {
+        true => Ok(()),
+        false => Err(Error::load(format!("shard `{shard}`"), "the revision has no weights of that name")
+            .hint("do not trust this model: an index names files beside it")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
