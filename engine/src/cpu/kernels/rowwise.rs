@@ -62,11 +62,20 @@ impl Curve {
     }
 }
 
+/// What the slope of a curve is multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) enum Slope<'a> {
+    /// Nothing: the value is wanted.
+    None,
+    Of(&'a [f32]),
+    /// What stands where the result goes.
+    Own,
+}
+
 struct Bend<'a> {
     curve: Curve,
     x: &'a [f32],
-    /// With a gradient, the result is its product with the slope.
-    grad: Option<&'a [f32]>,
+    grad: Slope<'a>,
     pixels: std::ops::Range<usize>,
     finish: &'a Finish<'a>,
     sink: &'a Sink<'a>,
@@ -84,8 +93,9 @@ impl Kernel for Bend<'_> {
                 unsafe {
                     let (value, slope) = self.curve.at::<S>(S::load_up_to(from(self.x, at, width), width));
                     let v = match self.grad {
-                        Some(grad) => S::mul(slope, S::load_up_to(from(grad, at, width), width)),
-                        None => value,
+                        Slope::None => value,
+                        Slope::Of(grad) => S::mul(slope, S::load_up_to(from(grad, at, width), width)),
+                        Slope::Own => S::mul(slope, S::load_up_to(self.sink.out.at(at, width), width)),
                     };
                     store::<S>(self.finish, self.sink, v, pixel, channel, width);
                 }
@@ -94,19 +104,20 @@ impl Kernel for Bend<'_> {
     }
 }
 
-/// `curve(x)`, or with a gradient its product with the slope; all are `[pixels, channels]`.
+/// `curve(x)`, or a gradient's product with the slope; all are `[pixels, channels]`.
 pub(crate) fn bend(
     isa: Isa,
     curve: Curve,
     (pixels, channels): (usize, usize),
     x: &[f32],
-    grad: Option<&[f32]>,
+    grad: Slope<'_>,
     finish: &Finish<'_>,
     out: &mut [f32],
 ) {
     let sink = Sink::new(finish, pixels, channels, out, None, None);
     let len = pixels * channels;
-    assert!(x.len() >= len && grad.is_none_or(|g| g.len() >= len), "a value is too short");
+    let fits = if let Slope::Of(grad) = grad { grad.len() >= len } else { true };
+    assert!(x.len() >= len && fits, "a value is too short");
     let each = (CHUNK / channels.max(1)).max(1);
     parallel(pixels.div_ceil(each), |task| {
         let pixels = task * each..((task + 1) * each).min(pixels);

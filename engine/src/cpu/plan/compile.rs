@@ -2,7 +2,7 @@
 //! reference.
 
 use super::Precision;
-use super::conv::{Choice, Conv, Shape as ConvShape, floats, padded};
+use super::conv::{Choice, Conv, Pooling, Shape as ConvShape, floats, padded};
 use super::fuse::{Chain, with_bias};
 use super::layout::Layout;
 use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps};
@@ -64,11 +64,8 @@ impl Compiler<'_> {
                 continue;
             }
             if let Some(chain) = self.chain(i, &taken)? {
-                chain.affine.iter().chain([&chain.head, &chain.last]).for_each(|&k| taken[k] = true);
-                if let Some(add) = self.add_node(&chain) {
-                    taken[add] = true;
-                }
-                let last = chain.last;
+                chain.nodes.iter().for_each(|&k| taken[k] = true);
+                let last = chain.last();
                 chains[last] = Some(chain);
             }
         }
@@ -194,11 +191,26 @@ impl Compiler<'_> {
         let bias = bias.map(|b| floats(self.net, b)).transpose()?;
         let (scale, shift) = with_bias(maps, bias, output[0]);
         let shape = ConvShape { weight, input, output, stride, dilation, pads, groups };
-        let conv = Conv::new(self.net, self.isa, &shape, scale, shift, &mut self.choice)?;
+        let mut conv = Conv::new(self.net, self.isa, &shape, scale, shift, &mut self.choice)?;
+        let size = [output[1], output[2]];
+        let grid = chain.pool.map(|w| pool_grid(w, size, None)).transpose()?;
+        if let Some(grid) = grid.filter(|g| conv.pools(g)) {
+            conv.pool = Some(Pooling { back: grid.reversed(), grid, relu: chain.relu });
+            let cells = self.row(chain.last()).iter().product::<usize>() / output[0];
+            let layout = Layout::ordered(self.row(chain.last()), &[1, 2, 0]);
+            let out = self.cell(cells, output[0]);
+            self.push(Kind::Conv(Box::new(conv)), vec![x], out, None, false);
+            self.places[chain.last()] = Some(Place { cell: out, layout });
+            return Ok(());
+        }
         let fits = conv.masks(false);
-        let out = self.cell(output[1] * output[2], output[0]);
+        let out = self.cell(size[0] * size[1], output[0]);
         let layout = Layout::ordered(&output, &[1, 2, 0]);
-        self.finish(chain, Kind::Conv(Box::new(conv)), x, Place { cell: out, layout }, fits)
+        self.finish(chain, Kind::Conv(Box::new(conv)), x, Place { cell: out, layout }, fits)?;
+        match (chain.pool, self.places[chain.last()].clone()) {
+            (Some(window), Some(made)) => self.pooled(chain.last(), made.cell, output, window, None),
+            _ => Ok(()),
+        }
     }
 
     fn linear(&mut self, chain: &Chain) -> Result<()> {
@@ -285,12 +297,12 @@ impl Compiler<'_> {
         }
         let fits = masks || !chain.relu;
         self.push(kind, vec![x], place.cell, add, chain.relu && fits);
-        self.places[chain.last] = Some(place.clone());
+        self.places[chain.last()] = Some(place.clone());
         if !fits {
             let Cell { pixels, channels } = self.steps.cells[place.cell.0];
             let out = self.cell(pixels, channels);
             self.push(Kind::Pass(Plain { scale: None, shift: None }), vec![place.cell], out, None, true);
-            self.places[chain.last] = Some(Place { cell: out, ..place });
+            self.places[chain.last()] = Some(Place { cell: out, ..place });
         }
         Ok(())
     }
@@ -424,23 +436,18 @@ impl Compiler<'_> {
     fn pool(&mut self, i: usize, w: Window, average: Option<bool>) -> Result<()> {
         let input = self.net.nodes()[i].inputs[0];
         let &[c, h, wi] = self.row(input.0) else { return Err(Error::internal("not an image")) };
-        let count = |size: usize, a: usize| {
-            crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
-        };
-        let counts = [count(h, 0)?, count(wi, 1)?];
+        let counts = [pool_windows(&w, h, 0)?, pool_windows(&w, wi, 1)?];
         if counts.iter().any(|c| *c > LINKS) {
             return self.fallback(i);
         }
-        let axis = |a: usize, size: usize| {
-            let stride = w.stride[a].min(crate::network::MAX_ROW);
-            let slide = Slide { size, count: counts[a], kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
-            Links::forward(slide, |o, inside| {
-                let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;
-                1. / if average == Some(true) { padded } else { inside.max(1) } as f32
-            })
-        };
-        let grid = Grid { rows: axis(0, h), columns: axis(1, wi) };
         let x = self.ordered(input, &[1, 2, 0])?;
+        self.pooled(i, x, [c, h, wi], w, average)
+    }
+
+    /// The value of node `i`: a pool of the image in cell `x`.
+    fn pooled(&mut self, i: usize, x: CellId, [c, h, wi]: [usize; 3], w: Window, average: Option<bool>) -> Result<()> {
+        let grid = pool_grid(w, [h, wi], average)?;
+        let counts = [pool_windows(&w, h, 0)?, pool_windows(&w, wi, 1)?];
         let out = self.cell(counts[0] * counts[1], c);
         let back = grid.reversed();
         let kind = if average.is_some() { Kind::Average { grid, back } } else { Kind::Maximum { grid, back } };
@@ -468,6 +475,24 @@ impl Compiler<'_> {
         self.places[i] = Some(Place { cell: out, layout: Layout::plain(&row) });
         Ok(())
     }
+}
+
+/// Windows of a pool along an axis of `size` entries.
+fn pool_windows(w: &Window, size: usize, a: usize) -> Result<usize> {
+    crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
+}
+
+/// The links of a pool over an image; averages count pads or do not.
+fn pool_grid(w: Window, size: [usize; 2], average: Option<bool>) -> Result<Grid> {
+    let axis = |a: usize| {
+        let (size, count, stride) = (size[a], pool_windows(&w, size[a], a)?, w.stride[a].min(crate::network::MAX_ROW));
+        let slide = Slide { size, count, kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
+        Ok::<_, Error>(Links::forward(slide, |o, inside| {
+            let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;
+            1. / if average == Some(true) { padded } else { inside.max(1) } as f32
+        }))
+    };
+    Ok(Grid { rows: axis(0)?, columns: axis(1)? })
 }
 
 /// The kernel of an activation, if there is one.
