@@ -18,6 +18,7 @@ mod rowwise;
 mod simd;
 mod stem;
 mod taps;
+mod times;
 mod window;
 mod winograd;
 #[cfg(target_arch = "x86_64")]
@@ -33,5 +34,6 @@ pub(crate) use product::{Packed, product};
 pub(crate) use rowwise::{Curve, Rows, Slope, bend, each_row};
 pub(crate) use stem::{Dots, Stem, Windows};
 pub(crate) use taps::{Sizes, Spread, Tap, Taps};
+pub(crate) use times::{channel_dots, times};
 pub(crate) use window::{Grid, Links, Slide, Weigh, pad_channels, sums};
 pub(crate) use winograd::{Frame, Winograd};

@@ -115,12 +115,12 @@ impl Compiler<'_> {
         &self.net.shapes()[i].row
     }
 
-    fn place(&self, i: NodeId) -> Result<Place> {
+    pub(super) fn place(&self, i: NodeId) -> Result<Place> {
         self.places[i.0].clone().ok_or_else(|| Error::internal(format!("node {} has no value yet", i.0)))
     }
 
     /// The value of a node in memory with its axes in `order`, copied if it is not.
-    fn ordered(&mut self, i: NodeId, order: &[usize]) -> Result<CellId> {
+    pub(super) fn ordered(&mut self, i: NodeId, order: &[usize]) -> Result<CellId> {
         let (place, row) = (self.place(i)?, self.row(i.0).to_vec());
         if place.layout.is(&row, order) {
             return Ok(place.cell);
@@ -153,12 +153,16 @@ impl Compiler<'_> {
         Place { cell: out, layout }
     }
 
-    fn cell(&mut self, pixels: usize, channels: usize) -> CellId {
+    pub(super) fn set_place(&mut self, i: usize, place: Place) {
+        self.places[i] = Some(place);
+    }
+
+    pub(super) fn cell(&mut self, pixels: usize, channels: usize) -> CellId {
         self.steps.cells.push(Cell { pixels, channels });
         CellId(self.steps.cells.len() - 1)
     }
 
-    fn push(&mut self, kind: Kind, inputs: Vec<CellId>, out: CellId, add: Option<CellId>, relu: bool) {
+    pub(super) fn push(&mut self, kind: Kind, inputs: Vec<CellId>, out: CellId, add: Option<CellId>, relu: bool) {
         self.steps.list.push(Step { kind, inputs, out, add, relu, next: None });
     }
 
@@ -369,12 +373,7 @@ impl Compiler<'_> {
                 self.by_last(i, Kind::Norm { gamma, beta, eps: *eps as f32 })
             }
             Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, Kind::Softmax),
-            &Op::Attention { heads, scale } => {
-                let (q, k) = (self.row(node.inputs[0].0).to_vec(), self.row(node.inputs[1].0).to_vec());
-                let kind = Heads { tokens: [q[0], k[0]], heads, depth: q[1] / heads, scale: scale as f32 };
-                let cells = node.inputs.iter().map(|&j| self.ordered(j, &[0, 1])).collect::<Result<Vec<_>>>()?;
-                self.made(i, Kind::Attention(kind), cells, q[1], Layout::plain(&q))
-            }
+            &Op::Attention { heads, scale } => self.attention(i, heads, scale as f32),
             Op::Act(act) => match curve(act) {
                 Some(curve) => {
                     let Place { cell, layout } = self.place(node.inputs[0])?;
@@ -383,6 +382,8 @@ impl Compiler<'_> {
                 }
                 None => self.fallback(i),
             },
+            Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } => self.pieces(i),
+            Op::Binary(Binary::Mul) if node.inputs.iter().all(|j| self.net.shapes()[j.0].batched) => self.times(i),
             Op::Binary(Binary::Add) => match self.row_added(i) {
                 Some((x, row)) => {
                     let plain: Vec<usize> = (0..self.row(i).len()).collect();
@@ -395,6 +396,46 @@ impl Compiler<'_> {
                 }
                 None => self.fallback(i),
             },
+            _ => self.fallback(i),
+        }
+    }
+
+    fn attention(&mut self, i: usize, heads: usize, scale: f32) -> Result<()> {
+        let inputs = self.net.nodes()[i].inputs.clone();
+        let (q, k) = (self.row(inputs[0].0).to_vec(), self.row(inputs[1].0).to_vec());
+        let (&[.., asking, width], &[.., asked, _]) = (&q[..], &k[..]) else {
+            return Err(Error::internal("attention needs tokens"));
+        };
+        let windows = if q.len() == 3 { q[0] } else { 1 };
+        let mut kind = Heads { windows, tokens: [asking, asked], heads, depth: width / heads, scale, bias: None };
+        if let Some(&bias) = inputs.get(3) {
+            let values = self.reference.constant(bias).ok_or_else(|| Error::internal("a bias is no constant"))?;
+            kind.bias = Some(kind.lay_bias(self.isa, values.1));
+        }
+        let plain: Vec<usize> = (0..q.len()).collect();
+        let cells = inputs[..3].iter().map(|&j| self.ordered(j, &plain)).collect::<Result<Vec<_>>>()?;
+        self.made(i, Kind::Attention(kind), cells, width, Layout::plain(&q))
+    }
+
+    /// The product of two values of one shape, or of an image and one factor a channel.
+    fn times(&mut self, i: usize) -> Result<()> {
+        let mut inputs = self.net.nodes()[i].inputs.clone();
+        let [a, b] = [0, 1].map(|k| self.row(inputs[k].0).to_vec());
+        if a == b {
+            let place = self.place(inputs[0])?;
+            let other = self.alike(inputs[1], &place)?;
+            let channels = self.steps.cells[place.cell.0].channels;
+            return self.made(i, Kind::Times(1), vec![place.cell, other], channels, place.layout);
+        }
+        if a.len() == 3 && a[1..] == [1, 1] {
+            inputs.swap(0, 1);
+        }
+        let (x, z) = (self.row(inputs[0].0).to_vec(), self.row(inputs[1].0).to_vec());
+        match (&x[..], &z[..]) {
+            (&[c, h, w], &[d, 1, 1]) if c == d => {
+                let cells = vec![self.ordered(inputs[0], &[1, 2, 0])?, self.ordered(inputs[1], &[0, 1, 2])?];
+                self.made(i, Kind::Times(h * w), cells, c, Layout::ordered(&x, &[1, 2, 0]))
+            }
             _ => self.fallback(i),
         }
     }
@@ -504,6 +545,10 @@ fn curve(act: &Activation) -> Option<Curve> {
         Activation::Tanh => Curve::Tanh,
         Activation::LeakyRelu(slope) => Curve::Leaky(slope as f32),
         Activation::Clip(low, high) => Curve::Clip(low as f32, high as f32),
+        Activation::Elu(scale) => Curve::Elu(scale as f32),
+        Activation::HardSigmoid { alpha, beta } => Curve::HardSigmoid(alpha as f32, beta as f32),
+        Activation::HardSwish => Curve::HardSwish,
+        Activation::GeluTanh => Curve::GeluTanh,
         _ => return None,
     })
 }

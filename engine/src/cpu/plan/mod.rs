@@ -7,6 +7,7 @@ mod compile;
 mod conv;
 mod fuse;
 mod layout;
+mod pieces;
 mod pool;
 mod run;
 mod step;

@@ -167,6 +167,28 @@ impl Run {
                 Kind::Attention(heads) => {
                     heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
                 }
+                Kind::Pieces(pieces) => {
+                    let to = &mut to[..n * cell.len()];
+                    if let Some(value) = pieces.fill {
+                        to.fill(value);
+                    }
+                    let mut inputs = step.inputs.iter();
+                    for part in &pieces.parts {
+                        match &part.constant {
+                            Some(row) => {
+                                let len = part.moves.len();
+                                part.moves.copy([len, cell.len()], &row.floats()[..len], to);
+                            }
+                            None => {
+                                let Some(&c) = inputs.next() else { break };
+                                part.moves.copy([self.cell(c).len(), cell.len()], self.value(c)?, to);
+                            }
+                        }
+                    }
+                }
+                Kind::Times(share) => {
+                    times(isa, (pixels, cell.channels), (x, self.value(step.inputs[1])?), *share, &finish, to);
+                }
                 Kind::Shift(row) => {
                     let finish = Finish { add: Some(row.floats()), ..Finish::default() };
                     let rows = to[..n * cell.len()].chunks_mut(cell.len()).zip(x.chunks(cell.len()));
@@ -383,10 +405,23 @@ impl Run {
             Kind::Permute { back: walk, .. } => {
                 let mut bare = self.pool.floats(n * to.len());
                 walk.copy(n, g, bare.floats_mut());
-                self.scale(back, x, bare.floats(), &Plain::default())?;
-                self.pool.give(Some(bare), Stay::Short);
+                self.hand(back, x, bare)
+            }
+            Kind::Pieces(pieces) => {
+                let parts = pieces.parts.iter().filter(|p| p.constant.is_none());
+                for (part, &c) in parts.zip(&step.inputs) {
+                    let len = self.cell(c).len();
+                    let mut bare = self.pool.floats(n * len);
+                    let to = &mut bare.floats_mut()[..n * len];
+                    if !part.covers {
+                        to.fill(0.);
+                    }
+                    part.back.copy([from.len(), len], g, to);
+                    self.hand(back, c, bare)?;
+                }
                 Ok(())
             }
+            Kind::Times(share) => self.pull_times(back, step, *share, g),
             Kind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
                 bend(isa, *curve, (g.len() / from.channels, from.channels), run.value(x)?, Slope::Of(g), finish, out);
                 Ok(())
@@ -451,17 +486,34 @@ impl Run {
             let values = [self.value(step.inputs[0])?, self.value(step.inputs[1])?, self.value(step.inputs[2])?];
             heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(Buffer::floats_mut));
         }
-        for (&cell, grad) in step.inputs.iter().zip(grads) {
-            // Alone and unmasked it can stay where it is.
-            if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
-                back.pending[cell.0] -= 1;
-                back.grads[cell.0] = Some(Rc::new(grad));
-            } else {
-                self.scale(back, cell, grad.floats(), &Plain::default())?;
-                self.pool.give(Some(grad), Stay::Short);
-            }
+        step.inputs.iter().zip(grads).try_for_each(|(&cell, grad)| self.hand(back, cell, grad))
+    }
+
+    /// Adds a gradient to that of a cell; alone and unmasked it stays where it is.
+    fn hand(&mut self, back: &mut Back, cell: CellId, grad: Buffer) -> Result<()> {
+        if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
+            back.pending[cell.0] -= 1;
+            back.grads[cell.0] = Some(Rc::new(grad));
+        } else {
+            self.scale(back, cell, grad.floats(), &Plain::default())?;
+            self.pool.give(Some(grad), Stay::Short);
         }
         Ok(())
+    }
+
+    fn pull_times(&mut self, back: &mut Back, step: &Step, share: usize, grad: &[f32]) -> Result<()> {
+        let (n, isa, Cell { pixels, channels }) = (self.n, self.with.isa, self.cell(step.out));
+        let (size, whole) = ((n * pixels, channels), Finish::default());
+        let [x, z] = [step.inputs[0], step.inputs[1]];
+        let mut first = self.pool.floats(grad.len());
+        times(isa, size, (grad, self.value(z)?), share, &whole, first.floats_mut());
+        self.hand(back, x, first)?;
+        let mut second = self.pool.floats(grad.len() / share);
+        match share {
+            1 => times(isa, size, (grad, self.value(x)?), 1, &whole, second.floats_mut()),
+            _ => channel_dots(isa, (n, share, channels), (grad, self.value(x)?), second.floats_mut()),
+        }
+        self.hand(back, z, second)
     }
 
     fn pull_reference(&mut self, back: &mut Back, i: usize, step: &Step, node: NodeId, grad: &[f32]) -> Result<()> {
