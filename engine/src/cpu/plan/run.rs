@@ -1,7 +1,7 @@
 //! Runs the steps of a plan forwards and backwards.
 
 use super::conv::{Conv, Pooling};
-use super::pool::{Pool, Stay};
+use super::pool::{Held, Pool, Stay};
 use super::step::{Cell, CellId, Kind, Plain, Step, Steps};
 use crate::cpu::kernels::*;
 use crate::network::{Network, NodeId};
@@ -22,12 +22,12 @@ pub(super) struct Core {
 pub(super) struct Run {
     with: Arc<Core>,
     pub(super) n: usize,
-    cells: Vec<Option<Buffer>>,
+    cells: Vec<Option<Held>>,
     /// How long each cell's value is needed.
     stay: Vec<Stay>,
     /// Bits of ReLUs, or of a pool's winners, by step; bits of a second output.
-    masks: Vec<Option<Buffer>>,
-    seconds: Vec<Option<Buffer>>,
+    masks: Vec<Option<Held>>,
+    seconds: Vec<Option<Held>>,
     saved: Vec<Option<Saved>>,
     pub(super) pool: Pool,
 }
@@ -44,7 +44,7 @@ impl Run {
     ) -> Result<Self> {
         let core = Arc::clone(&with);
         let steps = &core.steps;
-        let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Buffer>>>();
+        let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Held>>>();
         let mut run = Self {
             with,
             n,
@@ -53,7 +53,7 @@ impl Run {
             masks: blank(),
             seconds: blank(),
             saved: (0..steps.list.len()).map(|_| None).collect(),
-            pool,
+            pool: pool.lending(!record),
         };
         let mut readers = vec![0usize; steps.cells.len()];
         steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
@@ -70,7 +70,7 @@ impl Run {
             for c in step.reads() {
                 readers[c.0] -= 1;
                 if readers[c.0] == 0 {
-                    run.pool.give(run.cells[c.0].take(), run.stay[c.0]);
+                    run.pool.give(run.cells[c.0].take());
                 }
             }
         }
@@ -82,7 +82,7 @@ impl Run {
     }
 
     /// A buffer for the value of a cell.
-    fn room(&mut self, c: CellId) -> Buffer {
+    fn room(&mut self, c: CellId) -> Held {
         let (len, stay) = (self.n * self.cell(c).len(), self.stay[c.0]);
         self.pool.bytes(len * size_of::<f32>(), stay)
     }
@@ -112,17 +112,17 @@ impl Run {
             let add = step.add.map(|c| self.value(c)).transpose()?;
             let finish = Finish { add, relu: step.relu, ..Finish::default() };
             let to = out.floats_mut();
-            let bits = mask.as_mut().map(Buffer::bytes_mut);
+            let bits = mask.as_deref_mut().map(Buffer::bytes_mut);
             let next = step.next.as_ref().zip(second.as_mut()).and_then(|((plain, _), out)| {
                 let (scale, shift) = (plain.scale.as_ref()?.floats(), plain.shift.as_ref()?.floats());
-                let mask = second_mask.as_mut().map(Buffer::bytes_mut);
+                let mask = second_mask.as_deref_mut().map(Buffer::bytes_mut);
                 Some(Second { scale, shift, out: out.floats_mut(), mask })
             });
             match &step.kind {
                 Kind::Conv(conv) if conv.pool.is_some() => {
                     let Some(Pooling { grid, relu, .. }) = &conv.pool else { return Ok(()) };
                     let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
-                    let winners = won.as_mut().map(Buffer::bytes_mut);
+                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
                     let pooled = Pooled { grid, relu: *relu, winners };
                     conv.run_pooled(isa, n, self.value(step.inputs[0])?, pooled, to);
                     mask = won;
@@ -149,7 +149,7 @@ impl Run {
                 }
                 Kind::Maximum { grid, .. } => {
                     let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
-                    let winners = won.as_mut().map(Buffer::bytes_mut);
+                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
                     let x = self.value(step.inputs[0])?;
                     maxima(isa, n, cell.channels, x, Pooled { grid, relu: false, winners }, to);
                     mask = won;
@@ -206,7 +206,7 @@ impl Run {
         Ok(())
     }
 
-    fn winners(&mut self, pixels: usize, grid: &Grid, channels: usize) -> Buffer {
+    fn winners(&mut self, pixels: usize, grid: &Grid, channels: usize) -> Held {
         self.pool.bytes(pixels * winner_bytes(grid, channels), Stay::Long)
     }
 
@@ -251,8 +251,8 @@ impl Run {
         Ok(())
     }
 
-    fn release(&mut self, grad: Rc<Buffer>) {
-        self.pool.give(Rc::into_inner(grad), Stay::Short);
+    fn release(&mut self, grad: Rc<Held>) {
+        self.pool.give(Rc::into_inner(grad));
     }
 
     /// The bits of the ReLU that made a cell.
@@ -263,7 +263,7 @@ impl Run {
             false if self.with.steps.list[i].relu => &self.masks[i],
             false => return None,
         };
-        mask.as_ref().map(Buffer::bytes)
+        mask.as_deref().map(Buffer::bytes)
     }
 
     /// Adds to a cell's gradient what `f` computes; the last to do so also goes back through the cell's ReLU.
@@ -294,7 +294,7 @@ impl Run {
             let finish = Finish { keep: self.mask(back, cell), ..Finish::default() };
             let pixels = (self.n * shape.pixels, shape.channels);
             pass(self.with.isa, pixels, out.floats(), &finish, (kept.floats_mut(), None), None);
-            self.pool.give(Some(std::mem::replace(&mut out, kept)), Stay::Short);
+            self.pool.give(Some(std::mem::replace(&mut out, kept)));
         }
         existing.into_iter().for_each(|e| self.release(e));
         back.grads[cell.0] = Some(Rc::new(out));
@@ -338,8 +338,8 @@ impl Run {
         back: &mut Back,
         step: &Step,
         curve: Curve,
-        grad: Rc<Buffer>,
-    ) -> Result<Option<Rc<Buffer>>> {
+        grad: Rc<Held>,
+    ) -> Result<Option<Rc<Held>>> {
         let (x, Cell { pixels, channels }) = (step.inputs[0], self.cell(step.out));
         if back.grads[x.0].is_some() || self.mask(back, x).is_some() {
             return Ok(Some(grad));
@@ -365,7 +365,7 @@ impl Run {
         })
     }
 
-    fn pull_kind(&mut self, back: &mut Back, i: usize, step: &Step, grad: &Rc<Buffer>) -> Result<()> {
+    fn pull_kind(&mut self, back: &mut Back, i: usize, step: &Step, grad: &Rc<Held>) -> Result<()> {
         let core = Arc::clone(&self.with);
         let (n, isa) = (self.n, core.isa);
         let (x, from) = (step.inputs[0], self.cell(step.out));
@@ -456,7 +456,7 @@ impl Run {
                 let (weigh, to) = (Weigh::Winners(won.winners), (spread.floats_mut(), None));
                 sums(isa, n, conv.write, won.back, weigh, grad, &Finish::default(), to);
                 let done = self.pull_plain(back, step, conv, (spread.floats(), None));
-                self.pool.give(Some(spread), Stay::Short);
+                self.pool.give(Some(spread));
                 done
             }
         };
@@ -472,7 +472,7 @@ impl Run {
             let mut bare = self.pool.floats(n * to.len());
             conv.pull(net, isa, n, grad, &Finish::default(), bare.floats_mut())?;
             self.scale(back, x, bare.floats(), &Plain::default())?;
-            self.pool.give(Some(bare), Stay::Short);
+            self.pool.give(Some(bare));
             return Ok(());
         }
         let masks = conv.masks(true) && alike(conv.read, to.channels);
@@ -484,19 +484,19 @@ impl Run {
         let mut grads = sizes.map(|size| self.pool.floats(size));
         {
             let values = [self.value(step.inputs[0])?, self.value(step.inputs[1])?, self.value(step.inputs[2])?];
-            heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(Buffer::floats_mut));
+            heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(|g| g.floats_mut()));
         }
         step.inputs.iter().zip(grads).try_for_each(|(&cell, grad)| self.hand(back, cell, grad))
     }
 
     /// Adds a gradient to that of a cell; alone and unmasked it stays where it is.
-    fn hand(&mut self, back: &mut Back, cell: CellId, grad: Buffer) -> Result<()> {
+    fn hand(&mut self, back: &mut Back, cell: CellId, grad: Held) -> Result<()> {
         if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
             back.pending[cell.0] -= 1;
             back.grads[cell.0] = Some(Rc::new(grad));
         } else {
             self.scale(back, cell, grad.floats(), &Plain::default())?;
-            self.pool.give(Some(grad), Stay::Short);
+            self.pool.give(Some(grad));
         }
         Ok(())
     }
@@ -527,8 +527,7 @@ impl Run {
 
     /// Gives every buffer back.
     pub(super) fn finish(mut self) -> Pool {
-        self.cells.into_iter().zip(self.stay).for_each(|(b, stay)| self.pool.give(b, stay));
-        self.masks.into_iter().chain(self.seconds).for_each(|b| self.pool.give(b, Stay::Long));
+        self.cells.into_iter().chain(self.masks).chain(self.seconds).for_each(|b| self.pool.give(b));
         self.pool
     }
 }
@@ -541,7 +540,7 @@ fn alike(a: usize, b: usize) -> bool {
 
 /// Gradients on their way back.
 struct Back {
-    grads: Vec<Option<Rc<Buffer>>>,
+    grads: Vec<Option<Rc<Held>>>,
     /// Contributions each cell's gradient still waits for.
     pending: Vec<usize>,
     /// The step that makes each cell, and whether as its second output.
