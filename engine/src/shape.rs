@@ -217,15 +217,16 @@ fn attention(inputs: &[&Shape], heads: usize, scale: f64) -> Result<Shape> {
         return Err(bad(format!("expected heads that divide {width} and a scale above 0, got {heads} and {scale}")));
     }
     if let [bias] = bias {
+        let every = |size: usize, all: usize| size == 1 || size == all;
         let fits = match (windows, &bias.row[..]) {
-            (None, rest) => rest == [1, heads, asking, asked],
-            (Some(w), [1, lead, rest @ ..]) => rest == [heads, asking, asked] && (*lead == 1 || *lead == w),
+            (None, &[1, h, s, t]) => every(h, heads) && [s, t] == [asking, asked],
+            (Some(w), &[1, v, h, s, t]) => every(v, w) && every(h, heads) && [s, t] == [asking, asked],
             _ => false,
         };
         if bias.batched || !fits {
             let expected = match windows {
-                None => format!("[1, {heads}, {asking}, {asked}]"),
-                Some(w) => format!("[1, {w} or 1, {heads}, {asking}, {asked}]"),
+                None => format!("[1, {heads} or 1, {asking}, {asked}]"),
+                Some(w) => format!("[1, {w} or 1, {heads} or 1, {asking}, {asked}]"),
             };
             return Err(bad(format!("expected a constant bias {expected}, got {}", show(bias))));
         }

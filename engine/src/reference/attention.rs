@@ -18,15 +18,17 @@ struct Heads<'a, F> {
     asking: usize,
     asked: usize,
     scale: f64,
-    /// `[windows, heads, asking, asked]`, repeated for all windows of all rows.
+    /// `[1, windows, heads, asking, asked]`, repeated where it has one of them, and for all rows.
     bias: Option<&'a Array<F>>,
+    windows: usize,
 }
 
 impl<'a, F: Float> Heads<'a, F> {
     fn new(op: &Op, q: &Array<F>, k: &Array<F>, bias: Option<&'a Array<F>>) -> Result<Self> {
         match (op, &q.dims[..], &k.dims[..]) {
-            (&Op::Attention { heads, scale }, &[.., asking, width], &[.., asked, _]) => {
-                Ok(Self { heads, width, depth: width / heads, asking, asked, scale, bias })
+            (&Op::Attention { heads, scale }, &[_, ref lead @ .., asking, width], &[.., asked, _]) => {
+                let windows = lead.iter().product();
+                Ok(Self { heads, width, depth: width / heads, asking, asked, scale, bias, windows })
             }
             _ => Err(Error::internal("not an attention")),
         }
@@ -42,6 +44,14 @@ impl<'a, F: Float> Heads<'a, F> {
         Mat::rows(&window[head * self.depth..], tokens, self.depth, self.width)
     }
 
+    /// Where the bias of a head in window `at` begins.
+    fn biased(&self, bias: &Array<F>, at: usize, head: usize) -> usize {
+        let (area, all) = (self.asking * self.asked, bias.data().len());
+        let heads = bias.dims.iter().rev().nth(2).copied().unwrap_or(1);
+        let windows = all / (heads * area);
+        (at % self.windows % windows * heads + head % heads) * area
+    }
+
     /// The weights `[asking, asked]` of one head in window `at`, counted over all rows.
     fn weights(&self, q: &[F], k: &[F], at: usize, head: usize) -> Array<F> {
         let area = self.asking * self.asked;
@@ -50,7 +60,7 @@ impl<'a, F: Float> Heads<'a, F> {
         gemm(&mut scores, self.asked, false, self.head(q, head, self.asking), keys);
         scores.iter_mut().for_each(|s| *s *= F::of(self.scale));
         if let Some(bias) = self.bias {
-            let bias = &bias.data()[(at * self.heads + head) * area % bias.data().len()..][..area];
+            let bias = &bias.data()[self.biased(bias, at, head)..][..area];
             scores.iter_mut().zip(bias).for_each(|(s, b)| *s += *b);
         }
         softmax::forward(Array::new(vec![self.asking, self.asked], scores), 1, false)
@@ -115,8 +125,9 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
     if let Some(bias) = bias {
         inputs.push(wanted.map(|_| {
             let mut sum = vec![F::ZERO; bias.data().len()];
-            for one in slopes.chunks(sum.len()) {
-                sum.iter_mut().zip(one).for_each(|(s, d)| *s += *d);
+            for (i, one) in slopes.chunks(area).enumerate() {
+                let from = h.biased(bias, i / h.heads, i % h.heads);
+                sum[from..][..area].iter_mut().zip(one).for_each(|(s, d)| *s += *d);
             }
             Array::new(bias.dims.clone(), sum)
         }));

@@ -388,6 +388,12 @@ fn gates() -> Vec<Case> {
         let y = b.node("square", mul.clone(), &[y, y]).unwrap();
         dense(b, &mut g, y, 4)
     }));
+    all.push(case("the mean of all tokens", |b| {
+        let x = b.input("x", &[7, 19]).unwrap();
+        let mean = Op::Reduce { kind: Reduction::Mean, axes: vec![1], keep: false };
+        let y = b.node("mean", mean, &[x]).unwrap();
+        dense(b, &mut Gen::new(4203), y, 3)
+    }));
     all.push(case("branches of channels", |b| {
         let mut g = Gen::new(4202);
         let x = b.input("x", &[3, 7, 6]).unwrap();
@@ -425,8 +431,9 @@ fn encoders() -> Vec<Case> {
             layer_norm(b, &mut Gen::new(3200), x, affine)
         }));
     }
-    for (windows, repeated) in [(None, true), (Some(3), true), (Some(3), false)] {
-        all.push(case(format!("attention with a bias, windows {windows:?}, one bias for all {repeated}"), |b| {
+    for (windows, repeated, alike) in [(None, true, false), (Some(3), true, false), (Some(3), false, true)] {
+        let name = format!("attention with a bias, windows {windows:?}, one for all {repeated}, heads alike {alike}");
+        all.push(case(name, |b| {
             let (mut g, width, heads) = (Gen::new(3350), 12, 3);
             let lead: Vec<usize> = windows.into_iter().collect();
             let row = |tokens: usize| [&lead[..], &[tokens, width]].concat();
@@ -437,7 +444,7 @@ fn encoders() -> Vec<Case> {
             let [q, v] = [first, second].map(|part| dense(b, &mut g, part, width));
             let k = keys(b, &mut g, second);
             let lead = windows.map(|w| if repeated { 1 } else { w });
-            let dims: Vec<usize> = [1].into_iter().chain(lead).chain([heads, 4, 7]).collect();
+            let dims: Vec<usize> = [1].into_iter().chain(lead).chain([if alike { 1 } else { heads }, 4, 7]).collect();
             let bias = b.param("bias", g.tensor(&dims));
             let bias = b.node("bias", Op::Param(bias), &[]).unwrap();
             b.node("mixed", Op::Attention { heads, scale: 0.4 }, &[q, k, v, bias]).unwrap()

@@ -16,8 +16,15 @@ pub(crate) struct Heads {
     pub(crate) depth: usize,
     /// Positive: scores are multiplied by it.
     pub(crate) scale: f32,
-    /// Added to the scores, `[windows or 1, heads, asking, asked]` with rows as wide as those of scores.
-    pub(crate) bias: Option<Buffer>,
+    pub(crate) bias: Option<Bias>,
+}
+
+/// What is added to the scores, `[windows or 1, heads or 1, asking, asked]` with rows as wide as those of scores.
+#[derive(Debug, Clone)]
+pub(crate) struct Bias {
+    values: Buffer,
+    windows: usize,
+    heads: usize,
 }
 
 /// `out [rows, b.n] = a b`.
@@ -38,15 +45,15 @@ impl Heads {
         n.next_multiple_of(isa.tile().1)
     }
 
-    /// A bias `[windows or 1, heads, asking, asked]` in rows as wide as those of scores.
-    pub(crate) fn lay_bias(&self, isa: Isa, values: &[f32]) -> Buffer {
-        let (asked, wide) = (self.tokens[1], Self::wide(isa, self.tokens[1]));
-        let mut bias = Buffer::default();
-        bias.reserve(values.len() / asked * wide);
-        for (row, values) in bias.floats_mut().chunks_mut(wide).zip(values.chunks(asked)) {
+    /// A bias `[windows or 1, heads or 1, asking, asked]`, laid out as scores are.
+    pub(crate) fn lay_bias(&self, isa: Isa, heads: usize, values: &[f32]) -> Bias {
+        let ([asking, asked], wide) = (self.tokens, Self::wide(isa, self.tokens[1]));
+        let mut laid = Buffer::default();
+        laid.reserve(values.len() / asked * wide);
+        for (row, values) in laid.floats_mut().chunks_mut(wide).zip(values.chunks(asked)) {
             row[..asked].copy_from_slice(values);
         }
-        bias
+        Bias { values: laid, windows: values.len() / (heads * asking * asked), heads }
     }
 
     /// The attention weights of one head: `[asking, wide(asked)]`; `task` counts heads of windows of rows.
@@ -55,9 +62,8 @@ impl Heads {
         let keys = Panels::pack(isa, (self.depth, asked), k, [1, c], packed);
         multiply(isa, q, c, asking, keys, self.depth, out, ldc);
         let bias = self.bias.as_ref().map(|bias| {
-            let each = asking * ldc;
-            let all = bias.floats().len() / (self.heads * each) * self.heads;
-            &bias.floats()[task % all * each..][..each]
+            let (window, head) = (task / self.heads % self.windows % bias.windows, task % self.heads % bias.heads);
+            &bias.values.floats()[(window * bias.heads + head) * asking * ldc..][..asking * ldc]
         });
         let data = Shared::new(out);
         let scores = Scores { data, rows: asking, count: asked, width: ldc, scale: self.scale, bias, grad: None };

@@ -358,6 +358,20 @@ impl Compiler<'_> {
                 let &[_, h, w] = self.row(node.inputs[0].0) else { return Err(Error::internal("not an image")) };
                 self.pool(i, Window { kernel: [h, w], stride: [1, 1], pads: [0; 4], ceil: false }, Some(false))
             }
+            Op::Reduce { kind: Reduction::Mean, axes, .. }
+                if axes[..] == [1] && self.row(node.inputs[0].0).len() == 2 =>
+            {
+                let &[t, c] = self.row(node.inputs[0].0) else { return Err(Error::internal("no tokens")) };
+                if t > LINKS {
+                    return self.fallback(i);
+                }
+                let x = self.ordered(node.inputs[0], &[0, 1])?;
+                let window = Window { kernel: [t, 1], stride: [1, 1], pads: [0; 4], ceil: false };
+                self.pooled(i, x, [c, t, 1], window, Some(false))?;
+                let cell = self.place(NodeId(i))?.cell;
+                self.set_place(i, Place { cell, layout: Layout::plain(&[c]) });
+                Ok(())
+            }
             _ => self.by_kind(i),
         }
     }
@@ -410,7 +424,8 @@ impl Compiler<'_> {
         let mut kind = Heads { windows, tokens: [asking, asked], heads, depth: width / heads, scale, bias: None };
         if let Some(&bias) = inputs.get(3) {
             let values = self.reference.constant(bias).ok_or_else(|| Error::internal("a bias is no constant"))?;
-            kind.bias = Some(kind.lay_bias(self.isa, values.1));
+            let heads = values.0.iter().rev().nth(2).copied().unwrap_or(1);
+            kind.bias = Some(kind.lay_bias(self.isa, heads, values.1));
         }
         let plain: Vec<usize> = (0..q.len()).collect();
         let cells = inputs[..3].iter().map(|&j| self.ordered(j, &plain)).collect::<Result<Vec<_>>>()?;

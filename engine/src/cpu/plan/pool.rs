@@ -3,6 +3,12 @@
 use crate::cpu::kernels::Buffer;
 use std::ops::{Deref, DerefMut};
 
+/// Times its size that a buffer for a passing value may have: a small value in the largest buffer would have the next
+/// large one need another.
+const WASTE: usize = 3;
+/// Bytes of a buffer that are no waste.
+const SMALL: usize = 1 << 16;
+
 /// How long a value is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stay {
@@ -57,20 +63,22 @@ impl Pool {
         }
     }
 
-    /// The smallest free buffer of at least this size.
-    fn fitting(&mut self, bytes: usize, of: Stay) -> Option<Held> {
+    /// The smallest free buffer of at least this size, and of at most the other.
+    fn fitting(&mut self, bytes: usize, most: usize, of: Stay) -> Option<Held> {
         let free = self.of(of);
-        let fits = free.iter().enumerate().filter(|(_, b)| b.len_bytes() >= bytes);
+        let fits = free.iter().enumerate().filter(|(_, b)| (bytes..=most).contains(&b.len_bytes()));
         let i = fits.min_by_key(|(_, b)| b.len_bytes()).map(|(i, _)| i)?;
         Some(Held { buffer: free.swap_remove(i), of })
     }
 
     /// A free buffer of at least this size, or a new one. Its contents are left from earlier uses.
     pub(super) fn bytes(&mut self, bytes: usize, of: Stay) -> Held {
-        if let Some(held) = self.fitting(bytes, of) {
+        let short = of == Stay::Short;
+        let most = if short { bytes.saturating_mul(WASTE).max(SMALL) } else { usize::MAX };
+        if let Some(held) = self.fitting(bytes, most, of) {
             return held;
         }
-        let lent = if self.lends && of == Stay::Short { self.fitting(bytes, Stay::Long) } else { None };
+        let lent = if self.lends && short { self.fitting(bytes, usize::MAX, Stay::Long) } else { None };
         if let Some(held) = lent {
             return held;
         }
