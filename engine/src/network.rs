@@ -123,8 +123,10 @@ pub enum Op {
         beta: Option<ParamId>,
         eps: f64,
     },
-    /// Softmax attention: queries `[n, s, d]`, keys and values `[n, t, d]` -> `[n, s, d]`. Each of `heads` equal parts of
-    /// the last axis mixes its values with weights `softmax(scale q k^T)`.
+    /// Softmax attention: queries `[n, s, d]`, keys and values `[n, t, d]` -> `[n, s, d]`, or within windows: queries
+    /// `[n, w, s, d]`, keys and values `[n, w, t, d]` -> `[n, w, s, d]`. Each of `heads` equal parts of the last axis
+    /// mixes its values with weights `softmax(scale q k^T + bias)`. The bias is the fourth input where there is one, a
+    /// constant `[1, heads or 1, s, t]`, with windows `[1, w or 1, heads or 1, s, t]`.
     Attention {
         heads: usize,
         scale: f64,

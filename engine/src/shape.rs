@@ -103,7 +103,7 @@ fn arity(op: &Op, inputs: &[&Shape]) -> Result<()> {
     let expected = match op {
         Op::Input | Op::Param(_) => 0,
         Op::MatMul | Op::Binary(_) => 2,
-        Op::Attention { .. } => 3,
+        Op::Attention { .. } => inputs.len().clamp(3, 4),
         Op::Concat { .. } => inputs.len().max(1),
         _ => 1,
     };
@@ -203,17 +203,33 @@ fn matmul(a: &Shape, b: &Shape) -> Result<Shape> {
 }
 
 fn attention(inputs: &[&Shape], heads: usize, scale: f64) -> Result<Shape> {
-    let [q, k, v] = inputs else { return Err(bad("expected queries, keys and values")) };
-    let two = |s: &Shape| match s.row[..] {
-        [tokens, width] if s.batched => Ok((tokens, width)),
-        _ => Err(bad(format!("expected a value [n, tokens, width], got {}", show(s)))),
+    let [q, k, v, bias @ ..] = inputs else { return Err(bad("expected queries, keys and values")) };
+    let parts = |s: &Shape| match s.row[..] {
+        [tokens, width] if s.batched => Ok((None, tokens, width)),
+        [windows, tokens, width] if s.batched => Ok((Some(windows), tokens, width)),
+        _ => Err(bad(format!("expected a value [n, tokens, width] or [n, windows, tokens, width], got {}", show(s)))),
     };
-    let ((_, width), (asked, keys), (valued, values)) = (two(q)?, two(k)?, two(v)?);
-    if asked != valued || width != keys || width != values {
+    let ((windows, asking, width), (w, asked, keys), (u, valued, values)) = (parts(q)?, parts(k)?, parts(v)?);
+    if asked != valued || width != keys || width != values || windows != w || windows != u {
         return Err(bad(format!("queries {}, keys {} and values {} do not fit", show(q), show(k), show(v))));
     }
     if heads == 0 || width % heads != 0 || !(scale > 0. && scale.is_finite()) {
         return Err(bad(format!("expected heads that divide {width} and a scale above 0, got {heads} and {scale}")));
+    }
+    if let [bias] = bias {
+        let every = |size: usize, all: usize| size == 1 || size == all;
+        let fits = match (windows, &bias.row[..]) {
+            (None, &[1, h, s, t]) => every(h, heads) && [s, t] == [asking, asked],
+            (Some(w), &[1, v, h, s, t]) => every(v, w) && every(h, heads) && [s, t] == [asking, asked],
+            _ => false,
+        };
+        if bias.batched || !fits {
+            let expected = match windows {
+                None => format!("[1, {heads} or 1, {asking}, {asked}]"),
+                Some(w) => format!("[1, {w} or 1, {heads} or 1, {asking}, {asked}]"),
+            };
+            return Err(bad(format!("expected a constant bias {expected}, got {}", show(bias))));
+        }
     }
     Ok((*q).clone())
 }

@@ -127,7 +127,7 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
         Op::Conv2d { weight: w, .. } | Op::Linear { weight: w, .. } => weight(*w)[1..].iter().product(),
         // Scores, and the mixing of values.
         Op::Attention { .. } => {
-            2 * node.inputs.get(1).and_then(|i| network.shapes()[i.0].row.first()).copied().unwrap_or(0)
+            2 * node.inputs.get(1).and_then(|i| network.shapes()[i.0].row.iter().nth_back(1)).copied().unwrap_or(0)
         }
         Op::MatMul => node.inputs.first().and_then(|i| network.shapes()[i.0].row.last()).copied().unwrap_or(0),
         _ => 0,

@@ -110,6 +110,20 @@ struct Any {
     norm: bool,
     residual: bool,
     relu: bool,
+    /// A maximum pool, and whether it comes before the ReLU.
+    pool: Option<(Window, bool)>,
+}
+
+fn any_pool() -> impl Strategy<Value = Option<(Window, bool)>> {
+    let halves = Window { kernel: [2, 2], stride: [2, 2], pads: [0; 4], ceil: false };
+    let window = (prop::array::uniform2(1..4usize), prop::array::uniform2(1..4usize), prop::array::uniform4(0..3usize));
+    let window = window.prop_map(move |(kernel, stride, pads)| {
+        let pad = |i: usize| pads[i].min(kernel[i % 2] - 1);
+        Window { kernel, stride, pads: [pad(0), pad(1), pad(2), pad(3)], ..halves }
+    });
+    let window = prop_oneof![2 => Just(halves), 1 => window];
+    let pool = (window, any::<[bool; 2]>()).prop_map(|(w, [ceil, first])| (Window { ceil, ..w }, first));
+    prop_oneof![1 => Just(None), 1 => pool.prop_map(Some)]
 }
 
 fn any_conv() -> impl Strategy<Value = Any> {
@@ -121,7 +135,8 @@ fn any_conv() -> impl Strategy<Value = Any> {
         prop::array::uniform4(0..4usize),
     );
     let grouped = prop_oneof![3 => Just(1usize), 1 => 2..5usize];
-    (sizes, window, grouped, any::<[bool; 3]>()).prop_map(|((size, channels, batch, _), window, groups, flags)| Any {
+    let all = (sizes, window, grouped, any::<[bool; 3]>(), any_pool());
+    all.prop_map(|((size, channels, batch, _), window, groups, flags, pool)| Any {
         size,
         channels: channels.map(|c| c * groups),
         groups,
@@ -133,6 +148,7 @@ fn any_conv() -> impl Strategy<Value = Any> {
         norm: flags[0],
         residual: flags[1],
         relu: flags[2],
+        pool,
     })
 }
 
@@ -163,8 +179,14 @@ fn build(a: &Any) -> Option<Network> {
         let other = b.node("other", op, &[x]).ok()?;
         y = b.node("add", Op::Binary(Binary::Add), &[y, other]).ok()?;
     }
-    if a.relu {
-        y = b.node("relu", Op::Act(Activation::Relu), &[y]).ok()?;
+    let first = a.pool.is_some_and(|(_, first)| first);
+    for pools in [first, !first] {
+        match a.pool {
+            Some((window, _)) if pools => y = b.node("pool", Op::MaxPool(window), &[y]).ok()?,
+            None if pools => {}
+            _ if a.relu => y = b.node("relu", Op::Act(Activation::Relu), &[y]).ok()?,
+            _ => {}
+        }
     }
     b.finish(y).ok()
 }
@@ -178,6 +200,29 @@ proptest! {
             let dims: Vec<usize> = std::iter::once(a.batch).chain(net.input_row().iter().copied()).collect();
             check(&format!("{a:?}"), &net, &normals(1, 2, &dims));
         }
+    }
+}
+
+#[test]
+fn of_equal_values_the_first_has_the_gradient_of_a_pool() {
+    // Whole numbers are exact in every order of summing; most windows hold their largest value several times.
+    for (first, ceil) in [(false, false), (true, true)] {
+        let whole = |seed: u64, dims: &[usize]| normals(seed, 8, dims).round().unwrap();
+        let mut b = Builder::new();
+        let x = b.input("x", &[1, 9, 9]).unwrap();
+        let weight = b.param("w", whole(7, &[18, 1, 3, 3]));
+        let conv = Op::Conv2d { weight, bias: None, stride: [1; 2], dilation: [1; 2], pads: [1; 4], groups: 1 };
+        let mut y = b.node("conv", conv, &[x]).unwrap();
+        let window = Window { kernel: [2, 2], stride: [2, 2], pads: [0; 4], ceil };
+        let mut ops = [Op::MaxPool(window), Op::Act(Activation::Relu)];
+        if first {
+            ops.reverse();
+        }
+        for op in ops {
+            y = b.node("y", op, &[y]).unwrap();
+        }
+        let net = Arc::new(b.finish(y).unwrap());
+        check("ties", &net, &whole(1, &[3, 1, 9, 9]));
     }
 }
 

@@ -120,37 +120,9 @@ pub fn attend(s: &mut Stack, [q, k, v]: [NodeId; 3], heads: usize, bias: Option<
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(Error::load(format!("`{name}`"), format!("{width} entries are not {heads} equal heads")));
     }
-    let depth = width / heads;
-    let factor = 1. / (depth as f64).sqrt();
-    let rank = s.net.shape(q).row.len();
-    if rank == 2 && bias.is_none() {
-        return s.net.node(name, Op::Attention { heads, scale: factor }, &[q, k, v]);
-    }
-    // [..., tokens, width] -> [..., heads, tokens, depth], or the last two exchanged.
-    let mut split = |x: NodeId, part: &str, exchanged: bool| -> Result<NodeId> {
-        let mut row = s.net.shape(x).row.clone();
-        row.truncate(rank - 1);
-        row.extend([heads, depth]);
-        let x = reshape(s, x, &format!("{name}.{part}.split"), &row)?;
-        let lead: Vec<usize> = (0..rank - 1).collect();
-        let tail = if exchanged { [rank, rank + 1, rank - 1] } else { [rank, rank - 1, rank + 1] };
-        transpose(s, x, &format!("{name}.{part}.heads"), &[lead.as_slice(), &tail].concat())
-    };
-    let (q, k, v) = (split(q, "q", false)?, split(k, "k", true)?, split(v, "v", false)?);
-    let q = scale(s, q, factor, &format!("{name}.scaled"))?;
-    let mut scores = s.net.node(format!("{name}.scores"), Op::MatMul, &[q, k])?;
-    if let Some(bias) = bias {
-        scores = s.add(scores, bias, &format!("{name}.biased"))?;
-    }
-    let weights = s.net.node(format!("{name}.weights"), Op::Softmax { axis: rank + 1 }, &[scores])?;
-    let mixed = s.net.node(format!("{name}.mixed"), Op::MatMul, &[weights, v])?;
-    let lead: Vec<usize> = (0..rank - 1).collect();
-    let mixed =
-        transpose(s, mixed, &format!("{name}.merged"), &[lead.as_slice(), &[rank, rank - 1, rank + 1]].concat())?;
-    let mut row = s.net.shape(mixed).row.clone();
-    row.truncate(rank - 1);
-    row.push(width);
-    reshape(s, mixed, name, &row)
+    let scale = 1. / ((width / heads) as f64).sqrt();
+    let inputs: Vec<NodeId> = [q, k, v].into_iter().chain(bias).collect();
+    s.net.node(name, Op::Attention { heads, scale }, &inputs)
 }
 
 /// Linear, activation, linear.

@@ -21,6 +21,12 @@ pub(crate) enum Curve {
     Leaky(f32),
     /// Bounds.
     Clip(f32, f32),
+    /// Scale of `exp(x) - 1` below zero.
+    Elu(f32),
+    /// `clamp(a x + b, 0, 1)`.
+    HardSigmoid(f32, f32),
+    HardSwish,
+    GeluTanh,
 }
 
 impl Curve {
@@ -57,16 +63,51 @@ impl Curve {
                     let inside = S::above(x, low) & S::above(high, x);
                     (S::min(high, S::max(low, x)), S::keep(inside, one))
                 }
+                Curve::Elu(scale) => {
+                    let (above, scale) = (S::above(x, zero), S::splat(scale));
+                    let e = exp::<S>(S::min(zero, x));
+                    (S::pick(above, x, S::mul(S::sub(e, one), scale)), S::pick(above, one, S::mul(e, scale)))
+                }
+                Curve::HardSigmoid(a, b) => {
+                    let (a, y) = (S::splat(a), S::fma(x, S::splat(a), S::splat(b)));
+                    let inside = S::above(y, zero) & S::above(one, y);
+                    (S::min(one, S::max(zero, y)), S::keep(inside, a))
+                }
+                Curve::HardSwish => {
+                    let (three, sixth) = (S::splat(3.), S::splat(1. / 6.));
+                    let part = S::mul(S::min(S::splat(6.), S::max(zero, S::add(x, three))), sixth);
+                    let slope = S::pick(S::above(three, x), S::fma(x, S::splat(1. / 3.), S::splat(0.5)), one);
+                    (S::mul(x, part), S::keep(S::above(x, S::splat(-3.)), slope))
+                }
+                Curve::GeluTanh => {
+                    // x (1 + tanh u) / 2 = x sigmoid(2 u)
+                    let (root, cube) = (S::splat(0.797_884_56), S::splat(0.044_715));
+                    let square = S::mul(x, x);
+                    let u = S::mul(S::mul(root, x), S::fma(cube, square, one));
+                    let s = sigmoid::<S>(S::add(u, u));
+                    let du = S::mul(root, S::fma(S::splat(3. * 0.044_715), square, one));
+                    let inner = S::mul(S::mul(S::splat(2.), x), S::mul(S::sub(one, s), du));
+                    (S::mul(x, s), S::mul(s, S::add(one, inner)))
+                }
             }
         }
     }
 }
 
+/// What the slope of a curve is multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) enum Slope<'a> {
+    /// Nothing: the value is wanted.
+    None,
+    Of(&'a [f32]),
+    /// What stands where the result goes.
+    Own,
+}
+
 struct Bend<'a> {
     curve: Curve,
     x: &'a [f32],
-    /// With a gradient, the result is its product with the slope.
-    grad: Option<&'a [f32]>,
+    grad: Slope<'a>,
     pixels: std::ops::Range<usize>,
     finish: &'a Finish<'a>,
     sink: &'a Sink<'a>,
@@ -84,8 +125,9 @@ impl Kernel for Bend<'_> {
                 unsafe {
                     let (value, slope) = self.curve.at::<S>(S::load_up_to(from(self.x, at, width), width));
                     let v = match self.grad {
-                        Some(grad) => S::mul(slope, S::load_up_to(from(grad, at, width), width)),
-                        None => value,
+                        Slope::None => value,
+                        Slope::Of(grad) => S::mul(slope, S::load_up_to(from(grad, at, width), width)),
+                        Slope::Own => S::mul(slope, S::load_up_to(self.sink.out.at(at, width), width)),
                     };
                     store::<S>(self.finish, self.sink, v, pixel, channel, width);
                 }
@@ -94,19 +136,20 @@ impl Kernel for Bend<'_> {
     }
 }
 
-/// `curve(x)`, or with a gradient its product with the slope; all are `[pixels, channels]`.
+/// `curve(x)`, or a gradient's product with the slope; all are `[pixels, channels]`.
 pub(crate) fn bend(
     isa: Isa,
     curve: Curve,
     (pixels, channels): (usize, usize),
     x: &[f32],
-    grad: Option<&[f32]>,
+    grad: Slope<'_>,
     finish: &Finish<'_>,
     out: &mut [f32],
 ) {
     let sink = Sink::new(finish, pixels, channels, out, None, None);
     let len = pixels * channels;
-    assert!(x.len() >= len && grad.is_none_or(|g| g.len() >= len), "a value is too short");
+    let fits = if let Slope::Of(grad) = grad { grad.len() >= len } else { true };
+    assert!(x.len() >= len && fits, "a value is too short");
     let each = (CHUNK / channels.max(1)).max(1);
     parallel(pixels.div_ceil(each), |task| {
         let pixels = task * each..((task + 1) * each).min(pixels);
@@ -285,13 +328,15 @@ pub(crate) fn each_row(
     });
 }
 
-/// One task's share of softmax inside attention: rows of `width` floats of which `count` are real, scaled first.
+/// One task's share of softmax inside attention: rows of `width` floats of which `count` are real, scaled first, then
+/// biased by rows as wide.
 pub(super) struct Scores<'a> {
     pub(super) data: Shared<'a, f32>,
     pub(super) rows: usize,
     pub(super) count: usize,
     pub(super) width: usize,
     pub(super) scale: f32,
+    pub(super) bias: Option<&'a [f32]>,
     /// With the gradient of the weights, `data` (weights) is replaced by that of the scores.
     pub(super) grad: Option<&'a [f32]>,
 }
@@ -317,13 +362,21 @@ impl Kernel for Scores<'_> {
                     }
                     continue;
                 }
+                // A bias is added to scaled scores; without one the scale can wait.
+                let mut scale = S::splat(self.scale);
+                if let Some(bias) = self.bias {
+                    for i in (0..c).step_by(S::LANES) {
+                        S::store(at(i), S::fma(S::load(at(i)), scale, S::load(from(bias, start + i, S::LANES))));
+                    }
+                    scale = S::splat(1.);
+                }
                 let mut top = S::splat(f32::NEG_INFINITY);
                 for i in (0..c).step_by(S::LANES) {
                     top = S::max(top, S::pick(super::finish::tail((c - i).min(S::LANES)), S::load(at(i)), top));
                 }
                 let top = S::splat(S::largest(top));
                 let total = sum!(c, i, width => {
-                    let e = exp::<S>(S::mul(S::sub(S::load(at(i)), top), S::splat(self.scale)));
+                    let e = exp::<S>(S::mul(S::sub(S::load(at(i)), top), scale));
                     let e = S::keep(super::finish::tail(width), e);
                     S::store(at(i), e);
                     e

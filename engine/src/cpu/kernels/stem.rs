@@ -4,12 +4,16 @@
 
 use super::finish::{Finish, Second, Sink, store};
 use super::isa::{Isa, Kernel};
+use super::maximum::{Maxima, Pool, Pooled, Unpooled, Won};
 use super::memory::{Buffer, Shared, from, scratch};
 use super::product::{Packed, by_rows, parallel};
 use super::simd::Simd;
+use std::ops::Range;
 
 /// Floats of a padded copy a thread works on at a time.
 const COPIED: usize = 96 << 10;
+/// Floats of a copy and of results that are about to be pooled.
+const POOLED: usize = 64 << 10;
 /// Floats of a copy beyond which windows are gathered after all.
 const LONGEST: usize = 1 << 22;
 /// Lanes that channels are padded to.
@@ -48,8 +52,9 @@ impl Windows {
         fits.min(self.output[0].div_ceil(shares)).max(1)
     }
 
-    /// Copies what the windows of output rows `rows` see of an image of `channels`, `width` floats a column.
-    fn copy(&self, rows: &std::ops::Range<usize>, image: &[f32], channels: usize, width: usize, to: &mut [f32]) {
+    /// Copies what the windows of output rows `rows` see, `width` floats a column; `fill(y, columns, to)` gives part of an
+    /// image's row.
+    fn copy(&self, rows: &Range<usize>, width: usize, fill: impl Fn(usize, Range<usize>, &mut [f32]), to: &mut [f32]) {
         let ([h, w], columns) = (self.input, self.span(1, self.output[1]));
         let first = (rows.start * self.stride[0]) as isize + self.start[0];
         let skip = (-self.start[1]).clamp(0, columns as isize) as usize;
@@ -61,40 +66,35 @@ impl Windows {
                 continue;
             }
             let x = (skip as isize + self.start[1]) as usize;
-            let source = &image[(y as usize * w + x) * channels..][..(end - skip) * channels];
             line[..skip * width].fill(0.);
             line[end * width..].fill(0.);
-            let line = &mut line[skip * width..end * width];
-            if channels == width {
-                line.copy_from_slice(source);
-                continue;
-            }
-            for (to, from) in line.chunks_mut(width).zip(source.chunks(channels)) {
-                to[..channels].copy_from_slice(from);
-                to[channels..].fill(0.);
-            }
+            fill(y as usize, x..x + end - skip, &mut line[skip * width..end * width]);
         }
     }
 
-    /// Calls `f` with an image, a band of its output rows and their copy, on all threads.
+    /// The bands of output rows that tasks work on.
+    fn bands(&self, n: usize, width: usize) -> Vec<Range<usize>> {
+        let (band, rows) = (self.band(n, width), self.output[0]);
+        (0..rows).step_by(band).map(|first| first..(first + band).min(rows)).collect()
+    }
+
+    /// Calls `f` with an image, a band of its output rows (by index) and what their windows see, on all threads;
+    /// `fill(image, y, columns, to)` gives part of an image's row.
     fn each(
         &self,
         n: usize,
-        x: &[f32],
-        channels: usize,
+        bands: &[Range<usize>],
         width: usize,
-        f: impl Fn(usize, std::ops::Range<usize>, &[f32]) + Sync + Send,
+        fill: impl Fn(usize, usize, Range<usize>, &mut [f32]) + Sync + Send,
+        f: impl Fn(usize, usize, &[f32]) + Sync + Send,
     ) {
-        let size = self.input[0] * self.input[1] * channels;
-        let band = self.band(n, width);
-        let bands = self.output[0].div_ceil(band);
-        parallel(n * bands, |task| {
-            let (image, first) = (task / bands, task % bands * band);
-            let rows = first..(first + band).min(self.output[0]);
+        parallel(n * bands.len(), |task| {
+            let (image, band) = (task / bands.len(), task % bands.len());
+            let rows = &bands[band];
             let len = self.span(0, rows.len()) * self.span(1, self.output[1]) * width;
             scratch(len, |copy| {
-                self.copy(&rows, &x[image * size..][..size], channels, width, copy);
-                f(image, rows, copy);
+                self.copy(rows, width, |y, columns, to| fill(image, y, columns, to), copy);
+                f(image, band, copy);
             });
         });
     }
@@ -141,19 +141,79 @@ impl Stem {
     ) {
         let w = &self.windows;
         let sink = Sink::new(finish, n * w.output[0] * w.output[1], self.weights.n, out, mask, next);
-        assert!(x.len() >= n * w.input[0] * w.input[1] * self.channels, "an image is too short");
-        let line = w.span(1, w.output[1]) * self.channels;
-        w.each(n, x, self.channels, self.channels, |image, rows, copy| {
-            for (i, y) in rows.enumerate() {
-                let a = &copy[i * w.stride[0] * line..];
-                let pixel = (image * w.output[0] + y) * w.output[1];
-                let step = w.stride[1] * self.channels;
-                let row = Row { stem: self, a, step, pixel, count: w.output[1], finish, sink: &sink };
-                // SAFETY: the copy holds the windows of its rows, `Sink::new` checked the pixels, and tasks have rows of
-                // their own.
-                unsafe { isa.run(&row) }
-            }
+        let bands = w.bands(n, self.channels);
+        self.each(n, x, &bands, |image, band, copy| {
+            let first = (image * w.output[0] + bands[band].start) * w.output[1];
+            self.rows(isa, bands[band].len(), copy, first, finish, &sink);
         });
+    }
+
+    /// As [`Stem::run`], but each band of results is pooled at once. The pool's targets must be apart.
+    pub(crate) fn run_pooled(
+        &self,
+        isa: Isa,
+        n: usize,
+        x: &[f32],
+        finish: &Finish<'_>,
+        pooled: Pooled<'_>,
+        out: &mut [f32],
+    ) {
+        let (w, written) = (&self.windows, self.weights.n);
+        let pool = Pool::new(n, written, pooled, out);
+        let grid = pool.grid;
+        assert!(grid.apart() && grid.sources() == w.output[0] * w.output[1], "a pool does not fit");
+        // Bands of targets, and the rows that they read.
+        let line = w.span(1, w.output[1]) * self.channels + w.output[1] * written;
+        let most = (POOLED / line.max(1)).min(w.band(n, self.channels));
+        let (mut targets, mut bands): (Vec<Range<usize>>, Vec<Range<usize>>) = (vec![], vec![]);
+        for y in 0..grid.rows.targets() {
+            let of = grid.rows.of(y);
+            let rows = of[0].source..of[of.len() - 1].source + 1;
+            match (targets.last_mut(), bands.last_mut()) {
+                (Some(targets), Some(band)) if rows.end - band.start <= most => {
+                    (targets.end, band.end) = (y + 1, rows.end);
+                }
+                _ => {
+                    targets.push(y..y + 1);
+                    bands.push(rows);
+                }
+            }
+        }
+        self.each(n, x, &bands, |image, band, copy| {
+            let (rows, size) = (bands[band].clone(), bands[band].len() * w.output[1]);
+            scratch(size * written, |made| {
+                let sink = Sink::new(finish, size, written, made, None, None);
+                self.rows(isa, rows.len(), copy, 0, finish, &sink);
+                for y in targets[band].clone() {
+                    // SAFETY: the band holds the rows that its targets read, `Pool::new` checked the rest, and tasks
+                    // have targets of their own.
+                    unsafe { isa.run(Maxima { pool: &pool, image, y, x: made, first: rows.start }) }
+                }
+            });
+        });
+    }
+
+    fn each(&self, n: usize, x: &[f32], bands: &[Range<usize>], f: impl Fn(usize, usize, &[f32]) + Sync + Send) {
+        let ([h, width], c) = (self.windows.input, self.channels);
+        assert!(x.len() >= n * h * width * c, "an image is too short");
+        let fill = |image: usize, y: usize, columns: Range<usize>, to: &mut [f32]| {
+            to.copy_from_slice(&x[((image * h + y) * width + columns.start) * c..][..columns.len() * c]);
+        };
+        self.windows.each(n, bands, c, fill, f);
+    }
+
+    /// `count` rows of output pixels from pixel `first` of the sink on, whose windows begin where `copy` does.
+    fn rows(&self, isa: Isa, count: usize, copy: &[f32], first: usize, finish: &Finish<'_>, sink: &Sink<'_>) {
+        let w = &self.windows;
+        let line = w.span(1, w.output[1]) * self.channels;
+        for i in 0..count {
+            let a = &copy[i * w.stride[0] * line..];
+            let (pixel, step) = (first + i * w.output[1], w.stride[1] * self.channels);
+            let row = Row { stem: self, a, step, pixel, count: w.output[1], finish, sink };
+            // SAFETY: the copy holds the windows of its rows, `Sink::new` checked the pixels, and tasks have rows of their
+            // own.
+            unsafe { isa.run(&row) }
+        }
     }
 }
 
@@ -258,15 +318,35 @@ impl Dots {
         Self { windows, weights, read, written }
     }
 
-    /// `grad` is `[n, output, channels written]`, `dx` `[n, input, channels read]`.
-    pub(crate) fn run(&self, isa: Isa, n: usize, grad: &[f32], dx: &mut [f32]) {
-        let (w, wide) = (&self.windows, Self::width(self.written));
-        let pixels = n * w.output[0] * w.output[1];
-        assert!(grad.len() >= n * w.input[0] * w.input[1] * self.written, "a gradient is too short");
-        assert!(dx.len() >= pixels * self.read, "a gradient is too short");
-        let out = Shared::new(dx);
-        w.each(n, grad, self.written, wide, |image, rows, copy| {
-            for (i, y) in rows.enumerate() {
+    /// `grad` is `[n, output, channels written]`, or what is left of it behind a pool; `dx` `[n, input, channels read]`.
+    pub(crate) fn run(&self, isa: Isa, n: usize, grad: &[f32], won: Option<Won<'_>>, dx: &mut [f32]) {
+        let (w, wide, c) = (&self.windows, Self::width(self.written), self.written);
+        assert!(dx.len() >= n * w.output[0] * w.output[1] * self.read, "a gradient is too short");
+        let [h, width] = w.input;
+        match won {
+            Some(won) => {
+                won.check(n, c, grad);
+                assert!(won.back.targets() == h * width, "a pool does not fit");
+            }
+            None => assert!(grad.len() >= n * h * width * c, "a gradient is too short"),
+        }
+        let fill = |image: usize, y: usize, columns: Range<usize>, to: &mut [f32]| match won {
+            // SAFETY: `Won::check` counted values and bits; `to` is this task's own.
+            Some(won) => unsafe { isa.run(Unpooled { won, grad, channels: c, image, y, columns, to, width: wide }) },
+            None => {
+                let from = &grad[((image * h + y) * width + columns.start) * c..][..columns.len() * c];
+                if c == wide {
+                    return to.copy_from_slice(from);
+                }
+                for (to, from) in to.chunks_mut(wide).zip(from.chunks(c)) {
+                    to[..c].copy_from_slice(from);
+                    to[c..].fill(0.);
+                }
+            }
+        };
+        let (bands, out) = (w.bands(n, wide), Shared::new(dx));
+        w.each(n, &bands, wide, fill, |image, band, copy| {
+            for (i, y) in bands[band].clone().enumerate() {
                 let at = (image * w.output[0] + y) * w.output[1] * self.read;
                 let line = Line { dots: self, first: i, copy, wide, out, at };
                 // SAFETY: the copy holds the windows of its rows; `dx` holds all pixels (asserted), and tasks have rows of

@@ -3,7 +3,7 @@
 
 use super::finish::{Finish, Sink, store};
 use super::isa::{Isa, Kernel};
-use super::memory::{Buffer, Shared, from};
+use super::memory::{Buffer, from};
 use super::product::parallel;
 use super::simd::Simd;
 
@@ -21,8 +21,8 @@ pub(crate) struct Links {
     starts: Vec<usize>,
     all: Vec<Link>,
     /// Sources and kernel positions there are.
-    sources: usize,
-    span: usize,
+    pub(super) sources: usize,
+    pub(super) span: usize,
 }
 
 /// One axis of a window that slides.
@@ -62,6 +62,17 @@ impl Links {
         Self::collect(of.into_iter(), self.targets(), self.span)
     }
 
+    /// Whether every target has sources, which it shares with no other.
+    fn apart(&self) -> bool {
+        let ends = self.starts.windows(2).all(|s| s[0] < s[1]);
+        ends && self.all.windows(2).all(|l| l[0].source < l[1].source)
+    }
+
+    /// Whether targets are pairs of neighbours, the last perhaps alone.
+    fn pairs(&self) -> bool {
+        self.span == 2 && self.apart() && self.all.iter().enumerate().all(|(i, l)| l.source == i && l.at == i % 2)
+    }
+
     fn collect(of: impl Iterator<Item = Vec<Link>>, sources: usize, span: usize) -> Self {
         let (mut starts, mut all) = (vec![0], vec![]);
         for links in of {
@@ -71,12 +82,12 @@ impl Links {
         Self { starts, all, sources, span }
     }
 
-    fn targets(&self) -> usize {
+    pub(super) fn targets(&self) -> usize {
         self.starts.len() - 1
     }
 
     #[inline(always)]
-    fn of(&self, target: usize) -> &[Link] {
+    pub(super) fn of(&self, target: usize) -> &[Link] {
         &self.all[self.starts[target]..self.starts[target + 1]]
     }
 }
@@ -92,15 +103,27 @@ impl Grid {
     pub(crate) fn reversed(&self) -> Self {
         Self { rows: self.rows.reversed(), columns: self.columns.reversed() }
     }
-    fn targets(&self) -> usize {
+    pub(super) fn targets(&self) -> usize {
         self.rows.targets() * self.columns.targets()
     }
-    fn sources(&self) -> usize {
+    pub(super) fn sources(&self) -> usize {
         self.rows.sources * self.columns.sources
     }
     /// Kernel positions.
-    fn area(&self) -> usize {
+    pub(super) fn area(&self) -> usize {
         self.rows.span * self.columns.span
+    }
+}
+
+impl Grid {
+    /// Whether every target has sources, which it shares with no other.
+    pub(crate) fn apart(&self) -> bool {
+        self.rows.apart() && self.columns.apart()
+    }
+
+    /// Whether targets are squares of four neighbours, those at the far edges perhaps fewer.
+    pub(crate) fn squares(&self) -> bool {
+        self.rows.pairs() && self.columns.pairs()
     }
 }
 
@@ -210,86 +233,4 @@ pub(crate) fn sums(
         // SAFETY: all lengths are asserted; a task writes its own row of pixels.
         unsafe { isa.run(Sums { grid, x, weigh, row, finish, sink: &sink }) }
     });
-}
-
-struct Maxima<'a> {
-    grid: &'a Grid,
-    x: &'a [f32],
-    row: usize,
-    sink: &'a Sink<'a>,
-    /// `[pixels, kernel]` masks of which kernel position won.
-    winners: Option<Shared<'a, u8>>,
-}
-
-/// Kernel positions a maximum pool may have.
-pub(crate) const MAX_AREA: usize = 64;
-
-impl Kernel for Maxima<'_> {
-    type Output = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let (channels, grid) = (self.sink.channels, self.grid);
-        let (image, y) = (self.row / grid.rows.targets(), self.row % grid.rows.targets());
-        let source = image * grid.sources();
-        let (stride, area) = (super::finish::mask_stride(channels), grid.area());
-        for x in 0..grid.columns.targets() {
-            let pixel = self.row * grid.columns.targets() + x;
-            for channel in (0..channels).step_by(S::LANES) {
-                let width = (channels - channel).min(S::LANES);
-                let mut won = [0u32; MAX_AREA];
-                // SAFETY: as in `Sums`.
-                unsafe {
-                    let mut best = S::splat(f32::NEG_INFINITY);
-                    let mut first = true;
-                    for row in grid.rows.of(y) {
-                        for column in grid.columns.of(x) {
-                            let p = source + row.source * grid.columns.sources + column.source;
-                            let v = S::load_up_to(from(self.x, p * channels + channel, width), width);
-                            // The first maximum stays; a NaN wins and stays.
-                            let wins = S::above(v, best) & !S::above(best, best);
-                            let wins = if first { u32::MAX } else { wins };
-                            first = false;
-                            best = S::pick(wins, v, best);
-                            won[row.at * grid.columns.span + column.at] = wins;
-                        }
-                    }
-                    if let Some(winners) = self.winners {
-                        let mut later = 0;
-                        for k in (0..area).rev() {
-                            let at = (pixel * area + k) * stride + channel / 8;
-                            super::finish::set_bits::<S>(winners, at, won[k] & !later & super::finish::tail(width));
-                            later |= won[k];
-                        }
-                    }
-                    store::<S>(&Finish::default(), self.sink, best, pixel, channel, width);
-                }
-            }
-        }
-    }
-}
-
-/// For `n` images, every target's largest source; `winners` gets [`winner_bytes`] a pixel.
-pub(crate) fn maxima(
-    isa: Isa,
-    n: usize,
-    channels: usize,
-    grid: &Grid,
-    x: &[f32],
-    out: &mut [f32],
-    winners: Option<&mut [u8]>,
-) {
-    let sink = Sink::new(&Finish::default(), n * grid.targets(), channels, out, None, None);
-    assert!(x.len() >= n * grid.sources() * channels && grid.area() <= MAX_AREA, "a value is too short");
-    let bytes = n * grid.targets() * winner_bytes(grid, channels);
-    assert!(winners.as_ref().is_none_or(|w| w.len() >= bytes), "too few bits");
-    let winners = winners.map(Shared::new);
-    parallel(n * grid.rows.targets(), |row| {
-        // SAFETY: all lengths are asserted; a task writes its own row of pixels.
-        unsafe { isa.run(Maxima { grid, x, row, sink: &sink, winners }) }
-    });
-}
-
-/// Bytes of winners for each output pixel.
-pub(crate) fn winner_bytes(grid: &Grid, channels: usize) -> usize {
-    grid.area() * super::finish::mask_stride(channels)
 }

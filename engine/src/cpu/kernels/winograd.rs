@@ -2,8 +2,9 @@
 //! with 36 products instead of 144, 2 x 2 outputs of a 5 x 5 kernel with 36 instead of 100. Interpolation points 0, 1, -1, 2,
 //! -2 and infinity for both, so they share the transform of the input.
 
-use super::finish::{Finish, Second, Sink, store};
+use super::finish::{Finish, Second, Sink, bits, mask_stride, store};
 use super::isa::{Isa, Kernel};
+use super::maximum::{Pool, Pooled, Won, beats};
 use super::memory::{Shared, from, scratch};
 use super::product::{Packed, Raw, parallel};
 use super::simd::Simd;
@@ -78,22 +79,62 @@ impl Winograd {
         self.weights.iter().map(Packed::bytes).sum()
     }
 
-    /// `n` channels-last images `x` to `out`; `finish` speaks of `out`.
+    /// `n` channels-last images `x` to `out`; `finish` speaks of `out`. An image may be a gradient that comes from behind a
+    /// pool of squares.
     #[expect(clippy::too_many_arguments, reason = "what a convolution is")]
     pub(crate) fn run(
         &self,
         isa: Isa,
         n: usize,
         frame: &Frame,
-        x: &[f32],
+        (x, won): (&[f32], Option<Won<'_>>),
         finish: &Finish<'_>,
         (out, mask): (&mut [f32], Option<&mut [u8]>),
         next: Option<Second<'_>>,
     ) {
-        let tiles = frame.output.map(|o| o.div_ceil(self.m));
         let sink = Sink::new(finish, n * frame.output[0] * frame.output[1], self.write, out, mask, next);
-        assert!(x.len() >= n * frame.input[0] * frame.input[1] * self.read, "an image is too short");
-        let call = Call { w: self, isa, frame, tiles, x, finish, sink: &sink };
+        self.call(isa, n, frame, (x, won), finish, To::Sink(&sink));
+    }
+
+    /// As [`Winograd::run`] with results pooled by squares before they are stored; of `finish` only the bias counts.
+    #[expect(clippy::too_many_arguments, reason = "what a convolution is")]
+    pub(crate) fn run_pooled(
+        &self,
+        isa: Isa,
+        n: usize,
+        frame: &Frame,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        pooled: Pooled<'_>,
+        out: &mut [f32],
+    ) {
+        let pool = Pool::new(n, self.write, pooled, out);
+        let wide = super::finish::padded_channels(self.write);
+        assert!(bias.is_none_or(|b| b.len() >= wide), "a vector of channels is not padded");
+        assert!(pool.grid.squares() && pool.grid.sources() == frame.output[0] * frame.output[1], "a pool does not fit");
+        let finish = Finish { bias, ..Finish::default() };
+        self.call(isa, n, frame, (x, None), &finish, To::Pool(&pool));
+    }
+
+    fn call(
+        &self,
+        isa: Isa,
+        n: usize,
+        frame: &Frame,
+        (x, won): (&[f32], Option<Won<'_>>),
+        finish: &Finish<'_>,
+        to: To<'_>,
+    ) {
+        let tiles = frame.output.map(|o| o.div_ceil(self.m));
+        match won {
+            Some(won) => {
+                won.check(n, self.read, x);
+                let fits = won.back.targets() == frame.input[0] * frame.input[1] && won.back.area() == 4;
+                assert!(fits, "a pool does not fit");
+            }
+            None => assert!(x.len() >= n * frame.input[0] * frame.input[1] * self.read, "an image is too short"),
+        }
+        let call = Call { w: self, isa, frame, tiles, x, won, finish, to };
         let total = n * tiles[0] * tiles[1];
         let (tall, threads) = (isa.tile().0, rayon::current_num_threads());
         let (ldv, ldm) = self.strides();
@@ -148,8 +189,16 @@ struct Call<'a> {
     frame: &'a Frame,
     tiles: [usize; 2],
     x: &'a [f32],
+    won: Option<Won<'a>>,
     finish: &'a Finish<'a>,
-    sink: &'a Sink<'a>,
+    to: To<'a>,
+}
+
+/// Where results go.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    Sink(&'a Sink<'a>),
+    Pool(&'a Pool<'a>),
 }
 
 impl Call<'_> {
@@ -216,7 +265,8 @@ impl Kernel for Transform<'_> {
     unsafe fn run<S: Simd>(self) {
         let call = self.call;
         let ([h, w], c, x) = (call.frame.input, call.w.read, call.x);
-        let ldv = call.w.strides().0;
+        let (ldv, stride) = (call.w.strides().0, mask_stride(c));
+        let pooled = call.won.map(|w| [w.back.rows.sources, w.back.columns.sources]);
         for t in self.range {
             let [image, ty, tx] = call.place(self.first + t);
             let y0 = (ty * call.w.m) as isize + call.frame.start[0];
@@ -224,10 +274,19 @@ impl Kernel for Transform<'_> {
             let row = |i: usize| usize::try_from(y0 + i as isize).ok().filter(|y| *y < h);
             let column = |j: usize| usize::try_from(x0 + j as isize).ok().filter(|x| *x < w);
             let mut at = [[usize::MAX; 6]; 6];
-            for (i, at) in at.iter_mut().enumerate() {
-                for (j, at) in at.iter_mut().enumerate() {
-                    if let (Some(y), Some(x)) = (row(i), column(j)) {
-                        *at = ((image * h + y) * w + x) * c;
+            // Behind a pool of squares: where the bits of a place begin.
+            let mut bit = [[0; 6]; 6];
+            for (i, (at, bit)) in at.iter_mut().zip(&mut bit).enumerate() {
+                for (j, (at, bit)) in at.iter_mut().zip(bit).enumerate() {
+                    let (Some(y), Some(x)) = (row(i), column(j)) else { continue };
+                    match pooled {
+                        None => *at = ((image * h + y) * w + x) * c,
+                        Some([ph, pw]) if y / 2 < ph && x / 2 < pw => {
+                            let pixel = (image * ph + y / 2) * pw + x / 2;
+                            *at = pixel * c;
+                            *bit = (pixel * 4 + y % 2 * 2 + x % 2) * stride;
+                        }
+                        Some(_) => {}
                     }
                 }
             }
@@ -242,6 +301,9 @@ impl Kernel for Transform<'_> {
                         for i in 0..6 {
                             if at[i][j] != usize::MAX {
                                 d[i] = S::load_up_to(from(x, at[i][j] + from_c, width), width);
+                                if let Some(won) = call.won {
+                                    d[i] = S::keep(bits::<S>(won.winners, bit[i][j] + from_c / 8), d[i]);
+                                }
                             }
                         }
                         let d = inward::<S>(d);
@@ -296,6 +358,39 @@ unsafe fn outward2<S: Simd>(d: [S::V; 6]) -> [S::V; 2] {
 }
 
 impl Restore<'_> {
+    /// Stores the largest of every square of a tile.
+    #[inline(always)]
+    unsafe fn pool<S: Simd, const M: usize>(
+        &self,
+        pool: &Pool<'_>,
+        t: usize,
+        values: &[[S::V; M]; M],
+        channel: usize,
+        width: usize,
+    ) {
+        let ([oh, ow], [image, ty, tx]) = (self.call.frame.output, self.call.place(self.first + t));
+        let [ph, pw] = [pool.grid.rows.targets(), pool.grid.columns.targets()];
+        for (i, j) in (0..M / 2).flat_map(|i| (0..M / 2).map(move |j| (i, j))) {
+            let (y, x) = (ty * (M / 2) + i, tx * (M / 2) + j);
+            if y >= ph || x >= pw {
+                continue;
+            }
+            // SAFETY: arithmetic, and a pixel of the pool's that lies in this tile alone.
+            unsafe {
+                let (mut best, mut won) = (values[2 * i][2 * j], [u32::MAX, 0, 0, 0]);
+                for k in 1..4 {
+                    let (dy, dx) = (k / 2, k % 2);
+                    if 2 * y + dy < oh && 2 * x + dx < ow {
+                        let v = values[2 * i + dy][2 * j + dx];
+                        won[k] = beats::<S>(v, best);
+                        best = S::pick(won[k], v, best);
+                    }
+                }
+                pool.store::<S>(best, &won, (image * ph + y) * pw + x, channel, width);
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize>(&self, t: usize, outward: impl Fn([S::V; 6]) -> [S::V; M], ldm: usize) {
         let call = self.call;
@@ -317,6 +412,15 @@ impl Restore<'_> {
                         half[i][j] = d[i];
                     }
                 }
+                let sink = match call.to {
+                    To::Sink(sink) => sink,
+                    To::Pool(pool) => {
+                        let bias = call.finish.bias.map_or(S::splat(0.), |b| S::load(from(b, channel, S::LANES)));
+                        let values = half.map(|half| outward(half).map(|v| S::add(v, bias)));
+                        self.pool::<S, M>(pool, t, &values, channel, width);
+                        continue;
+                    }
+                };
                 for (i, half) in half.iter().enumerate() {
                     let y = ty * M + i;
                     if y >= oh {
@@ -326,7 +430,7 @@ impl Restore<'_> {
                         let x = tx * M + j;
                         if x < ow {
                             let pixel = (image * oh + y) * ow + x;
-                            store::<S>(call.finish, call.sink, v, pixel, channel, width);
+                            store::<S>(call.finish, sink, v, pixel, channel, width);
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 //! reference.
 
 use super::Precision;
-use super::conv::{Choice, Conv, Shape as ConvShape, floats, padded};
+use super::conv::{Choice, Conv, Pooling, Shape as ConvShape, floats, padded};
 use super::fuse::{Chain, with_bias};
 use super::layout::Layout;
 use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps};
@@ -64,11 +64,8 @@ impl Compiler<'_> {
                 continue;
             }
             if let Some(chain) = self.chain(i, &taken)? {
-                chain.affine.iter().chain([&chain.head, &chain.last]).for_each(|&k| taken[k] = true);
-                if let Some(add) = self.add_node(&chain) {
-                    taken[add] = true;
-                }
-                let last = chain.last;
+                chain.nodes.iter().for_each(|&k| taken[k] = true);
+                let last = chain.last();
                 chains[last] = Some(chain);
             }
         }
@@ -118,12 +115,12 @@ impl Compiler<'_> {
         &self.net.shapes()[i].row
     }
 
-    fn place(&self, i: NodeId) -> Result<Place> {
+    pub(super) fn place(&self, i: NodeId) -> Result<Place> {
         self.places[i.0].clone().ok_or_else(|| Error::internal(format!("node {} has no value yet", i.0)))
     }
 
     /// The value of a node in memory with its axes in `order`, copied if it is not.
-    fn ordered(&mut self, i: NodeId, order: &[usize]) -> Result<CellId> {
+    pub(super) fn ordered(&mut self, i: NodeId, order: &[usize]) -> Result<CellId> {
         let (place, row) = (self.place(i)?, self.row(i.0).to_vec());
         if place.layout.is(&row, order) {
             return Ok(place.cell);
@@ -156,12 +153,16 @@ impl Compiler<'_> {
         Place { cell: out, layout }
     }
 
-    fn cell(&mut self, pixels: usize, channels: usize) -> CellId {
+    pub(super) fn set_place(&mut self, i: usize, place: Place) {
+        self.places[i] = Some(place);
+    }
+
+    pub(super) fn cell(&mut self, pixels: usize, channels: usize) -> CellId {
         self.steps.cells.push(Cell { pixels, channels });
         CellId(self.steps.cells.len() - 1)
     }
 
-    fn push(&mut self, kind: Kind, inputs: Vec<CellId>, out: CellId, add: Option<CellId>, relu: bool) {
+    pub(super) fn push(&mut self, kind: Kind, inputs: Vec<CellId>, out: CellId, add: Option<CellId>, relu: bool) {
         self.steps.list.push(Step { kind, inputs, out, add, relu, next: None });
     }
 
@@ -194,11 +195,26 @@ impl Compiler<'_> {
         let bias = bias.map(|b| floats(self.net, b)).transpose()?;
         let (scale, shift) = with_bias(maps, bias, output[0]);
         let shape = ConvShape { weight, input, output, stride, dilation, pads, groups };
-        let conv = Conv::new(self.net, self.isa, &shape, scale, shift, &mut self.choice)?;
+        let mut conv = Conv::new(self.net, self.isa, &shape, scale, shift, &mut self.choice)?;
+        let size = [output[1], output[2]];
+        let grid = chain.pool.map(|w| pool_grid(w, size, None)).transpose()?;
+        if let Some(grid) = grid.filter(|g| conv.pools(g)) {
+            conv.pool = Some(Pooling { back: grid.reversed(), grid, relu: chain.relu });
+            let cells = self.row(chain.last()).iter().product::<usize>() / output[0];
+            let layout = Layout::ordered(self.row(chain.last()), &[1, 2, 0]);
+            let out = self.cell(cells, output[0]);
+            self.push(Kind::Conv(Box::new(conv)), vec![x], out, None, false);
+            self.places[chain.last()] = Some(Place { cell: out, layout });
+            return Ok(());
+        }
         let fits = conv.masks(false);
-        let out = self.cell(output[1] * output[2], output[0]);
+        let out = self.cell(size[0] * size[1], output[0]);
         let layout = Layout::ordered(&output, &[1, 2, 0]);
-        self.finish(chain, Kind::Conv(Box::new(conv)), x, Place { cell: out, layout }, fits)
+        self.finish(chain, Kind::Conv(Box::new(conv)), x, Place { cell: out, layout }, fits)?;
+        match (chain.pool, self.places[chain.last()].clone()) {
+            (Some(window), Some(made)) => self.pooled(chain.last(), made.cell, output, window, None),
+            _ => Ok(()),
+        }
     }
 
     fn linear(&mut self, chain: &Chain) -> Result<()> {
@@ -285,12 +301,12 @@ impl Compiler<'_> {
         }
         let fits = masks || !chain.relu;
         self.push(kind, vec![x], place.cell, add, chain.relu && fits);
-        self.places[chain.last] = Some(place.clone());
+        self.places[chain.last()] = Some(place.clone());
         if !fits {
             let Cell { pixels, channels } = self.steps.cells[place.cell.0];
             let out = self.cell(pixels, channels);
             self.push(Kind::Pass(Plain { scale: None, shift: None }), vec![place.cell], out, None, true);
-            self.places[chain.last] = Some(Place { cell: out, ..place });
+            self.places[chain.last()] = Some(Place { cell: out, ..place });
         }
         Ok(())
     }
@@ -342,6 +358,20 @@ impl Compiler<'_> {
                 let &[_, h, w] = self.row(node.inputs[0].0) else { return Err(Error::internal("not an image")) };
                 self.pool(i, Window { kernel: [h, w], stride: [1, 1], pads: [0; 4], ceil: false }, Some(false))
             }
+            Op::Reduce { kind: Reduction::Mean, axes, .. }
+                if axes[..] == [1] && self.row(node.inputs[0].0).len() == 2 =>
+            {
+                let &[t, c] = self.row(node.inputs[0].0) else { return Err(Error::internal("no tokens")) };
+                if t > LINKS {
+                    return self.fallback(i);
+                }
+                let x = self.ordered(node.inputs[0], &[0, 1])?;
+                let window = Window { kernel: [t, 1], stride: [1, 1], pads: [0; 4], ceil: false };
+                self.pooled(i, x, [c, t, 1], window, Some(false))?;
+                let cell = self.place(NodeId(i))?.cell;
+                self.set_place(i, Place { cell, layout: Layout::plain(&[c]) });
+                Ok(())
+            }
             _ => self.by_kind(i),
         }
     }
@@ -357,12 +387,7 @@ impl Compiler<'_> {
                 self.by_last(i, Kind::Norm { gamma, beta, eps: *eps as f32 })
             }
             Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, Kind::Softmax),
-            &Op::Attention { heads, scale } => {
-                let (q, k) = (self.row(node.inputs[0].0).to_vec(), self.row(node.inputs[1].0).to_vec());
-                let kind = Heads { tokens: [q[0], k[0]], heads, depth: q[1] / heads, scale: scale as f32 };
-                let cells = node.inputs.iter().map(|&j| self.ordered(j, &[0, 1])).collect::<Result<Vec<_>>>()?;
-                self.made(i, Kind::Attention(kind), cells, q[1], Layout::plain(&q))
-            }
+            &Op::Attention { heads, scale } => self.attention(i, heads, scale as f32),
             Op::Act(act) => match curve(act) {
                 Some(curve) => {
                     let Place { cell, layout } = self.place(node.inputs[0])?;
@@ -371,6 +396,8 @@ impl Compiler<'_> {
                 }
                 None => self.fallback(i),
             },
+            Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } => self.pieces(i),
+            Op::Binary(Binary::Mul) if node.inputs.iter().all(|j| self.net.shapes()[j.0].batched) => self.times(i),
             Op::Binary(Binary::Add) => match self.row_added(i) {
                 Some((x, row)) => {
                     let plain: Vec<usize> = (0..self.row(i).len()).collect();
@@ -383,6 +410,47 @@ impl Compiler<'_> {
                 }
                 None => self.fallback(i),
             },
+            _ => self.fallback(i),
+        }
+    }
+
+    fn attention(&mut self, i: usize, heads: usize, scale: f32) -> Result<()> {
+        let inputs = self.net.nodes()[i].inputs.clone();
+        let (q, k) = (self.row(inputs[0].0).to_vec(), self.row(inputs[1].0).to_vec());
+        let (&[.., asking, width], &[.., asked, _]) = (&q[..], &k[..]) else {
+            return Err(Error::internal("attention needs tokens"));
+        };
+        let windows = if q.len() == 3 { q[0] } else { 1 };
+        let mut kind = Heads { windows, tokens: [asking, asked], heads, depth: width / heads, scale, bias: None };
+        if let Some(&bias) = inputs.get(3) {
+            let values = self.reference.constant(bias).ok_or_else(|| Error::internal("a bias is no constant"))?;
+            let heads = values.0.iter().rev().nth(2).copied().unwrap_or(1);
+            kind.bias = Some(kind.lay_bias(self.isa, heads, values.1));
+        }
+        let plain: Vec<usize> = (0..q.len()).collect();
+        let cells = inputs[..3].iter().map(|&j| self.ordered(j, &plain)).collect::<Result<Vec<_>>>()?;
+        self.made(i, Kind::Attention(kind), cells, width, Layout::plain(&q))
+    }
+
+    /// The product of two values of one shape, or of an image and one factor a channel.
+    fn times(&mut self, i: usize) -> Result<()> {
+        let mut inputs = self.net.nodes()[i].inputs.clone();
+        let [a, b] = [0, 1].map(|k| self.row(inputs[k].0).to_vec());
+        if a == b {
+            let place = self.place(inputs[0])?;
+            let other = self.alike(inputs[1], &place)?;
+            let channels = self.steps.cells[place.cell.0].channels;
+            return self.made(i, Kind::Times(1), vec![place.cell, other], channels, place.layout);
+        }
+        if a.len() == 3 && a[1..] == [1, 1] {
+            inputs.swap(0, 1);
+        }
+        let (x, z) = (self.row(inputs[0].0).to_vec(), self.row(inputs[1].0).to_vec());
+        match (&x[..], &z[..]) {
+            (&[c, h, w], &[d, 1, 1]) if c == d => {
+                let cells = vec![self.ordered(inputs[0], &[1, 2, 0])?, self.ordered(inputs[1], &[0, 1, 2])?];
+                self.made(i, Kind::Times(h * w), cells, c, Layout::ordered(&x, &[1, 2, 0]))
+            }
             _ => self.fallback(i),
         }
     }
@@ -424,23 +492,18 @@ impl Compiler<'_> {
     fn pool(&mut self, i: usize, w: Window, average: Option<bool>) -> Result<()> {
         let input = self.net.nodes()[i].inputs[0];
         let &[c, h, wi] = self.row(input.0) else { return Err(Error::internal("not an image")) };
-        let count = |size: usize, a: usize| {
-            crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
-        };
-        let counts = [count(h, 0)?, count(wi, 1)?];
+        let counts = [pool_windows(&w, h, 0)?, pool_windows(&w, wi, 1)?];
         if counts.iter().any(|c| *c > LINKS) {
             return self.fallback(i);
         }
-        let axis = |a: usize, size: usize| {
-            let stride = w.stride[a].min(crate::network::MAX_ROW);
-            let slide = Slide { size, count: counts[a], kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
-            Links::forward(slide, |o, inside| {
-                let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;
-                1. / if average == Some(true) { padded } else { inside.max(1) } as f32
-            })
-        };
-        let grid = Grid { rows: axis(0, h), columns: axis(1, wi) };
         let x = self.ordered(input, &[1, 2, 0])?;
+        self.pooled(i, x, [c, h, wi], w, average)
+    }
+
+    /// The value of node `i`: a pool of the image in cell `x`.
+    fn pooled(&mut self, i: usize, x: CellId, [c, h, wi]: [usize; 3], w: Window, average: Option<bool>) -> Result<()> {
+        let grid = pool_grid(w, [h, wi], average)?;
+        let counts = [pool_windows(&w, h, 0)?, pool_windows(&w, wi, 1)?];
         let out = self.cell(counts[0] * counts[1], c);
         let back = grid.reversed();
         let kind = if average.is_some() { Kind::Average { grid, back } } else { Kind::Maximum { grid, back } };
@@ -470,6 +533,24 @@ impl Compiler<'_> {
     }
 }
 
+/// Windows of a pool along an axis of `size` entries.
+fn pool_windows(w: &Window, size: usize, a: usize) -> Result<usize> {
+    crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
+}
+
+/// The links of a pool over an image; averages count pads or do not.
+fn pool_grid(w: Window, size: [usize; 2], average: Option<bool>) -> Result<Grid> {
+    let axis = |a: usize| {
+        let (size, count, stride) = (size[a], pool_windows(&w, size[a], a)?, w.stride[a].min(crate::network::MAX_ROW));
+        let slide = Slide { size, count, kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
+        Ok::<_, Error>(Links::forward(slide, |o, inside| {
+            let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;
+            1. / if average == Some(true) { padded } else { inside.max(1) } as f32
+        }))
+    };
+    Ok(Grid { rows: axis(0)?, columns: axis(1)? })
+}
+
 /// The kernel of an activation, if there is one.
 fn curve(act: &Activation) -> Option<Curve> {
     Some(match *act {
@@ -479,6 +560,10 @@ fn curve(act: &Activation) -> Option<Curve> {
         Activation::Tanh => Curve::Tanh,
         Activation::LeakyRelu(slope) => Curve::Leaky(slope as f32),
         Activation::Clip(low, high) => Curve::Clip(low as f32, high as f32),
+        Activation::Elu(scale) => Curve::Elu(scale as f32),
+        Activation::HardSigmoid { alpha, beta } => Curve::HardSigmoid(alpha as f32, beta as f32),
+        Activation::HardSwish => Curve::HardSwish,
+        Activation::GeluTanh => Curve::GeluTanh,
         _ => return None,
     })
 }

@@ -30,8 +30,19 @@ pub(super) struct Conv {
     lead: [usize; 2],
     groups: usize,
     winograd: bool,
+    /// A maximum pool that is taken of the result before it is stored.
+    pub(super) pool: Option<Pooling>,
     forward: Algorithm,
     backward: OnceLock<Algorithm>,
+}
+
+/// A maximum pool: links from its results to what they are the largest of, and back. With `relu`, one comes before it or
+/// after it, which is the same.
+#[derive(Debug)]
+pub(super) struct Pooling {
+    pub(super) grid: Grid,
+    pub(super) back: Grid,
+    pub(super) relu: bool,
 }
 
 #[derive(Debug)]
@@ -101,6 +112,7 @@ impl Conv {
             lead: [shape.pads[0], shape.pads[1]],
             groups: shape.groups,
             winograd: false,
+            pool: None,
             forward: Algorithm::Taps(vec![]),
             backward: OnceLock::new(),
         };
@@ -273,6 +285,19 @@ impl Conv {
         self.groups == 1 || self.is_depthwise() || per_group.is_multiple_of(16)
     }
 
+    /// Whether results can be pooled before they are stored.
+    pub(super) fn pools(&self, grid: &Grid) -> bool {
+        match self.winograd {
+            true => grid.squares(),
+            false => !self.is_depthwise() && self.is_stem() && self.windows().fit(self.read) && grid.apart(),
+        }
+    }
+
+    /// Whether the way back reads a gradient behind the pool; otherwise it must be spread out first.
+    pub(super) fn unpools(&self, net: &Network, isa: Isa) -> Result<bool> {
+        Ok(matches!(self.back(net, isa)?, Algorithm::Winograd(..) | Algorithm::Dots(_)))
+    }
+
     /// Whether only a plain gradient can be computed: what `Finish` asks must be a pass of its own.
     pub(super) fn bare(&self, net: &Network, isa: Isa) -> Result<bool> {
         Ok(matches!(self.back(net, isa)?, Algorithm::Spread(_) | Algorithm::Dots(_)))
@@ -298,7 +323,7 @@ impl Conv {
         match &self.forward {
             Algorithm::Winograd(w, start) => {
                 let frame = Frame { input: self.input, output: self.output, start: *start };
-                w.run(isa, n, &frame, x, finish, to, next);
+                w.run(isa, n, &frame, (x, None), finish, to, next);
             }
             Algorithm::Taps(taps) => {
                 let sizes = Sizes { input: self.input, grid: self.output, output: self.output };
@@ -314,20 +339,35 @@ impl Conv {
         }
     }
 
-    /// The input gradient; where [`Conv::bare`] says so, `finish` must be empty.
+    /// As [`Conv::run`] with the results pooled; [`Conv::pools`] said that they can be.
+    pub(super) fn run_pooled(&self, isa: Isa, n: usize, x: &[f32], pooled: Pooled<'_>, out: &mut [f32]) {
+        let bias = self.bias.as_ref().map(Buffer::floats);
+        match &self.forward {
+            Algorithm::Winograd(w, start) => {
+                let frame = Frame { input: self.input, output: self.output, start: *start };
+                w.run_pooled(isa, n, &frame, x, bias, pooled, out);
+            }
+            Algorithm::Stem(stem) => {
+                stem.run_pooled(isa, n, x, &Finish { bias, ..Finish::default() }, pooled, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The input gradient; where [`Conv::bare`] says so, `finish` must be empty. With `won`, `grad` is behind the pool.
     pub(super) fn pull(
         &self,
         net: &Network,
         isa: Isa,
         n: usize,
-        grad: &[f32],
+        (grad, won): (&[f32], Option<Won<'_>>),
         finish: &Finish<'_>,
         out: &mut [f32],
     ) -> Result<()> {
         match self.back(net, isa)? {
             Algorithm::Winograd(w, start) => {
                 let frame = Frame { input: self.output, output: self.input, start: *start };
-                w.run(isa, n, &frame, grad, finish, (out, None), None);
+                w.run(isa, n, &frame, (grad, won), finish, (out, None), None);
             }
             Algorithm::Taps(all) => {
                 for taps in all {
@@ -340,7 +380,7 @@ impl Conv {
                 sums(isa, n, self.read, grid, Weigh::Kernel(weights.floats(), *stride), grad, finish, (out, None));
             }
             Algorithm::Stem(_) => {}
-            Algorithm::Dots(dots) => dots.run(isa, n, grad, out),
+            Algorithm::Dots(dots) => dots.run(isa, n, grad, won, out),
             Algorithm::Spread(spread) => spread.run(isa, n, self.input, self.output, grad, out),
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! Which nodes become one step: a layer with the affine maps after it, a residual sum and a ReLU.
+//! Which nodes become one step: a layer with the affine maps after it, a residual sum, a ReLU and a maximum pool.
 
-use super::compile::Compiler;
+use super::compile::{Compiler, LINKS};
 use super::conv::floats;
-use crate::network::{Activation, Binary, NodeId, Op};
+use crate::cpu::kernels::MAX_AREA;
+use crate::network::{Activation, Binary, NodeId, Op, Window};
 use robust_core::{Error, Result};
 
 /// `x * scale + shift` along one axis of a row; one value for all when the axis is `None`.
@@ -13,13 +14,22 @@ pub(super) struct Affine {
     pub(super) shift: Vec<f64>,
 }
 
-/// Nodes that run as one step: a head, affine maps after it, another value added, a ReLU.
+/// Nodes that run as one step: a head, affine maps after it, another value added, a ReLU, a maximum pool of a convolution
+/// (after its ReLU or before it, which is the same).
 pub(super) struct Chain {
     pub(super) head: usize,
     pub(super) affine: Vec<usize>,
     pub(super) add: Option<usize>,
     pub(super) relu: bool,
-    pub(super) last: usize,
+    pub(super) pool: Option<Window>,
+    /// Every node of it, the last one at the end.
+    pub(super) nodes: Vec<usize>,
+}
+
+impl Chain {
+    pub(super) fn last(&self) -> usize {
+        self.nodes.last().copied().unwrap_or(self.head)
+    }
 }
 
 impl Compiler<'_> {
@@ -80,13 +90,6 @@ impl Compiler<'_> {
         node.op == Op::Binary(Binary::Add) && node.inputs.iter().all(same) && node.inputs[0] != node.inputs[1]
     }
 
-    pub(super) fn add_node(&self, chain: &Chain) -> Option<usize> {
-        chain.add.and_then(|_| {
-            let end = chain.affine.last().copied().unwrap_or(chain.head);
-            if self.adds(chain.head) { Some(chain.head) } else { self.readers[end].first().copied() }
-        })
-    }
-
     pub(super) fn chain(&self, head: usize, taken: &[bool]) -> Result<Option<Chain>> {
         let node = &self.net.nodes()[head];
         let own = self.affine(head)?;
@@ -96,7 +99,7 @@ impl Compiler<'_> {
             Op::Conv2d { .. } => Some(0),
             Op::Linear { .. } => Some(self.row(head).len() - 1),
             Op::Act(Activation::Relu) => {
-                return Ok(Some(Chain { head, affine: vec![], add: None, relu: true, last: head }));
+                return Ok(Some(Chain { head, affine: vec![], add: None, relu: true, pool: None, nodes: vec![head] }));
             }
             _ if own.is_some() => own.and_then(|a| a.axis),
             _ if self.adds(head) => {
@@ -105,24 +108,48 @@ impl Compiler<'_> {
             }
             _ => return Ok(None),
         };
-        let mut affine = vec![];
+        let (mut affine, mut nodes) = (vec![], vec![head]);
         while add.is_none()
             && let Some(next) = self.sole_reader(cur).filter(|n| !taken[*n])
             && let Some(map) = self.affine(next)?.filter(|m| m.axis.is_none() || axis.is_none() || m.axis == axis)
         {
             axis = axis.or(map.axis);
             affine.push(next);
+            nodes.push(next);
             cur = next;
         }
         if add.is_none()
             && let Some(next) = self.sole_reader(cur).filter(|n| !taken[*n] && self.adds(*n))
         {
             add = self.net.nodes()[next].inputs.iter().map(|j| j.0).find(|j| *j != cur);
+            nodes.push(next);
             cur = next;
         }
-        let relu = |n: &usize| !taken[*n] && self.net.nodes()[*n].op == Op::Act(Activation::Relu);
-        let after = self.sole_reader(cur).filter(relu);
-        Ok(Some(Chain { head, affine, add, relu: after.is_some(), last: after.unwrap_or(cur) }))
+        let after = |cur: usize| self.sole_reader(cur).filter(|n| !taken[*n]);
+        let relu = |n: &usize| self.net.nodes()[*n].op == Op::Act(Activation::Relu);
+        let mut relus = after(cur).filter(relu);
+        nodes.extend(relus);
+        cur = relus.unwrap_or(cur);
+        let pools = add.is_none() && matches!(node.op, Op::Conv2d { .. });
+        let pool = after(cur).filter(|_| pools).and_then(|n| Some((n, self.small_pool(n)?)));
+        if let Some((pool, _)) = pool {
+            nodes.push(pool);
+            if relus.is_none() {
+                relus = after(pool).filter(relu);
+                nodes.extend(relus);
+            }
+        }
+        Ok(Some(Chain { head, affine, add, relu: relus.is_some(), pool: pool.map(|(_, window)| window), nodes }))
+    }
+
+    /// The window of a maximum pool with a kernel.
+    fn small_pool(&self, i: usize) -> Option<Window> {
+        match self.net.nodes()[i].op {
+            Op::MaxPool(w) if w.kernel[0].saturating_mul(w.kernel[1]) <= MAX_AREA => {
+                self.row(i)[1..].iter().all(|c| *c <= LINKS).then_some(w)
+            }
+            _ => None,
+        }
     }
 
     /// Scale and shift of a chain's affine maps for `n` channels; `None` when there are none.

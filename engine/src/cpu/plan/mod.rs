@@ -7,6 +7,8 @@ mod compile;
 mod conv;
 mod fuse;
 mod layout;
+mod pieces;
+mod pool;
 mod run;
 mod step;
 
@@ -16,8 +18,9 @@ use crate::reference::Reference;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use compile::Weights;
 use layout::Layout;
+use pool::Pool;
 use robust_core::{Error, Kind, Result};
-use run::{Core, Pool, Run};
+use run::{Core, Run};
 use std::sync::{Arc, Mutex, PoisonError};
 use step::{CellId, Place};
 

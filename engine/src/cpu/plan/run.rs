@@ -1,5 +1,7 @@
-//! Runs the steps of a plan forwards and backwards, on buffers that are kept between runs.
+//! Runs the steps of a plan forwards and backwards.
 
+use super::conv::{Conv, Pooling};
+use super::pool::{Held, Pool, Stay};
 use super::step::{Cell, CellId, Kind, Plain, Step, Steps};
 use crate::cpu::kernels::*;
 use crate::network::{Network, NodeId};
@@ -7,38 +9,6 @@ use crate::reference::{Saved, Single};
 use robust_core::{Error, Result};
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Buffers not in use.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    free: Vec<Buffer>,
-    /// Bytes of all buffers this pool made.
-    pub(super) made: usize,
-}
-
-impl Pool {
-    /// The smallest free buffer of at least this size, or a new one. Its contents are left from earlier uses.
-    fn bytes(&mut self, bytes: usize) -> Buffer {
-        let fits = self.free.iter().enumerate().filter(|(_, b)| b.len_bytes() >= bytes);
-        match fits.min_by_key(|(_, b)| b.len_bytes()).map(|(i, _)| i) {
-            Some(i) => self.free.swap_remove(i),
-            None => {
-                let mut buffer = Buffer::default();
-                buffer.reserve_bytes(bytes);
-                self.made += buffer.len_bytes();
-                buffer
-            }
-        }
-    }
-
-    fn floats(&mut self, len: usize) -> Buffer {
-        self.bytes(len * size_of::<f32>())
-    }
-
-    fn give(&mut self, buffer: Option<Buffer>) {
-        self.free.extend(buffer);
-    }
-}
 
 /// What every run of a plan shares.
 pub(super) struct Core {
@@ -52,10 +22,12 @@ pub(super) struct Core {
 pub(super) struct Run {
     with: Arc<Core>,
     pub(super) n: usize,
-    cells: Vec<Option<Buffer>>,
+    cells: Vec<Option<Held>>,
+    /// How long each cell's value is needed.
+    stay: Vec<Stay>,
     /// Bits of ReLUs, or of a pool's winners, by step; bits of a second output.
-    masks: Vec<Option<Buffer>>,
-    seconds: Vec<Option<Buffer>>,
+    masks: Vec<Option<Held>>,
+    seconds: Vec<Option<Held>>,
     saved: Vec<Option<Saved>>,
     pub(super) pool: Pool,
 }
@@ -72,23 +44,25 @@ impl Run {
     ) -> Result<Self> {
         let core = Arc::clone(&with);
         let steps = &core.steps;
-        let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Buffer>>>();
+        let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Held>>>();
         let mut run = Self {
             with,
             n,
             cells: (0..steps.cells.len()).map(|_| None).collect(),
+            stay: vec![Stay::Short; steps.cells.len()],
             masks: blank(),
             seconds: blank(),
             saved: (0..steps.list.len()).map(|_| None).collect(),
-            pool,
+            pool: pool.lending(!record),
         };
         let mut readers = vec![0usize; steps.cells.len()];
         steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
-        keep.iter().for_each(|c| readers[c.0] += 1);
-        if record {
-            steps.list.iter().flat_map(Step::saves).for_each(|c| readers[c.0] += 1);
+        let saved = steps.list.iter().filter(|_| record).flat_map(Step::saves);
+        for c in keep.iter().chain(saved) {
+            readers[c.0] += 1;
+            run.stay[c.0] = Stay::Long;
         }
-        let mut first = run.pool.floats(x.len());
+        let mut first = run.room(steps.input);
         first.floats_mut()[..x.len()].copy_from_slice(x);
         run.cells[steps.input.0] = Some(first);
         for (i, step) in steps.list.iter().enumerate() {
@@ -107,6 +81,12 @@ impl Run {
         self.with.steps.cells[c.0]
     }
 
+    /// A buffer for the value of a cell.
+    fn room(&mut self, c: CellId) -> Held {
+        let (len, stay) = (self.n * self.cell(c).len(), self.stay[c.0]);
+        self.pool.bytes(len * size_of::<f32>(), stay)
+    }
+
     /// The value of a cell, `[n, pixels, channels]`.
     pub(super) fn value(&self, c: CellId) -> Result<&[f32]> {
         let buffer = self.cells[c.0].as_ref().ok_or_else(|| Error::internal("a value was freed too early"))?;
@@ -117,11 +97,11 @@ impl Run {
         let (n, isa) = (self.n, self.with.isa);
         let cell = self.cell(step.out);
         let pixels = n * cell.pixels;
-        let mut out = self.pool.floats(n * cell.len());
+        let mut out = self.room(step.out);
         let bits = pixels * mask_stride(cell.channels);
-        let mut mask = (record && step.relu).then(|| self.pool.bytes(bits));
-        let mut second = step.next.as_ref().map(|_| self.pool.floats(n * cell.len()));
-        let mut second_mask = second.as_ref().filter(|_| record).map(|_| self.pool.bytes(bits));
+        let mut mask = (record && step.relu).then(|| self.pool.bytes(bits, Stay::Long));
+        let mut second = step.next.as_ref().map(|(_, c)| self.room(*c));
+        let mut second_mask = second.as_ref().filter(|_| record).map(|_| self.pool.bytes(bits, Stay::Long));
         if let Kind::Reference(node) = step.kind {
             let inputs: Result<Vec<Vec<f32>>> = step.inputs.iter().map(|c| Ok(self.value(*c)?.to_vec())).collect();
             let (value, saved) = self.with.single.forward(node, inputs?, n, record)?;
@@ -132,13 +112,21 @@ impl Run {
             let add = step.add.map(|c| self.value(c)).transpose()?;
             let finish = Finish { add, relu: step.relu, ..Finish::default() };
             let to = out.floats_mut();
-            let bits = mask.as_mut().map(Buffer::bytes_mut);
+            let bits = mask.as_deref_mut().map(Buffer::bytes_mut);
             let next = step.next.as_ref().zip(second.as_mut()).and_then(|((plain, _), out)| {
                 let (scale, shift) = (plain.scale.as_ref()?.floats(), plain.shift.as_ref()?.floats());
-                let mask = second_mask.as_mut().map(Buffer::bytes_mut);
+                let mask = second_mask.as_deref_mut().map(Buffer::bytes_mut);
                 Some(Second { scale, shift, out: out.floats_mut(), mask })
             });
             match &step.kind {
+                Kind::Conv(conv) if conv.pool.is_some() => {
+                    let Some(Pooling { grid, relu, .. }) = &conv.pool else { return Ok(()) };
+                    let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
+                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
+                    let pooled = Pooled { grid, relu: *relu, winners };
+                    conv.run_pooled(isa, n, self.value(step.inputs[0])?, pooled, to);
+                    mask = won;
+                }
                 Kind::Conv(conv) => {
                     let finish = Finish { bias: conv.bias.as_ref().map(Buffer::floats), ..finish };
                     conv.run(isa, n, x, &finish, (to, bits), next);
@@ -161,15 +149,16 @@ impl Run {
                 }
                 Kind::Maximum { grid, .. } => {
                     let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
+                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
                     let x = self.value(step.inputs[0])?;
-                    maxima(isa, n, cell.channels, grid, x, to, won.as_mut().map(Buffer::bytes_mut));
+                    maxima(isa, n, cell.channels, x, Pooled { grid, relu: false, winners }, to);
                     mask = won;
                 }
                 Kind::Average { grid, .. } => {
                     sums(isa, n, cell.channels, grid, Weigh::Links, x, &finish, (to, bits));
                 }
                 Kind::Permute { there, .. } => there.copy(n, x, to),
-                Kind::Bend(curve) => bend(isa, *curve, (pixels, cell.channels), x, None, &finish, to),
+                Kind::Bend(curve) => bend(isa, *curve, (pixels, cell.channels), x, Slope::None, &finish, to),
                 Kind::Norm { gamma, beta, eps } => {
                     let rows = Rows::Norm { gamma: gamma.floats(), beta: beta.floats(), eps: *eps };
                     each_row(isa, rows, (pixels, cell.channels), x, &finish, to);
@@ -177,6 +166,28 @@ impl Run {
                 Kind::Softmax => each_row(isa, Rows::Softmax, (pixels, cell.channels), x, &finish, to),
                 Kind::Attention(heads) => {
                     heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
+                }
+                Kind::Pieces(pieces) => {
+                    let to = &mut to[..n * cell.len()];
+                    if let Some(value) = pieces.fill {
+                        to.fill(value);
+                    }
+                    let mut inputs = step.inputs.iter();
+                    for part in &pieces.parts {
+                        match &part.constant {
+                            Some(row) => {
+                                let len = part.moves.len();
+                                part.moves.copy([len, cell.len()], &row.floats()[..len], to);
+                            }
+                            None => {
+                                let Some(&c) = inputs.next() else { break };
+                                part.moves.copy([self.cell(c).len(), cell.len()], self.value(c)?, to);
+                            }
+                        }
+                    }
+                }
+                Kind::Times(share) => {
+                    times(isa, (pixels, cell.channels), (x, self.value(step.inputs[1])?), *share, &finish, to);
                 }
                 Kind::Shift(row) => {
                     let finish = Finish { add: Some(row.floats()), ..Finish::default() };
@@ -195,8 +206,8 @@ impl Run {
         Ok(())
     }
 
-    fn winners(&mut self, pixels: usize, grid: &Grid, channels: usize) -> Buffer {
-        self.pool.bytes(pixels * winner_bytes(grid, channels))
+    fn winners(&mut self, pixels: usize, grid: &Grid, channels: usize) -> Held {
+        self.pool.bytes(pixels * winner_bytes(grid, channels), Stay::Long)
     }
 
     /// The input's gradient (plain) from `seeds`, which are in their cells' layouts.
@@ -240,7 +251,7 @@ impl Run {
         Ok(())
     }
 
-    fn release(&mut self, grad: Rc<Buffer>) {
+    fn release(&mut self, grad: Rc<Held>) {
         self.pool.give(Rc::into_inner(grad));
     }
 
@@ -252,7 +263,7 @@ impl Run {
             false if self.with.steps.list[i].relu => &self.masks[i],
             false => return None,
         };
-        mask.as_ref().map(Buffer::bytes)
+        mask.as_deref().map(Buffer::bytes)
     }
 
     /// Adds to a cell's gradient what `f` computes; the last to do so also goes back through the cell's ReLU.
@@ -308,9 +319,40 @@ impl Run {
                 self.scale(back, add, grad.floats(), &Plain::default())?;
             }
         }
+        let grad = match step.kind {
+            Kind::Bend(curve) => match self.bend_in_place(back, step, curve, grad)? {
+                Some(grad) => grad,
+                None => return Ok(()),
+            },
+            _ => grad,
+        };
         self.pull_kind(back, i, step, &grad)?;
         self.release(grad);
         Ok(())
+    }
+
+    /// Turns the gradient of a curve's value into that of its argument where it stands, if nothing else reads it and
+    /// nothing is added; otherwise it comes back.
+    fn bend_in_place(
+        &mut self,
+        back: &mut Back,
+        step: &Step,
+        curve: Curve,
+        grad: Rc<Held>,
+    ) -> Result<Option<Rc<Held>>> {
+        let (x, Cell { pixels, channels }) = (step.inputs[0], self.cell(step.out));
+        if back.grads[x.0].is_some() || self.mask(back, x).is_some() {
+            return Ok(Some(grad));
+        }
+        let mut grad = match Rc::try_unwrap(grad) {
+            Ok(grad) => grad,
+            Err(shared) => return Ok(Some(shared)),
+        };
+        let (value, to) = (self.value(x)?, grad.floats_mut());
+        bend(self.with.isa, curve, (self.n * pixels, channels), value, Slope::Own, &Finish::default(), to);
+        back.pending[x.0] -= 1;
+        back.grads[x.0] = Some(Rc::new(grad));
+        Ok(None)
     }
 
     /// A gradient times a scale per channel, added to that of `cell`.
@@ -323,28 +365,15 @@ impl Run {
         })
     }
 
-    fn pull_kind(&mut self, back: &mut Back, i: usize, step: &Step, grad: &Rc<Buffer>) -> Result<()> {
+    fn pull_kind(&mut self, back: &mut Back, i: usize, step: &Step, grad: &Rc<Held>) -> Result<()> {
         let core = Arc::clone(&self.with);
-        let (n, isa, net) = (self.n, core.isa, &core.net);
+        let (n, isa) = (self.n, core.isa);
         let (x, from) = (step.inputs[0], self.cell(step.out));
         let to = self.cell(x);
         let g = &grad.floats()[..n * from.len()];
-        // Bits are in the same places where the channels are, or where whole bytes make up every pixel.
-        let alike = |channels: usize| {
-            channels == to.channels || (channels.is_multiple_of(16) && to.channels.is_multiple_of(16))
-        };
+        let alike = |channels: usize| alike(channels, to.channels);
         match &step.kind {
-            Kind::Conv(conv) if conv.bare(net, isa)? => {
-                let size = n * to.len();
-                let mut bare = self.pool.floats(size);
-                conv.pull(net, isa, n, g, &Finish::default(), bare.floats_mut())?;
-                self.scale(back, x, bare.floats(), &Plain::default())?;
-                self.pool.give(Some(bare));
-                Ok(())
-            }
-            Kind::Conv(conv) => self.contribute(back, x, conv.masks(true) && alike(conv.read), |_, finish, out| {
-                conv.pull(net, isa, n, g, finish, out)
-            }),
+            Kind::Conv(conv) => self.pull_conv(back, i, step, conv, g),
             Kind::Dense(dense) => self.contribute(back, x, alike(dense.read), |_, finish, out| {
                 let weights =
                     dense.backward.as_ref().ok_or_else(|| Error::internal("an exact plan has no gradient"))?;
@@ -376,12 +405,25 @@ impl Run {
             Kind::Permute { back: walk, .. } => {
                 let mut bare = self.pool.floats(n * to.len());
                 walk.copy(n, g, bare.floats_mut());
-                self.scale(back, x, bare.floats(), &Plain::default())?;
-                self.pool.give(Some(bare));
+                self.hand(back, x, bare)
+            }
+            Kind::Pieces(pieces) => {
+                let parts = pieces.parts.iter().filter(|p| p.constant.is_none());
+                for (part, &c) in parts.zip(&step.inputs) {
+                    let len = self.cell(c).len();
+                    let mut bare = self.pool.floats(n * len);
+                    let to = &mut bare.floats_mut()[..n * len];
+                    if !part.covers {
+                        to.fill(0.);
+                    }
+                    part.back.copy([from.len(), len], g, to);
+                    self.hand(back, c, bare)?;
+                }
                 Ok(())
             }
+            Kind::Times(share) => self.pull_times(back, step, *share, g),
             Kind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
-                bend(isa, *curve, (g.len() / from.channels, from.channels), run.value(x)?, Some(g), finish, out);
+                bend(isa, *curve, (g.len() / from.channels, from.channels), run.value(x)?, Slope::Of(g), finish, out);
                 Ok(())
             }),
             Kind::Norm { gamma, eps, .. } => self.contribute(back, x, alike(from.channels), |run, finish, out| {
@@ -400,24 +442,78 @@ impl Run {
         }
     }
 
+    /// Back through a convolution, and first through the pool of its result.
+    fn pull_conv(&mut self, back: &mut Back, i: usize, step: &Step, conv: &Conv, grad: &[f32]) -> Result<()> {
+        let core = Arc::clone(&self.with);
+        let (n, isa) = (self.n, core.isa);
+        let Some(pool) = &conv.pool else { return self.pull_plain(back, step, conv, (grad, None)) };
+        let bits = self.masks[i].take().ok_or_else(|| Error::internal("a pool lost its winners"))?;
+        let won = Won { back: &pool.back, winners: bits.bytes() };
+        let done = match conv.unpools(&core.net, isa)? {
+            true => self.pull_plain(back, step, conv, (grad, Some(won))),
+            false => {
+                let mut spread = self.pool.floats(n * conv.output[0] * conv.output[1] * conv.write);
+                let (weigh, to) = (Weigh::Winners(won.winners), (spread.floats_mut(), None));
+                sums(isa, n, conv.write, won.back, weigh, grad, &Finish::default(), to);
+                let done = self.pull_plain(back, step, conv, (spread.floats(), None));
+                self.pool.give(Some(spread));
+                done
+            }
+        };
+        self.masks[i] = Some(bits);
+        done
+    }
+
+    fn pull_plain(&mut self, back: &mut Back, step: &Step, conv: &Conv, grad: (&[f32], Option<Won<'_>>)) -> Result<()> {
+        let core = Arc::clone(&self.with);
+        let (n, isa, net, x) = (self.n, core.isa, &core.net, step.inputs[0]);
+        let to = self.cell(x);
+        if conv.bare(net, isa)? {
+            let mut bare = self.pool.floats(n * to.len());
+            conv.pull(net, isa, n, grad, &Finish::default(), bare.floats_mut())?;
+            self.scale(back, x, bare.floats(), &Plain::default())?;
+            self.pool.give(Some(bare));
+            return Ok(());
+        }
+        let masks = conv.masks(true) && alike(conv.read, to.channels);
+        self.contribute(back, x, masks, |_, finish, out| conv.pull(net, isa, n, grad, finish, out))
+    }
+
     fn pull_attention(&mut self, back: &mut Back, step: &Step, heads: &Heads, grad: &[f32]) -> Result<()> {
         let sizes = [0, 1, 2].map(|i| self.n * self.cell(step.inputs[i]).len());
         let mut grads = sizes.map(|size| self.pool.floats(size));
         {
             let values = [self.value(step.inputs[0])?, self.value(step.inputs[1])?, self.value(step.inputs[2])?];
-            heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(Buffer::floats_mut));
+            heads.backward(self.with.isa, self.n, values, grad, grads.each_mut().map(|g| g.floats_mut()));
         }
-        for (&cell, grad) in step.inputs.iter().zip(grads) {
-            // Alone and unmasked it can stay where it is.
-            if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
-                back.pending[cell.0] -= 1;
-                back.grads[cell.0] = Some(Rc::new(grad));
-            } else {
-                self.scale(back, cell, grad.floats(), &Plain::default())?;
-                self.pool.give(Some(grad));
-            }
+        step.inputs.iter().zip(grads).try_for_each(|(&cell, grad)| self.hand(back, cell, grad))
+    }
+
+    /// Adds a gradient to that of a cell; alone and unmasked it stays where it is.
+    fn hand(&mut self, back: &mut Back, cell: CellId, grad: Held) -> Result<()> {
+        if back.grads[cell.0].is_none() && (back.pending[cell.0] > 1 || self.mask(back, cell).is_none()) {
+            back.pending[cell.0] -= 1;
+            back.grads[cell.0] = Some(Rc::new(grad));
+        } else {
+            self.scale(back, cell, grad.floats(), &Plain::default())?;
+            self.pool.give(Some(grad));
         }
         Ok(())
+    }
+
+    fn pull_times(&mut self, back: &mut Back, step: &Step, share: usize, grad: &[f32]) -> Result<()> {
+        let (n, isa, Cell { pixels, channels }) = (self.n, self.with.isa, self.cell(step.out));
+        let (size, whole) = ((n * pixels, channels), Finish::default());
+        let [x, z] = [step.inputs[0], step.inputs[1]];
+        let mut first = self.pool.floats(grad.len());
+        times(isa, size, (grad, self.value(z)?), share, &whole, first.floats_mut());
+        self.hand(back, x, first)?;
+        let mut second = self.pool.floats(grad.len() / share);
+        match share {
+            1 => times(isa, size, (grad, self.value(x)?), 1, &whole, second.floats_mut()),
+            _ => channel_dots(isa, (n, share, channels), (grad, self.value(x)?), second.floats_mut()),
+        }
+        self.hand(back, z, second)
     }
 
     fn pull_reference(&mut self, back: &mut Back, i: usize, step: &Step, node: NodeId, grad: &[f32]) -> Result<()> {
@@ -431,15 +527,20 @@ impl Run {
 
     /// Gives every buffer back.
     pub(super) fn finish(mut self) -> Pool {
-        let all = self.cells.into_iter().chain(self.masks).chain(self.seconds);
-        all.for_each(|b| self.pool.give(b));
+        self.cells.into_iter().chain(self.masks).chain(self.seconds).for_each(|b| self.pool.give(b));
         self.pool
     }
 }
 
+/// Whether two ways to see a value have its bits in the same places: where the channels are the same, or whole bytes make
+/// up every pixel.
+fn alike(a: usize, b: usize) -> bool {
+    a == b || (a.is_multiple_of(16) && b.is_multiple_of(16))
+}
+
 /// Gradients on their way back.
 struct Back {
-    grads: Vec<Option<Rc<Buffer>>>,
+    grads: Vec<Option<Rc<Held>>>,
     /// Contributions each cell's gradient still waits for.
     pending: Vec<usize>,
     /// The step that makes each cell, and whether as its second output.

@@ -2,6 +2,7 @@
 
 use super::conv::Conv;
 use super::layout::{Layout, Walk};
+use super::pieces::Move;
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
 use crate::network::NodeId;
 
@@ -46,6 +47,22 @@ pub(super) struct Plain {
     pub(super) shift: Option<Buffer>,
 }
 
+/// What a row is put together of; entries that no part covers are `fill`.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    pub(super) parts: Vec<Part>,
+    pub(super) fill: Option<f32>,
+}
+
+/// A part of the step's next input, or of a constant row; `covers` all of it or only some.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) moves: Move,
+    pub(super) back: Move,
+    pub(super) constant: Option<Buffer>,
+    pub(super) covers: bool,
+}
+
 #[derive(Debug)]
 pub(super) enum Kind {
     Conv(Box<Conv>),
@@ -74,6 +91,10 @@ pub(super) enum Kind {
     Softmax,
     /// Queries, keys and values.
     Attention(Heads),
+    /// Parts of rows put together.
+    Pieces(Pieces),
+    /// Two values multiplied; a pixel of the second serves so many of the first.
+    Times(usize),
     /// One row of constants added to every row.
     Shift(Buffer),
     /// Left to the reference interpreter.
@@ -96,7 +117,7 @@ impl Step {
     /// Cells that the way back reads again.
     pub(super) fn saves(&self) -> &[CellId] {
         match self.kind {
-            Kind::Bend(_) | Kind::Norm { .. } | Kind::Attention(_) => &self.inputs,
+            Kind::Bend(_) | Kind::Norm { .. } | Kind::Attention(_) | Kind::Times(_) => &self.inputs,
             Kind::Softmax => std::slice::from_ref(&self.out),
             _ => &[],
         }
