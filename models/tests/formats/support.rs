@@ -1,9 +1,14 @@
 //! Fixtures, networks run both ways, and the metric of all parity tests.
 
 use candle_core::{DType, Device, Tensor};
+use flate2::read::GzDecoder;
 use ndarray::IxDyn;
 use ndarray_npy::NpzReader;
 use robust_engine::{Network, NodeId, Reference};
+use robust_models::Options;
+use robust_models::safetensors::StateDict;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +29,70 @@ pub fn golden(name: &str) -> PathBuf {
 
 pub fn index(path: &Path) -> Vec<serde_json::Value> {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// One architecture with weights by name, and what PyTorch makes of it.
+pub struct Case {
+    pub arch: String,
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    pub options: Options,
+    pub x: Tensor,
+    pub labels: Vec<u32>,
+    pub loss: f64,
+    /// Holds `output` and `grad`.
+    pub file: PathBuf,
+    /// Whether it is one of the shared fixtures, not one of `scripts/vectors.py`.
+    pub shared: bool,
+}
+
+impl Case {
+    fn new(entry: &Value, shapes: Value, folder: &Path, shared: bool) -> Self {
+        let shape: Vec<usize> = serde_json::from_value(entry["input_shape"].clone()).unwrap();
+        let text = |key: &str| entry["options"].get(key).map(|v| v.as_str().unwrap().to_string());
+        let options = Options {
+            mean: serde_json::from_value(entry["mean"].clone()).unwrap(),
+            std: serde_json::from_value(entry["std"].clone()).unwrap(),
+            input: Some([shape[1], shape[2], shape[3]]),
+            variant: text("variant"),
+            heads: text("heads"),
+            activation: text("activation"),
+            ..Options::default()
+        };
+        Self {
+            arch: entry["arch"].as_str().unwrap().to_string(),
+            shapes: serde_json::from_value(shapes).unwrap(),
+            options,
+            x: named::image(entry["input"].as_str().unwrap(), &shape),
+            labels: serde_json::from_value(entry["labels"].clone()).unwrap(),
+            loss: entry["loss"].as_f64().unwrap(),
+            file: folder.join(entry["file"].as_str().unwrap()),
+            shared,
+        }
+    }
+
+    pub fn weights(&self) -> StateDict {
+        StateDict::from_tensors(self.shapes.iter().map(|(n, s)| (n.clone(), named::weight(n, s))).collect())
+    }
+}
+
+/// The shared fixtures where they are installed, and the vectors kept here.
+pub fn cases() -> Vec<Case> {
+    let mut all = vec![];
+    if let Some(root) = fixtures() {
+        let folder = root.join("parity");
+        for entry in index(&folder.join("index.json")) {
+            let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
+            all.push(Case::new(&entry, serde_json::from_str(&shapes).unwrap(), &folder, true));
+        }
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "gz")) {
+        let entry: Value = serde_json::from_reader(GzDecoder::new(std::fs::File::open(file).unwrap())).unwrap();
+        all.push(Case::new(&entry, entry["shapes"].clone(), &folder, false));
+    }
+    all
 }
 
 /// An array of an npz file as an f32 tensor.
