@@ -226,7 +226,7 @@ fn response(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     let share = binary(stack, "share", Binary::Div, norms, mean)?;
     let scaled = binary(stack, "scaled", Binary::Mul, x, share)?;
     // The authors' names, or timm's and those of transformers; `[c]` in timm alone.
-    let authors = stack.dict.contains(&at("gamma"));
+    let authors = !["weight", "bias"].iter().any(|part| stack.dict.contains(&at(part)));
     let [weight, bias] = (if authors { ["gamma", "beta"] } else { ["weight", "bias"] }).map(at);
     let shape = stack.dict.dims(&weight).filter(|d| d.len() == 1).map_or(vec![1, 1, 1, c], |_| vec![c]);
     let weight = stack.constant(&weight, &shape)?;
