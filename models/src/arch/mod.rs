@@ -3,11 +3,16 @@
 mod cifar_resnet;
 mod cifar_resnext;
 pub(crate) mod convnext;
+mod densenet;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
+mod efficientnet;
+mod mbconv;
 mod mnist_cnn;
 mod mobilenet_v2;
+mod mobilenet_v3;
 mod preact_resnet;
+mod regnet;
 mod resnet;
 pub(crate) mod stack;
 mod vgg;
@@ -37,10 +42,14 @@ pub static ARCHITECTURES: &[Architecture] = &[
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
     convnext::ARCHITECTURE,
+    densenet::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
     dm_wide_resnet::ARCHITECTURE,
+    efficientnet::ARCHITECTURE,
     mobilenet_v2::ARCHITECTURE,
+    mobilenet_v3::ARCHITECTURE,
     preact_resnet::ARCHITECTURE,
+    regnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
     vgg::ARCHITECTURE,
     vit::ARCHITECTURE,

@@ -1,6 +1,9 @@
 //! Named architectures against PyTorch: outputs and input gradients, in f32 and f64.
 
-use crate::support::{cross_entropy, distance, fixtures, flipped, forward, host, index, named, npz, slope, switched};
+use crate::support::{
+    Case, cross_entropy, distance, fixtures, flipped, forward, host, kept_cases, named, npz, shared_cases, slope,
+    switched,
+};
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
 use robust_core::{Draw, RowKey};
@@ -12,20 +15,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-fn floats(value: &serde_json::Value) -> Option<Vec<f64>> {
-    value.as_array().map(|a| a.iter().map(|v| v.as_f64().unwrap()).collect())
-}
-
 /// The same weights in a safetensors file and, where `scripts/parity_pth.py` made one, in a checkpoint of PyTorch's: the
 /// same function, to the bit.
-fn read_back(dict: &StateDict, net: &Network, options: &Options, file: &Path) {
-    let [c, h, w] = options.input.unwrap();
-    let mut query = format!("?input={c}x{h}x{w}");
-    for (key, values) in [("mean", &options.mean), ("std", &options.std)] {
-        if let Some(values) = values {
-            query += &format!("&{key}={}", values.iter().map(f64::to_string).collect::<Vec<_>>().join(","));
-        }
-    }
+fn read_back(case: &Case, dict: &StateDict, net: &Network) {
+    let (file, query) = (Path::new(case.file.file_name().unwrap()), case.query());
     let tensors: Vec<(String, Tensor)> =
         dict.names().map(|n| (n.to_string(), dict.tensor(n).unwrap().clone())).collect();
     let place = tempfile::tempdir().unwrap();
@@ -45,49 +38,47 @@ fn read_back(dict: &StateDict, net: &Network, options: &Options, file: &Path) {
 
 #[test]
 fn named_architectures_match_pytorch() {
-    let Some(root) = fixtures() else { return };
-    let folder = root.join("parity");
-    let mut built = 0;
-    for entry in index(&folder.join("index.json")) {
-        let name = entry["arch"].as_str().unwrap();
-        let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
-        let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_str(&shapes).unwrap();
-        let dict = StateDict::from_tensors(shapes.iter().map(|(n, s)| (n.clone(), named::weight(n, s))).collect());
-        let shape: Vec<usize> =
-            entry["input_shape"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
-        let options = Options {
-            mean: floats(&entry["mean"]),
-            std: floats(&entry["std"]),
-            input: Some([shape[1], shape[2], shape[3]]),
-            ..Options::default()
-        };
-        let net = match arch::build(&dict, &options) {
-            Ok(built) => Arc::new(built.network),
-            Err(e) if e.message.contains("fit no known architecture") => {
-                println!("{name}: skipped, not built yet");
-                continue;
-            }
-            Err(e) => panic!("{name}: {e}"),
-        };
-        built += 1;
-        read_back(&dict, &net, &options, Path::new(entry["file"].as_str().unwrap()));
-        let x = named::image(entry["input"].as_str().unwrap(), &shape);
-        let labels: Vec<u32> = entry["labels"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
-        let file = folder.join(entry["file"].as_str().unwrap());
-        let (output, grad, loss) = (npz(&file, "output"), npz(&file, "grad"), entry["loss"].as_f64().unwrap());
-        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-            let (ours, our_loss, our_grad) = cross_entropy(&net, &x, &labels, dtype);
-            let gaps = [distance(&ours, &output), distance(&our_grad, &grad), (our_loss - loss).abs() / loss];
-            println!("{name} {dtype:?}: output {:.1e}, gradient {:.1e}, loss {:.1e}", gaps[0], gaps[1], gaps[2]);
-            // A ReLU within f32's rounding of zero takes the other branch; nothing but f64 is exact there.
-            let kinks = if dtype == DType::F32 && gaps[1] > bound { flipped(&net, &x) } else { 0 };
-            println!("    {kinks} ReLU units differ from f64");
-            let gradient_bound = if kinks > 0 { 2e-2 } else { bound };
-            assert!(gaps[0] <= bound && gaps[2] <= bound && gaps[1] <= gradient_bound, "{name} {dtype:?}: {gaps:?}");
+    for case in shared_cases() {
+        let dict = case.weights();
+        if let Some(net) = matches(&case, &dict) {
+            read_back(&case, &dict, &net);
         }
-        plans_match(name, &net, &x, &labels, [&output, &grad]);
     }
-    assert!(built > 0, "no entry could be built");
+}
+
+#[test]
+fn named_architectures_match_the_vectors_kept_here() {
+    let cases = kept_cases();
+    assert!(cases.len() >= 20);
+    for case in cases {
+        matches(&case, &case.weights()).unwrap();
+    }
+}
+
+/// The network of a case, which computes what PyTorch does; `None` if it is not built yet.
+fn matches(case: &Case, dict: &StateDict) -> Option<Arc<Network>> {
+    let name = case.arch.as_str();
+    let net = match arch::build(dict, &case.options) {
+        Ok(built) => Arc::new(built.network),
+        Err(e) if e.message.contains("fit no known architecture") => {
+            println!("{name}: skipped, not built yet");
+            return None;
+        }
+        Err(e) => panic!("{name}: {e}"),
+    };
+    let (output, grad) = (npz(&case.file, "output"), npz(&case.file, "grad"));
+    for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
+        let (ours, loss, our_grad) = cross_entropy(&net, &case.x, &case.labels, dtype);
+        let gaps = [distance(&ours, &output), distance(&our_grad, &grad), (loss - case.loss).abs() / case.loss];
+        println!("{name} {dtype:?}: output {:.1e}, gradient {:.1e}, loss {:.1e}", gaps[0], gaps[1], gaps[2]);
+        // A ReLU within f32's rounding of zero takes the other branch; nothing but f64 is exact there.
+        let kinks = if dtype == DType::F32 && gaps[1] > bound { flipped(&net, &case.x) } else { 0 };
+        println!("    {kinks} ReLU units differ from f64");
+        let gradient_bound = if kinks > 0 { 2e-2 } else { bound };
+        assert!(gaps[0] <= bound && gaps[2] <= bound && gaps[1] <= gradient_bound, "{name} {dtype:?}: {gaps:?}");
+    }
+    plans_match(name, &net, &case.x, &case.labels, [&output, &grad]);
+    Some(net)
 }
 
 /// The cpu plan on the same vectors: its exact form, then its fast one with the gradient.

@@ -1,9 +1,14 @@
 //! Fixtures, networks run both ways, and the metric of all parity tests.
 
 use candle_core::{DType, Device, Tensor};
+use flate2::read::GzDecoder;
 use ndarray::IxDyn;
 use ndarray_npy::NpzReader;
 use robust_engine::{Network, NodeId, Reference};
+use robust_models::Options;
+use robust_models::safetensors::StateDict;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +29,94 @@ pub fn golden(name: &str) -> PathBuf {
 
 pub fn index(path: &Path) -> Vec<serde_json::Value> {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// One architecture with weights by name, and what PyTorch makes of it.
+pub struct Case {
+    pub arch: String,
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    pub options: Options,
+    pub x: Tensor,
+    pub labels: Vec<u32>,
+    pub loss: f64,
+    /// Holds `output` and `grad`.
+    pub file: PathBuf,
+}
+
+impl Case {
+    fn new(entry: &Value, shapes: Value, folder: &Path) -> Self {
+        let shape: Vec<usize> = serde_json::from_value(entry["input_shape"].clone()).unwrap();
+        let text = |key: &str| entry["options"].get(key).map(|v| v.as_str().unwrap().to_string());
+        let options = Options {
+            mean: serde_json::from_value(entry["mean"].clone()).unwrap(),
+            std: serde_json::from_value(entry["std"].clone()).unwrap(),
+            input: Some([shape[1], shape[2], shape[3]]),
+            variant: text("variant"),
+            heads: text("heads"),
+            activation: text("activation"),
+            ..Options::default()
+        };
+        Self {
+            arch: entry["arch"].as_str().unwrap().to_string(),
+            shapes: serde_json::from_value(shapes).unwrap(),
+            options,
+            x: named::image(entry["input"].as_str().unwrap(), &shape),
+            labels: serde_json::from_value(entry["labels"].clone()).unwrap(),
+            loss: entry["loss"].as_f64().unwrap(),
+            file: folder.join(entry["file"].as_str().unwrap()),
+        }
+    }
+
+    /// What the loader is told, as the parameters of a spec.
+    pub fn query(&self) -> String {
+        let [c, h, w] = self.options.input.unwrap();
+        let mut query = format!("?input={c}x{h}x{w}");
+        let listed = |v: &Vec<f64>| v.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+        for (key, values) in [("mean", &self.options.mean), ("std", &self.options.std)] {
+            query += &values.as_ref().map_or(String::new(), |v| format!("&{key}={}", listed(v)));
+        }
+        let Options { variant, heads, activation, .. } = &self.options;
+        for (key, value) in [("variant", variant), ("heads", heads), ("activation", activation)] {
+            query += &value.as_ref().map_or(String::new(), |v| format!("&{key}={v}"));
+        }
+        query
+    }
+
+    pub fn weights(&self) -> StateDict {
+        StateDict::from_tensors(self.shapes.iter().map(|(n, s)| (n.clone(), named::weight(n, s))).collect())
+    }
+}
+
+/// The shared fixtures, where they are installed.
+pub fn shared_cases() -> Vec<Case> {
+    let Some(root) = fixtures() else { return vec![] };
+    let folder = root.join("parity");
+    let case = |entry: Value| {
+        let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
+        Case::new(&entry, serde_json::from_str(&shapes).unwrap(), &folder)
+    };
+    index(&folder.join("index.json")).into_iter().map(case).collect()
+}
+
+/// The vectors kept here (`scripts/vectors.py`).
+pub fn kept_cases() -> Vec<Case> {
+    let read = |path: &PathBuf| {
+        let entry: Value = serde_json::from_reader(GzDecoder::new(std::fs::File::open(path).unwrap())).unwrap();
+        Case::new(&entry, entry["shapes"].clone(), &vectors())
+    };
+    kept(".json.gz").iter().map(read).collect()
+}
+
+/// The files of that ending in the folder of vectors, sorted.
+pub fn kept(ending: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(vectors()).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<PathBuf> = all.filter(|f| f.to_string_lossy().ends_with(ending)).collect();
+    files.sort();
+    files
+}
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
 }
 
 /// An array of an npz file as an f32 tensor.
