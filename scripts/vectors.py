@@ -18,6 +18,8 @@ import pathlib
 import numpy as np
 import torch
 
+import vectors_transformers
+
 OUT = pathlib.Path(__file__).parent.parent / "models/tests/vectors"
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
@@ -78,6 +80,7 @@ def tv_model(name, **settings):
 ENTRIES = {
     "torchvision/mobilenet_v3_small": Entry(lambda: tv_model("mobilenet_v3_small")),
 }
+ENTRIES |= vectors_transformers.entries(Entry)
 
 
 def shapes_of(model):

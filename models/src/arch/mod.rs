@@ -1,7 +1,10 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
+mod beit;
+mod blocks;
 mod cifar_resnet;
 mod cifar_resnext;
+mod clip;
 pub(crate) mod convnext;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
@@ -10,9 +13,13 @@ mod mobilenet_v2;
 mod preact_resnet;
 mod resnet;
 pub(crate) mod stack;
+mod swin;
+mod torchvision_vit;
 mod vgg;
 mod vit;
 mod wide_resnet;
+pub(crate) mod windows;
+mod xcit;
 
 use crate::safetensors::StateDict;
 use crate::{Options, ssl};
@@ -34,17 +41,22 @@ pub struct Architecture {
 
 pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
+    beit::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
+    clip::ARCHITECTURE,
     convnext::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
     dm_wide_resnet::ARCHITECTURE,
     mobilenet_v2::ARCHITECTURE,
     preact_resnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
+    swin::ARCHITECTURE,
+    torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,
     vit::ARCHITECTURE,
     wide_resnet::ARCHITECTURE,
+    xcit::ARCHITECTURE,
 ];
 
 /// A network made of a state dict, and what was decided on the way.

@@ -11,7 +11,7 @@ mod preprocess;
 mod resnet;
 mod swin;
 mod text;
-mod tokens;
+pub(crate) mod tokens;
 mod vit;
 mod weights;
 
@@ -228,7 +228,7 @@ fn input(config: &Config, options: &Options, size: Option<[usize; 2]>) -> Result
 fn classifies(config: &Config, dict: &StateDict) -> Result<bool> {
     let Some(name) = config.first_text("architectures") else { return Ok(dict.any("classifier.")) };
     match name {
-        _ if name.ends_with("ForImageClassification") => Ok(true),
+        _ if name.ends_with("ForImageClassification") || name == "DeiTForImageClassificationWithTeacher" => Ok(true),
         _ if ["Model", "ForPreTraining", "ForMaskedImageModeling", "WithProjection"].iter().any(|e| name.ends_with(e)) => Ok(false),
         _ => Err(Error::load("`architectures` in config.json", format!("`{name}` is neither a classifier nor an encoder known here"))
             .hint("classifiers (...ForImageClassification) and encoders (...Model, ...ForPreTraining) are supported; export others to ONNX")),
