@@ -18,7 +18,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from vectors import OUT, image, tensor
+from vectors import OUT, check_slope, image, tensor
 
 VIT = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8)
 SWIN = dict(image_size=64, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], mlp_ratio=2.0)
@@ -54,10 +54,18 @@ def write(name):
     labels = [0, 1]
     x = image(f"input/{name}", (2, 3, side, side)).double().requires_grad_()
     mean, std = (torch.tensor(v).double().view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    made = model((x - mean) / std)
-    output = made.logits if hasattr(made, "logits") else made.last_hidden_state[:, 0]
-    loss = torch.nn.functional.cross_entropy(output, torch.tensor(labels), reduction="sum")
+
+    def score(x):
+        made = model((x - mean) / std)
+        return made.logits if hasattr(made, "logits") else made.last_hidden_state[:, 0]
+
+    def loss_of(output):
+        return torch.nn.functional.cross_entropy(output, torch.tensor(labels), reduction="sum")
+
+    output = score(x)
+    loss = loss_of(output)
     loss.backward()
+    check_slope(lambda x: loss_of(score(x)).item(), x)
     place = OUT / "huggingface"
     place.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(place / f"{name}.npz", output=output.detach().float().numpy(), grad=x.grad.float().numpy())

@@ -81,7 +81,15 @@ def xcit(patch=None, **settings):
     if patch:
         for i in range(0, model.patch_embed.patch_size // patch, 2):
             model.patch_embed.proj[i][0].stride = (1, 1)
+    # PyTorch 2.15's batch norm in eval mode has a wrong input gradient where that of its output is a transposed view.
+    model.patch_embed.proj[-1][1].register_forward_hook(lambda _, __, out: in_order(out))
     return model
+
+
+def in_order(out):
+    if out.requires_grad:
+        out.register_hook(lambda grad: grad.contiguous())
+    return out
 
 
 def xcit_authors():

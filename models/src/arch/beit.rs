@@ -70,13 +70,13 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     s.dict.ignore("mask_token", "nothing is masked here");
     let act = Act::said(options, Act::Plain(Activation::Gelu))?;
-    let blocks = Blocks { names: &NAMES, heads, eps: EPS, act };
+    let blocks = Blocks::of(s.dict, &NAMES, "blocks.0", heads, EPS, act);
     let all = match s.dict.contains(&shared()) {
         true => Some(relative_with_class(s, &shared(), heads, [side; 2])?),
         false => None,
     };
     for i in 0..s.dict.count(|i| format!("blocks.{i}")) {
-        let mut bias = match s.dict.contains(&own(i)) {
+        let mut bias = match first == own(0) {
             true => Some(relative_with_class(s, &own(i), heads, [side; 2])?),
             false => None,
         };

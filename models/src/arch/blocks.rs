@@ -4,6 +4,7 @@
 use super::stack::Stack;
 use super::windows::joined_bias;
 use crate::hf::tokens::{self, Act, attend, last, layer_scale, mlp};
+use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
 use robust_engine::{Activation, NodeId};
 
@@ -48,6 +49,18 @@ pub(super) struct Blocks<'a> {
     pub heads: usize,
     pub eps: f64,
     pub act: Act,
+    /// What the first block has, all have.
+    pub biased: bool,
+    pub scaled: bool,
+}
+
+impl<'a> Blocks<'a> {
+    /// `first` is the name of the first block.
+    pub fn of(dict: &StateDict, names: &'a Names, first: &str, heads: usize, eps: f64, act: Act) -> Self {
+        let has = |part: &str| dict.contains(&format!("{first}.{part}"));
+        let biased = ["q_bias", "v_bias"].iter().any(|b| has(&format!("attn.{b}"))) || has(names.qkv[1]);
+        Self { names, heads, eps, act, biased, scaled: names.scales.is_some_and(|all| all.into_iter().any(has)) }
+    }
 }
 
 impl Blocks<'_> {
@@ -60,11 +73,11 @@ impl Blocks<'_> {
         let parts = self.parts(s, y, name)?;
         let y = attend(s, parts, self.heads, bias, &at("attn"))?;
         let y = s.linear(y, &at(names.out), width)?;
-        let y = names.scales.map_or(Ok(y), |[first, _]| scaled(s, y, &at(first)))?;
+        let y = self.scale(s, y, name, 0)?;
         let x = s.add(x, y, &at("add1"))?;
         let y = s.layer_norm(x, &at(names.norms[1]), self.eps)?;
         let y = self.mlp(s, y, name)?;
-        let y = names.scales.map_or(Ok(y), |[_, second]| scaled(s, y, &at(second)))?;
+        let y = self.scale(s, y, name, 1)?;
         s.add(x, y, &at("add2"))
     }
 
@@ -72,10 +85,10 @@ impl Blocks<'_> {
         let [weight, bias] = self.names.qkv.map(|part| format!("{name}.{part}"));
         let width = last(s, x);
         let stem = weight.strip_suffix("weight").unwrap_or(&weight).trim_end_matches(['.', '_']);
-        let beside = stem.rsplit_once('.').map_or(String::new(), |(attention, _)| format!("{attention}."));
-        let value = match s.dict.contains(&bias) {
-            true => Some(s.dict.take(&bias, &[3 * width])?),
-            false => joined_bias(s, stem, &beside, width, false)?,
+        let value = match self.biased {
+            true if s.dict.contains(&bias) => Some(s.dict.take(&bias, &[3 * width])?),
+            true => Some(joined_bias(s, stem, &format!("{name}.attn."), width, false)?),
+            false => None,
         };
         s.thirds_with(x, stem, &weight, value, width)
     }
@@ -97,8 +110,12 @@ impl Blocks<'_> {
             _ => mlp(s, x, [&wide, &narrow], hidden, self.act),
         }
     }
-}
 
-fn scaled(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
-    if s.dict.contains(name) { layer_scale(s, x, name) } else { Ok(x) }
+    /// Layer scale.
+    fn scale(&self, s: &mut Stack, x: NodeId, name: &str, which: usize) -> Result<NodeId> {
+        match self.names.scales.filter(|_| self.scaled) {
+            Some(names) => layer_scale(s, x, &format!("{name}.{}", names[which])),
+            None => Ok(x),
+        }
+    }
 }

@@ -53,8 +53,9 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
             format!("{places} places are no class token and square of patches"),
         ));
     }
-    let blocks =
-        Blocks { names: &NAMES, heads: heads(width, options.heads.as_deref())?, eps: EPS, act: act(dict, options)? };
+    let heads = heads(width, options.heads.as_deref())?;
+    let act = act(dict, options)?;
+    let blocks = Blocks::of(dict, &NAMES, &layer(0), heads, EPS, act);
     let s = &mut Stack { dict, net };
     let size = side.saturating_mul(patch);
     if options.input.is_some_and(|i| i[1..] != [size, size]) {

@@ -2,7 +2,7 @@
 //! authors. v1's tables say how large windows are; of v2 nothing but some files' own tables of offsets does.
 
 use super::stack::{Conv, IMAGENET};
-use super::windows::{Block, EPS, FAR, Names, Qkv, Version, merge};
+use super::windows::{Block, EPS, FAR, Names, Qkv, Version, is_biased, merge};
 use super::{Architecture, Stack};
 use crate::Options;
 use crate::hf::tokens::{Act, flatten, mean};
@@ -91,6 +91,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     if v1 && options.variant.is_some() {
         return Err(Error::usage("`variant` is for Swin v2: the tables of this file say how large its windows are"));
     }
+    let biased = is_biased(dict, &format!("{first}qkv"), &first);
     let size = IMAGES.iter().find(|(w, _)| *w == window).map_or(32 * window, |(_, size)| *size);
     let s = &mut Stack { dict, net };
     let x = s.input(options, [channels, size, size], IMAGENET)?;
@@ -116,7 +117,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
                 hidden: hidden(s.dict, &name, &home)?,
                 ..fit(&home, grid, window, j)
             };
-            let block = Block { version: if v1 { Version::V1 } else { Version::V2 { trained } }, ..block };
+            let block = Block { biased, version: if v1 { Version::V1 } else { Version::V2 { trained } }, ..block };
             x = block.lay(s, x, &name)?;
         }
     }

@@ -74,7 +74,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let [_, places, _] = dict.sizes("pos_embed")?;
     let lead = Lead::of(dict, places)?;
     let act = Act::said(options, Act::Plain(Activation::Gelu))?;
-    let blocks = Blocks { names: &TIMM, heads: heads(width, options.heads.as_deref())?, eps: EPS, act };
+    let heads = heads(width, options.heads.as_deref())?;
+    let blocks = Blocks::of(dict, &TIMM, "blocks.0", heads, EPS, act);
     let s = &mut Stack { dict, net };
     let size = lead.side.saturating_mul(patch);
     let x = s.input(options, [channels, size, size], Usual::Raw)?;

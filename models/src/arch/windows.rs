@@ -4,6 +4,8 @@
 
 use super::stack::Stack;
 use crate::hf::tokens::{self, Act, attend, last, made, mlp, reshape, transpose, unit};
+use crate::safetensors::StateDict;
+use candle_core::Tensor;
 use robust_core::{Error, Result};
 use robust_engine::{Binary, NodeId, Op};
 
@@ -55,7 +57,7 @@ pub(crate) struct Block<'a> {
     pub shift: [usize; 2],
     pub hidden: usize,
     pub eps: f64,
-    /// Whether queries and values that are kept apart have biases.
+    /// Whether queries and values have biases.
     pub biased: bool,
     /// [`FAR`], or what the package makes of it.
     pub far: f64,
@@ -133,7 +135,10 @@ impl Block<'_> {
             }
             Qkv::Joined(which) => {
                 let which = format!("{name}.{which}");
-                let bias = joined_bias(s, &which, &format!("{name}.{}", self.names.attention), c, v2)?;
+                let bias = match self.biased {
+                    true => Some(joined_bias(s, &which, &format!("{name}.{}", self.names.attention), c, v2)?),
+                    false => None,
+                };
                 parts = s.thirds_with(y, &which, &format!("{which}.weight"), bias, c)?;
             }
         }
@@ -232,28 +237,27 @@ fn offsets(s: &mut Stack, name: &str, [m, n]: [usize; 2], trained: Option<usize>
     Ok((0..2 * m - 1).flat_map(|y| (0..2 * n - 1).flat_map(move |x| [one(y, m), one(x, n)])).collect())
 }
 
-/// The bias `[3 c]` beside a joined weight; with `bare_keys` the middle third counts as zeros.
-pub(crate) fn joined_bias(
-    s: &mut Stack,
-    name: &str,
-    apart: &str,
-    c: usize,
-    bare_keys: bool,
-) -> Result<Option<candle_core::Tensor>> {
-    let (own, query) = (format!("{name}.bias"), format!("{apart}q_bias"));
-    let parts = if s.dict.contains(&own) {
-        let all = s.dict.take(&own, &[3 * c])?;
-        match bare_keys {
-            true => [all.narrow(0, 0, c)?, all.narrow(0, 2 * c, c)?],
-            false => return Ok(Some(all)),
+/// The bias `[3 c]` of a joined weight: beside it, or as `q_bias` and `v_bias`; with `bare_keys` the middle third counts as
+/// zeros.
+pub(crate) fn joined_bias(s: &mut Stack, name: &str, apart: &str, c: usize, bare_keys: bool) -> Result<Tensor> {
+    let [query, value] = ["q_bias", "v_bias"].map(|part| format!("{apart}{part}"));
+    let [query, value] = match s.dict.contains(&query) || s.dict.contains(&value) {
+        true => [s.dict.take(&query, &[c])?, s.dict.take(&value, &[c])?],
+        false => {
+            let all = s.dict.take(&format!("{name}.bias"), &[3 * c])?;
+            if !bare_keys || all.dims() != [3 * c] {
+                return Ok(all);
+            }
+            [all.narrow(0, 0, c)?, all.narrow(0, 2 * c, c)?]
         }
-    } else if s.dict.contains(&query) {
-        [s.dict.take(&query, &[c])?, s.dict.take(&format!("{apart}v_bias"), &[c])?]
-    } else {
-        return Ok(None);
     };
-    let [query, value] = parts;
-    Ok(Some(candle_core::Tensor::cat(&[&query, &query.zeros_like()?, &value], 0)?))
+    Ok(Tensor::cat(&[&query, &query.zeros_like()?, &value], 0)?)
+}
+
+/// Whether a joined weight has such a bias: of a network all blocks do, or none.
+pub(crate) fn is_biased(dict: &StateDict, name: &str, apart: &str) -> bool {
+    let names = [format!("{name}.bias"), format!("{apart}q_bias"), format!("{apart}v_bias")];
+    names.iter().any(|n| dict.contains(n))
 }
 
 /// Queries or keys of length 1 within each head, times the head's scale and what undoes attention's own.

@@ -2,7 +2,7 @@
 //! robust ones. Channels attend to channels, so that cost grows with the tokens and not with their square.
 
 use super::stack::{Conv, Usual};
-use super::windows::joined_bias;
+use super::windows::{is_biased, joined_bias};
 use super::{Architecture, Stack};
 use crate::Options;
 use crate::hf::tokens::{
@@ -177,7 +177,9 @@ fn over_channels(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(Error::load(format!("`{name}`"), format!("{width} entries are not {heads} equal heads")));
     }
-    let parts = s.thirds(x, &at("qkv"), width)?;
+    let biased = is_biased(s.dict, "blocks.0.attn.qkv", "");
+    let bias = biased.then(|| joined_bias(s, &at("qkv"), "", width, false)).transpose()?;
+    let parts = s.thirds_with(x, &at("qkv"), &at("qkv.weight"), bias, width)?;
     let mut channels = [x; 3];
     for ((to, part), which) in channels.iter_mut().zip(parts).zip(["q", "k", "v"]) {
         let y = reshape(s, part, &at(&format!("{which}.split")), &[count, heads, width / heads])?;
@@ -237,7 +239,8 @@ fn class_parts(s: &mut Stack, class: NodeId, all: NodeId, name: &str) -> Result<
     let width = last(s, all);
     let joined = format!("{name}.qkv");
     if s.dict.contains(&format!("{joined}.weight")) {
-        let bias = joined_bias(s, &joined, "", width, false)?;
+        let biased = is_biased(s.dict, "cls_attn_blocks.0.attn.qkv", "");
+        let bias = biased.then(|| joined_bias(s, &joined, "", width, false)).transpose()?;
         let [q, k, v] = s.thirds_with(all, &joined, &format!("{joined}.weight"), bias, width)?;
         return Ok([slice(s, q, &format!("{joined}.class"), 1, 0, 1)?, k, v]);
     }

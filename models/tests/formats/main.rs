@@ -11,3 +11,4 @@ mod onnx;
 mod parity;
 mod pth;
 mod support;
+mod transformers;
