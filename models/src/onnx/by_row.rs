@@ -79,7 +79,7 @@ fn with(graph: &mut Graph, call: &Call, x: &ByRow, dims: &[usize], values: &[i64
     }
     let mut other = vec![1; rank - dims.len()];
     other.extend(dims);
-    let own = [&[1], x.dims.as_slice()].concat();
+    let own = [[1].as_slice(), x.dims.as_slice()].concat();
     let out = super::fold::broadcast(&own, &other).ok_or_else(|| refuse(call))?;
     graph.spend(call, &out)?;
     let at = |dims: &[usize]| super::fold::View::of(dims).expand(&out).indices();

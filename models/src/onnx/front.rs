@@ -50,7 +50,7 @@ pub fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         let why = format!("{what} while an axis lies in front of the batch, which is not supported here");
         call.fail(why).hint(super::BATCH_HINT)
     };
-    let cut = |graph: &mut Graph, what: &str, start: usize, end: usize| {
+    let cut = |graph: &mut Graph, what: &str, start: usize, end: usize| -> Result<NodeId> {
         let part = graph.step(call, what, Op::Slice { axis: front, start, end, step: 1 }, &[id])?;
         graph.merge(part, windows);
         graph.put_front(part);

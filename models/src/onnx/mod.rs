@@ -276,7 +276,10 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
     let Some(Value::Node(mut id)) = value.cloned() else {
         return Err(fail("it does not depend on the image".into()));
     };
-    if graph.windows(id) > 1 || graph.fronted(id) {
+    if graph.fronted(id) {
+        return Err(fail("an axis lies in front of the batch".into()).hint(BATCH_HINT));
+    }
+    if graph.windows(id) > 1 {
         return Err(fail("a reshape before it merges or splits the batch axis".into())
             .hint("export with a dynamic batch axis and keep images apart: rows must not mix"));
     }
