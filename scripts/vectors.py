@@ -20,6 +20,8 @@ import pathlib
 import numpy as np
 import torch
 
+import vectors_transformers
+
 OUT = pathlib.Path(__file__).parent.parent / "models/tests/vectors"
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
@@ -240,6 +242,7 @@ ENTRIES = {
     "timm/resnext": Entry(lambda: timm_resnet(cardinality=4, base_width=16), 45),
     "timm/wide_resnet": Entry(lambda: timm_resnet(base_width=128), 45),
 }
+ENTRIES |= vectors_transformers.entries(Entry)
 
 
 def named_weights(model, authors):
@@ -267,6 +270,15 @@ def export(model, entry, path):
         print(f"{path.name}.{kind}.onnx.gz: {len(packed)} bytes")
 
 
+def check_slope(loss, x, step=1e-6):
+    """Automatic gradients have been wrong: along one direction they must be what differences say."""
+    along = 2 * torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 1
+    with torch.no_grad():
+        by_differences = (loss(x + step * along) - loss(x - step * along)) / (2 * step)
+    by_gradient = (x.grad * along).sum().item()
+    assert abs(by_differences - by_gradient) <= 1e-3 * max(abs(by_gradient), x.grad.norm().item()), (by_differences, by_gradient)
+
+
 def write(name, entry, out):
     torch.manual_seed(0)
     model = entry.make().eval()
@@ -281,6 +293,8 @@ def write(name, entry, out):
     output = model((x - mean) / std)
     loss = torch.nn.functional.cross_entropy(output, torch.tensor(labels), reduction="sum")
     loss.backward()
+    check_slope(lambda x: torch.nn.functional.cross_entropy(
+        model((x - mean) / std), torch.tensor(labels), reduction="sum").item(), x)
     file = name.replace("/", "__")
     np.savez_compressed(
         out / f"{file}.npz", output=output.detach().float().numpy(), grad=x.grad.float().numpy())

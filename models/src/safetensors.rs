@@ -26,6 +26,8 @@ pub struct StateDict {
     ignored: Vec<String>,
     headless: bool,
     notes: Vec<String>,
+    /// Shapes of what [`StateDict::is_no_weight`] left out.
+    skipped: BTreeMap<String, Vec<usize>>,
 }
 
 impl StateDict {
@@ -38,10 +40,11 @@ impl StateDict {
 
     /// The same rules for tensors from any file: name, element type, shape and little-endian bytes.
     pub(crate) fn from_views<'a>(views: impl Iterator<Item = View<'a>>) -> Result<Self> {
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut skipped) = (BTreeMap::new(), BTreeMap::new());
         for (name, dtype, shape, data) in views {
             // Families with registers keep an empty tensor where a network has none.
             if Self::is_no_weight(&name) || shape.contains(&0) && name.ends_with("register_tokens") {
+                skipped.insert(name, shape);
                 continue;
             }
             let dtype = match dtype {
@@ -64,12 +67,19 @@ impl StateDict {
             let wide = if dtype == DType::F64 { tensor } else { tensor.to_dtype(DType::F32)? };
             tensors.insert(name, wide);
         }
-        Ok(Self::from_tensors(tensors))
+        Ok(Self { skipped, ..Self::from_tensors(tensors) })
     }
 
-    /// Counters and indices that follow from the sizes; no part of the function.
+    /// Counters, indices, masks and sizes that follow from the weights; no part of the function.
     pub(crate) fn is_no_weight(name: &str) -> bool {
-        ["num_batches_tracked", "position_ids", "relative_position_index"].iter().any(|end| name.ends_with(end))
+        let ends = ["num_batches_tracked", "position_ids", "relative_position_index", ".attn_mask"];
+        ends.iter().any(|end| name.ends_with(end))
+            || ["input_resolution", "context_length", "vocab_size"].contains(&name.rsplit('.').next().unwrap_or(name))
+    }
+
+    /// The shape of a tensor of the file that is no weight.
+    pub(crate) fn skipped(&self, name: &str) -> Option<&[usize]> {
+        self.skipped.get(name).map(Vec::as_slice)
     }
 
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
@@ -105,12 +115,13 @@ impl StateDict {
     /// The same weights with `prefix` taken off the names that have it; other names stay. `None` if two tensors would
     /// then share a name.
     pub fn strip(&self, prefix: &str) -> Option<Self> {
-        let rename = |(name, t): (&String, &Tensor)| (name.strip_prefix(prefix).unwrap_or(name).to_string(), t.clone());
-        let tensors: BTreeMap<String, Tensor> = self.tensors.iter().map(rename).collect();
+        let bare = |name: &String| name.strip_prefix(prefix).unwrap_or(name).to_string();
+        let tensors: BTreeMap<String, Tensor> = self.tensors.iter().map(|(n, t)| (bare(n), t.clone())).collect();
         (tensors.len() == self.tensors.len()).then(|| Self {
             tensors,
             ignored: self.ignored.clone(),
             notes: self.notes.clone(),
+            skipped: self.skipped.iter().map(|(n, s)| (bare(n), s.clone())).collect(),
             ..Self::default()
         })
     }
@@ -128,7 +139,12 @@ impl StateDict {
 
     /// Remembers that the output is an embedding: the file has no last layer.
     pub fn embeds(&mut self) {
-        self.note("the file has no last layer: the output is an embedding");
+        self.embeds_as("the file has no last layer: the output is an embedding");
+    }
+
+    /// Remembers that the output is an embedding, for a reason of its own.
+    pub fn embeds_as(&mut self, why: &str) {
+        self.note(why);
         self.headless = true;
     }
 

@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
   robust probe --model ./dinov2-small --train folder:train -o head.safetensors
   robust probe --model ./dinov2-small --train folder:train --test folder:val --method knn -o knn.safetensors
   robust probe --model 'resnet18.pth?output=features' --train folder:train --shots 5 --method prototypes -o few.safetensors
-  robust probe --model ./clip-vit-base-patch32 --method text --tokens prompts.json -o zero-shot.safetensors
+  robust probe --model ./clip-vit-base-patch32 --method text --prompts prompts.txt -o zero-shot.safetensors
   robust eval --model './dinov2-small?head=head.safetensors' --dataset folder:val --attack pgd-linf:eps=4/255")]
 pub struct Args {
     /// An encoder: a folder with a config.json, or any model with `?output=features`
     #[arg(long, value_name = "MODEL")]
     model: String,
     /// Labelled images to fit on
-    #[arg(long, value_name = "DATA", required_unless_present = "tokens")]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["tokens", "prompts"])]
     train: Option<String>,
     /// Labelled images to say the accuracy on
     #[arg(long, value_name = "DATA")]
@@ -57,6 +57,9 @@ pub struct Args {
     /// sgd: seed of the order of samples
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// text: one prompt per class, a line each, for the folder's own tokenizer (CLIP folders)
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    prompts: Option<PathBuf>,
     /// text: JSON with one list of token numbers per class, by the folder's own tokenizer
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
@@ -97,8 +100,8 @@ pub fn run(args: &Args) -> Result<()> {
         head.write(&args.output)?;
         return finish(args, &value);
     }
-    let (Some(train), None) = (&args.train, &args.tokens) else {
-        return Err(Error::usage("`--tokens` is for `--method text`, which needs no `--train`"));
+    let (Some(train), None, None) = (&args.train, &args.tokens, &args.prompts) else {
+        return Err(Error::usage("`--prompts` and `--tokens` are for `--method text`, which needs no `--train`"));
     };
     let model = encoder(args)?;
     let mut train = embed(model.as_ref(), train, args.limit)?;
@@ -178,17 +181,28 @@ fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features
 }
 
 fn text(args: &Args) -> Result<Head> {
-    let Some(file) = &args.tokens else {
-        return Err(Error::usage("`--method text` needs `--tokens FILE`: one list of token numbers per class")
-            .hint("python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding=True)['input_ids'], open('prompts.json', 'w'))"));
+    let folder = Path::new(args.model.split('?').next().unwrap_or_default());
+    let prompts: Vec<Vec<u32>> = match (&args.prompts, &args.tokens) {
+        (Some(file), _) => {
+            let bytes = whole(file)?;
+            let text = std::str::from_utf8(&bytes).map_err(|e| Error::load(file.display(), e))?;
+            let lines: Vec<String> = text.lines().map(|l| l.trim().to_string()).collect();
+            hf::tokenised(folder, &lines)?
+        }
+        (None, Some(file)) => serde_json::from_slice(&whole(file)?)
+            .map_err(|e| Error::load(file.display(), format!("it is no list of lists of token numbers ({e})")))?,
+        (None, None) => {
+            return Err(Error::usage("`--method text` needs `--prompts FILE`: one prompt per class, a line each")
+                .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding=True)['input_ids'], open('prompts.json', 'w'))"));
+        }
     };
+    Ok(hf::zero_shot(folder, &prompts)?.head())
+}
+
+fn whole(file: &Path) -> Result<Vec<u8>> {
     let size = std::fs::metadata(file).map_err(|e| Error::load(file.display(), e))?.len();
     if size > MAX_TOKENS {
         return Err(Error::load(file.display(), format!("it has {size} bytes; up to {MAX_TOKENS} are supported")));
     }
-    let bytes = std::fs::read(file).map_err(|e| Error::load(file.display(), e))?;
-    let prompts: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::load(file.display(), format!("it is no list of lists of token numbers ({e})")))?;
-    let folder = args.model.split('?').next().unwrap_or_default();
-    Ok(hf::zero_shot(Path::new(folder), &prompts)?.head())
+    std::fs::read(file).map_err(|e| Error::load(file.display(), e))
 }

@@ -1,7 +1,10 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
+mod beit;
+mod blocks;
 mod cifar_resnet;
 mod cifar_resnext;
+mod clip;
 pub(crate) mod convnext;
 mod densenet;
 mod dm_preact_resnet;
@@ -15,9 +18,13 @@ mod preact_resnet;
 mod regnet;
 mod resnet;
 pub(crate) mod stack;
+mod swin;
+mod torchvision_vit;
 mod vgg;
 mod vit;
 mod wide_resnet;
+pub(crate) mod windows;
+mod xcit;
 
 use crate::safetensors::StateDict;
 use crate::{Options, ssl};
@@ -39,8 +46,10 @@ pub struct Architecture {
 
 pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
+    beit::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
+    clip::ARCHITECTURE,
     convnext::ARCHITECTURE,
     densenet::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
@@ -51,9 +60,12 @@ pub static ARCHITECTURES: &[Architecture] = &[
     preact_resnet::ARCHITECTURE,
     regnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
+    swin::ARCHITECTURE,
+    torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,
     vit::ARCHITECTURE,
     wide_resnet::ARCHITECTURE,
+    xcit::ARCHITECTURE,
 ];
 
 /// A network made of a state dict, and what was decided on the way.

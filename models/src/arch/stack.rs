@@ -201,19 +201,49 @@ impl Stack<'_> {
 
     /// Three linear layers of one width whose weights are kept as one, with a bias if the file has one.
     pub fn thirds(&mut self, x: NodeId, name: &str, width: usize) -> Result<[NodeId; 3]> {
+        let bias = format!("{name}.bias");
+        let bias = self.dict.contains(&bias).then(|| self.dict.take(&bias, &[3 * width])).transpose()?;
+        self.thirds_with(x, name, &format!("{name}.weight"), bias, width)
+    }
+
+    /// The same with a weight of any name and a bias `[3 width]` from elsewhere.
+    pub fn thirds_with(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        weight: &str,
+        bias: Option<Tensor>,
+        width: usize,
+    ) -> Result<[NodeId; 3]> {
         let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
-        let weight = self.dict.take(&format!("{name}.weight"), &[3 * width, inputs])?;
-        let bias = match self.dict.contains(&format!("{name}.bias")) {
-            true => Some(self.dict.take(&format!("{name}.bias"), &[3 * width])?),
-            false => None,
-        };
-        let mut third = |i: usize, part: &str| -> Result<NodeId> {
-            let cut = |t: &Tensor| t.narrow(0, i * width, width)?.contiguous();
-            let weight = self.net.param(format!("{name}.weight.{part}"), cut(&weight)?);
-            let bias = bias.as_ref().map(cut).transpose()?.map(|b| self.net.param(format!("{name}.bias.{part}"), b));
-            self.net.node(format!("{name}.{part}"), Op::Linear { weight, bias }, &[x])
-        };
+        let weight = self.dict.take(weight, &[3 * width, inputs])?;
+        let mut third = |i: usize, part: &str| self.part(x, name, part, (&weight, bias.as_ref()), i * width, width);
         Ok([third(0, "q")?, third(1, "k")?, third(2, "v")?])
+    }
+
+    /// Two linear layers of one width whose weights are kept as one.
+    pub fn halves(&mut self, x: NodeId, name: &str, width: usize, biased: bool) -> Result<[NodeId; 2]> {
+        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        let weight = self.dict.take(&format!("{name}.weight"), &[2 * width, inputs])?;
+        let bias = biased.then(|| self.dict.take(&format!("{name}.bias"), &[2 * width])).transpose()?;
+        let mut half = |i: usize, part: &str| self.part(x, name, part, (&weight, bias.as_ref()), i * width, width);
+        Ok([half(0, "first")?, half(1, "second")?])
+    }
+
+    /// The linear layer of some rows of a weight.
+    fn part(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        part: &str,
+        (weight, bias): (&Tensor, Option<&Tensor>),
+        start: usize,
+        width: usize,
+    ) -> Result<NodeId> {
+        let cut = |t: &Tensor| t.narrow(0, start, width)?.contiguous();
+        let weight = self.net.param(format!("{name}.weight.{part}"), cut(weight)?);
+        let bias = bias.map(cut).transpose()?.map(|b| self.net.param(format!("{name}.bias.{part}"), b));
+        self.net.node(format!("{name}.{part}"), Op::Linear { weight, bias }, &[x])
     }
 
     pub fn act(&mut self, x: NodeId, name: &str, act: Activation) -> Result<NodeId> {

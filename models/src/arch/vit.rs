@@ -1,104 +1,189 @@
-//! `vit`: vision transformers (Dosovitskiy et al. 2021) in timm's names: a class token, learned places, blocks that norm
-//! first, layer scale where the file has it. Nothing in a file says how many heads there are.
+//! `vit`: vision transformers (Dosovitskiy et al. 2021) in timm's names and those of DeiT, DINO and DINOv2: learned places, a
+//! class token or none, registers, blocks that norm first. Nothing in a file says how many heads there are.
 
+use super::blocks::{Blocks, TIMM, heads};
 use super::stack::{Conv, Usual};
 use super::{Architecture, Stack};
 use crate::Options;
+use crate::hf::resize_grid;
+use crate::hf::tokens::{Act, flatten, mean, scale, slice, token, values};
 use crate::safetensors::StateDict;
+use candle_core::Tensor;
 use robust_core::{Error, Result};
-use robust_engine::{Activation, Binary, Builder, NodeId, Op};
+use robust_engine::{Activation, Builder, NodeId, Op};
 
-/// Heads are this wide in tiny, small, base and large; huge, giant and gigantic have 16.
-const HEAD: usize = 64;
-const WIDE: [usize; 3] = [1280, 1408, 1664];
 const EPS: f64 = 1e-6;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vit",
-    doc: "patches (patch_embed.proj), cls_token, pos_embed, blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, \
-          mlp.fc2, ls2) norm, the class token's linear head, or the class token itself where the file has none; heads are 64 wide, 16 in \
-          huge and larger, unless `heads=N` says otherwise",
-    params: &["heads"],
+    doc: "patches (patch_embed.proj), cls_token, reg_token or register_tokens and dist_token where the file has them, pos_embed, \
+          blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, mlp.fc2, ls2; SwiGLU where fc1 is twice as wide, or \
+          mlp.w12 and mlp.w3), norm, the class token or without one the mean of the patches (with fc_norm always), linear head, \
+          with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in huge and larger, unless \
+          `heads=N` says otherwise",
+    params: &["heads", "activation"],
     detect,
     build,
 };
 
 fn detect(dict: &StateDict) -> bool {
-    ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight"]
-        .iter()
-        .all(|n| dict.contains(n))
+    let first = dict.contains("patch_embed.proj.weight") && dict.contains("blocks.0.attn.qkv.weight");
+    let relative = ["blocks.0.attn.relative_position_bias_table", "rel_pos_bias.relative_position_bias_table"];
+    first && dict.contains("pos_embed") && !relative.iter().any(|n| dict.contains(n))
+}
+
+/// Tokens before the patches, and whether they have places of their own.
+struct Lead {
+    /// Names and how many tokens each has, in order.
+    tokens: Vec<(&'static str, usize)>,
+    /// How many of them `pos_embed` has places for.
+    placed: usize,
+    /// Patches along a side, as trained.
+    side: usize,
+}
+
+impl Lead {
+    fn of(dict: &StateDict, places: usize) -> Result<Self> {
+        let registers = |name| dict.dims(name).and_then(|d| d.get(1)).copied();
+        let mut tokens: Vec<(&'static str, usize)> =
+            ["cls_token", "dist_token"].into_iter().filter(|n| dict.contains(n)).map(|n| (n, 1)).collect();
+        let own = tokens.len();
+        tokens
+            .extend(["reg_token", "register_tokens"].into_iter().filter_map(|n| registers(n).map(|count| (n, count))));
+        let all = tokens.iter().map(|(_, n)| n).fold(0usize, |a, b| a.saturating_add(*b));
+        // All of them, or the patches alone, or (DINOv2) all but the registers.
+        let side = |before: usize| {
+            let area = places.checked_sub(before)?;
+            let side = area.isqrt();
+            (side > 0 && side * side == area).then_some((before, side))
+        };
+        let found = side(all).or_else(|| side(0)).or_else(|| side(own));
+        let (placed, side) = found.ok_or_else(|| {
+            Error::load("`pos_embed`", format!("{places} places are no square of patches and {all} tokens before them"))
+        })?;
+        Ok(Self { tokens, placed, side })
+    }
+
+    fn count(&self) -> usize {
+        self.tokens.iter().map(|(_, n)| n).sum()
+    }
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let [width, channels, patch, _] = dict.sizes("patch_embed.proj.weight")?;
-    let [_, tokens, _] = dict.sizes("pos_embed")?;
-    let area = tokens.saturating_sub(1);
-    let side = area.isqrt();
+    let [_, places, _] = dict.sizes("pos_embed")?;
+    let lead = Lead::of(dict, places)?;
+    let act = Act::said(options, Act::Plain(Activation::Gelu))?;
     let heads = heads(width, options.heads.as_deref())?;
-    if side * side != area || side == 0 {
-        return Err(Error::load(
-            "`pos_embed`",
-            format!("{tokens} places of {width} are no class token and square of patches"),
-        ));
+    let blocks = Blocks::of(dict, &TIMM, "blocks.0", heads, EPS, act);
+    let s = &mut Stack { dict, net };
+    let size = lead.side.saturating_mul(patch);
+    let x = s.input(options, [channels, size, size], Usual::Raw)?;
+    let mut x = embedded(s, x, &lead, [width, patch, places])?;
+    s.dict.ignore("mask_token", "nothing is masked here");
+    if s.dict.contains("norm_pre.weight") {
+        x = s.layer_norm(x, "norm_pre", EPS)?;
     }
-    let mut stack = Stack { dict, net };
-    let size = side.saturating_mul(patch);
-    let x = stack.input(options, [channels, size, size], Usual::Raw)?;
+    for i in 0..s.dict.count(|i| format!("blocks.{i}")) {
+        x = blocks.lay(s, x, &format!("blocks.{i}"), None)?;
+    }
+    top(s, x, lead.count())
+}
+
+/// Patches with their places, after the tokens that lead them.
+fn embedded(s: &mut Stack, x: NodeId, lead: &Lead, [width, patch, places]: [usize; 3]) -> Result<NodeId> {
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
-    let x = stack.conv(x, "patch_embed.proj", conv)?;
-    let x = stack.net.node("patches", Op::Reshape { row: vec![width, area] }, &[x])?;
-    let x = stack.net.node("tokens", Op::Transpose { axes: vec![0, 2, 1] }, &[x])?;
-    let class = stack.constant("cls_token", &[1, 1, width])?;
-    let x = stack.net.node("with_class", Op::Concat { axis: 1 }, &[class, x])?;
-    let places = stack.constant("pos_embed", &[1, tokens, width])?;
-    let mut x = stack.add(x, places, "placed")?;
-    for i in 0..stack.dict.count(|i| format!("blocks.{i}")) {
-        x = block(&mut stack, x, heads, &format!("blocks.{i}"))?;
+    let x = s.conv(x, "patch_embed.proj", conv)?;
+    let grid = [s.net.shape(x).row[1], s.net.shape(x).row[2]];
+    let x = flatten(s, x, "tokens")?;
+    let places = resized(s, lead, grid, [places, width])?;
+    let mut parts = vec![];
+    for (name, count) in &lead.tokens {
+        parts.push(s.dict.take(name, &[1, *count, width])?);
     }
-    let x = stack.layer_norm(x, "norm", EPS)?;
-    let x = stack.net.node("class", Op::Slice { axis: 1, start: 0, end: 1, step: 1 }, &[x])?;
-    let x = stack.net.node("pooled", Op::Reshape { row: vec![width] }, &[x])?;
-    if !stack.dict.any("head.") {
-        stack.dict.embeds();
+    if lead.placed == lead.count() {
+        let mut tokens = vec![];
+        for ((name, _), value) in lead.tokens.iter().zip(parts) {
+            tokens.push(constant(s, name, value)?);
+        }
+        tokens.push(x);
+        let x = if tokens.len() > 1 { s.net.node("with_class", Op::Concat { axis: 1 }, &tokens)? } else { x };
+        let places = constant(s, "pos_embed", places)?;
+        return s.add(x, places, "placed");
+    }
+    // Tokens without places follow those with, so that all of them are constants.
+    let patches = constant(s, "pos_embed", places.narrow(1, lead.placed, grid[0] * grid[1])?.contiguous()?)?;
+    let x = s.add(x, patches, "placed")?;
+    let (mut tokens, mut at) = (vec![], 0);
+    for ((name, count), value) in lead.tokens.iter().zip(parts) {
+        let own = at + count <= lead.placed;
+        let sum = |t: Tensor| {
+            t.to_dtype(candle_core::DType::F64)? + places.narrow(1, at, *count)?.to_dtype(candle_core::DType::F64)?
+        };
+        let value = if own { sum(value)? } else { value };
+        tokens.push(constant(s, name, value)?);
+        at += count;
+    }
+    tokens.push(x);
+    s.net.node("with_class", Op::Concat { axis: 1 }, &tokens)
+}
+
+fn constant(s: &mut Stack, name: &str, value: Tensor) -> Result<NodeId> {
+    let param = s.net.param(name, value);
+    s.net.node(name, Op::Param(param), &[])
+}
+
+/// The places `[1, leading + h w, width]`, brought to the input's grid as timm does it.
+fn resized(s: &mut Stack, lead: &Lead, grid: [usize; 2], [places, width]: [usize; 2]) -> Result<Tensor> {
+    let value = s.dict.take("pos_embed", &[1, places, width])?;
+    if grid == [lead.side; 2] || value.dims() != [1, places, width] {
+        return Ok(value);
+    }
+    s.dict
+        .note(format!("`pos_embed` is resized from {0}x{0} to {1}x{2} patches (bicubic)", lead.side, grid[0], grid[1]));
+    let all = values(&value)?;
+    let (head, square) = all.split_at(lead.placed * width);
+    let square = resize_grid(square, [lead.side; 2], grid, width, true);
+    let count = lead.placed + grid[0] * grid[1];
+    Ok(Tensor::from_vec([head, &square].concat(), (1, count, width), &candle_core::Device::Cpu)?)
+}
+
+/// Norm, one embedding of all tokens, norm, head: each where the file has it.
+pub(super) fn top(s: &mut Stack, x: NodeId, lead: usize) -> Result<NodeId> {
+    let late = s.dict.contains("fc_norm.weight");
+    let x = if late && !s.dict.contains("norm.weight") { x } else { s.layer_norm(x, "norm", EPS)? };
+    if s.dict.contains("dist_token") {
+        return two_heads(s, x);
+    }
+    let x = if late || lead == 0 || !s.dict.contains("cls_token") {
+        let count = s.net.shape(x).row[0];
+        let patches = if lead > 0 { slice(s, x, "patches", 1, lead, count)? } else { x };
+        mean(s, patches, "pooled", &[1])?
+    } else {
+        token(s, x, "pooled", 0)?
+    };
+    let x = if late { s.layer_norm(x, "fc_norm", EPS)? } else { x };
+    if !s.dict.any("head.") {
+        s.dict.embeds();
         return Ok(x);
     }
-    let [classes, _] = stack.dict.sizes("head.weight")?;
-    stack.linear(x, "head", classes)
+    let [classes, _] = s.dict.sizes("head.weight")?;
+    s.linear(x, "head", classes)
 }
 
-fn heads(width: usize, said: Option<&str>) -> Result<usize> {
-    let usual = if WIDE.contains(&width) { 16 } else { width / HEAD };
-    let heads =
-        said.map_or(Ok(usual), |s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is no number"))))?;
-    match heads > 0 && width.is_multiple_of(heads) {
-        true => Ok(heads),
-        false => Err(Error::load("vit", format!("{width} channels are not divided among {heads} heads"))
-            .hint("say how many there are: `?heads=N`")),
+/// Distilled networks: the mean of what the class token's head and the distillation token's say.
+fn two_heads(s: &mut Stack, x: NodeId) -> Result<NodeId> {
+    let mut parts = [x; 2];
+    for (i, (part, head)) in parts.iter_mut().zip(["head", "head_dist"]).enumerate() {
+        *part = token(s, x, &format!("pooled{i}"), i)?;
+        if s.dict.any("head.") || s.dict.any("head_dist.") {
+            let [classes, _] = s.dict.sizes(&format!("{head}.weight"))?;
+            *part = s.linear(*part, head, classes)?;
+        }
     }
-}
-
-fn block(stack: &mut Stack, x: NodeId, heads: usize, name: &str) -> Result<NodeId> {
-    let width = stack.net.shape(x).row[1];
-    let y = stack.layer_norm(x, &format!("{name}.norm1"), EPS)?;
-    let [q, k, v] = stack.thirds(y, &format!("{name}.attn.qkv"), width)?;
-    let attention = Op::Attention { heads, scale: 1. / ((width / heads) as f64).sqrt() };
-    let y = stack.net.node(format!("{name}.attn"), attention, &[q, k, v])?;
-    let y = stack.linear(y, &format!("{name}.attn.proj"), width)?;
-    let y = scaled(stack, y, &format!("{name}.ls1.gamma"), width)?;
-    let x = stack.add(x, y, &format!("{name}.add1"))?;
-    let y = stack.layer_norm(x, &format!("{name}.norm2"), EPS)?;
-    let [hidden, _] = stack.dict.sizes(&format!("{name}.mlp.fc1.weight"))?;
-    let y = stack.linear(y, &format!("{name}.mlp.fc1"), hidden)?;
-    let y = stack.act(y, &format!("{name}.mlp.act"), Activation::Gelu)?;
-    let y = stack.linear(y, &format!("{name}.mlp.fc2"), width)?;
-    let y = scaled(stack, y, &format!("{name}.ls2.gamma"), width)?;
-    stack.add(x, y, &format!("{name}.add2"))
-}
-
-fn scaled(stack: &mut Stack, x: NodeId, name: &str, width: usize) -> Result<NodeId> {
-    if !stack.dict.contains(name) {
-        return Ok(x);
+    if !s.dict.any("head.") {
+        s.dict.embeds();
     }
-    let scale = stack.constant(name, &[width])?;
-    stack.net.node(format!("{name}.scaled"), Op::Binary(Binary::Mul), &[x, scale])
+    let sum = s.add(parts[0], parts[1], "both")?;
+    scale(s, sum, 0.5, "mean_of_both")
 }

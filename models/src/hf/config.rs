@@ -93,6 +93,14 @@ impl Config {
             .ok_or_else(|| self.wrong(key, "a list of whole numbers above 0"))
     }
 
+    /// Entry `i` of a list of counts, if there is such a list.
+    pub fn count_of(&self, key: &str, i: usize) -> Result<Option<usize>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let entry = value.as_array().and_then(|l| l.get(i));
+        let count = entry.and_then(|v| if v.as_u64() == Some(0) { Some(0) } else { whole(v) });
+        count.map(Some).ok_or_else(|| self.wrong(key, &format!("a list of at least {} whole numbers", i + 1)))
+    }
+
     pub fn flags(&self, key: &str) -> Result<Vec<bool>> {
         let list = self.value(key).and_then(Value::as_array).filter(|l| (1..=MAX_LAYERS).contains(&l.len()));
         list.and_then(|l| l.iter().map(Value::as_bool).collect())

@@ -8,10 +8,11 @@ mod convnext;
 mod hiera;
 mod mobile;
 mod preprocess;
+mod prompts;
 mod resnet;
 mod swin;
 mod text;
-mod tokens;
+pub(crate) mod tokens;
 mod vit;
 pub(crate) mod weights;
 
@@ -21,6 +22,7 @@ use crate::{Options, files};
 pub(crate) use cache::{cached, label};
 use config::Config;
 use preprocess::Images;
+pub use prompts::tokenised;
 use robust_core::{Error, Preprocess, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use std::path::Path;
@@ -228,7 +230,7 @@ fn input(config: &Config, options: &Options, size: Option<[usize; 2]>) -> Result
 fn classifies(config: &Config, dict: &StateDict) -> Result<bool> {
     let Some(name) = config.first_text("architectures") else { return Ok(dict.any("classifier.")) };
     match name {
-        _ if name.ends_with("ForImageClassification") => Ok(true),
+        _ if name.ends_with("ForImageClassification") || name == "DeiTForImageClassificationWithTeacher" => Ok(true),
         _ if ["Model", "ForPreTraining", "ForMaskedImageModeling", "WithProjection"].iter().any(|e| name.ends_with(e)) => Ok(false),
         _ => Err(Error::load("`architectures` in config.json", format!("`{name}` is neither a classifier nor an encoder known here"))
             .hint("classifiers (...ForImageClassification) and encoders (...Model, ...ForPreTraining) are supported; export others to ONNX")),

@@ -1,8 +1,9 @@
 //! Pieces that transformers share, laid onto a [`Stack`]: tokens are `[n, tokens, width]` or `[n, windows, tokens, width]`.
 
 use super::Config;
+use crate::Options;
 use crate::arch::stack::Stack;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result, nearest};
 use robust_engine::{Activation, Binary, NodeId, Op, Reduction};
 
@@ -32,13 +33,23 @@ const ACTS: [(&str, Act); 12] = [
 impl Act {
     /// `hidden_act` of the settings.
     pub fn of(config: &Config, usual: &str) -> Result<Self> {
-        let name = config.text("hidden_act").unwrap_or(usual);
+        Self::named(config.text("hidden_act").unwrap_or(usual))
+            .map_err(|why| Error::load("`hidden_act` in config.json", why))
+    }
+
+    /// What the user says of a file that does not say it.
+    pub fn said(options: &Options, usual: Act) -> Result<Self> {
+        options
+            .activation
+            .as_deref()
+            .map_or(Ok(usual), Self::named)
+            .map_err(|why| Error::usage(format!("activation: {why}")))
+    }
+
+    fn named(name: &str) -> std::result::Result<Self, String> {
         ACTS.iter().find(|(n, _)| *n == name).map(|(_, a)| *a).ok_or_else(|| {
             let close = nearest(name, ACTS.iter().map(|(n, _)| *n)).map(|n| format!(" (nearest: `{n}`)"));
-            Error::load(
-                "`hidden_act` in config.json",
-                format!("`{name}` is not known here{}", close.unwrap_or_default()),
-            )
+            format!("`{name}` is not known here{}", close.unwrap_or_default())
         })
     }
 
@@ -103,10 +114,11 @@ pub fn flatten(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     transpose(s, x, name, &[0, 2, 1])
 }
 
-/// `x / max(|x|, 1e-12)` over the last axis of `[n, d]`.
+/// `x / max(|x|, 1e-12)` over the last axis of `[n, ..., d]`.
 pub fn unit(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+    let axes = vec![s.net.shape(x).row.len()];
     let squares = s.net.node(format!("{name}.squares"), Op::Binary(Binary::Mul), &[x, x])?;
-    let sum = Op::Reduce { kind: Reduction::Sum, axes: vec![1], keep: true };
+    let sum = Op::Reduce { kind: Reduction::Sum, axes, keep: true };
     let sum = s.net.node(format!("{name}.sum"), sum, &[squares])?;
     let sum = s.act(sum, &format!("{name}.floor"), Activation::Clip(1e-24, f64::INFINITY))?;
     let norm = s.act(sum, &format!("{name}.norm"), Activation::Sqrt)?;
@@ -131,6 +143,33 @@ pub fn mlp(s: &mut Stack, x: NodeId, [wide, narrow]: [&str; 2], hidden: usize, a
     let x = s.linear(x, wide, hidden)?;
     let x = act.apply(s, x, &format!("{wide}.act"))?;
     s.linear(x, narrow, width)
+}
+
+/// `narrow(act(gate(x)) wide(x))` (Shazeer 2020); the layers have biases, or none of them has.
+pub fn gated(s: &mut Stack, x: NodeId, names: [&str; 3], hidden: usize, act: Act) -> Result<NodeId> {
+    let biased = names.iter().any(|n| s.dict.contains(&format!("{n}.bias")));
+    let [gate, wide, narrow] = names;
+    let parts = [s.linear_with(x, gate, hidden, biased)?, s.linear_with(x, wide, hidden, biased)?];
+    through(s, parts, narrow, (last(s, x), biased), act)
+}
+
+/// As [`gated`] where the gate's and the wide layer's weights are kept as one, the gate's first.
+pub fn gated_as_one(s: &mut Stack, x: NodeId, names: [&str; 2], hidden: usize, act: Act) -> Result<NodeId> {
+    let biased = names.iter().any(|n| s.dict.contains(&format!("{n}.bias")));
+    let parts = s.halves(x, names[0], hidden, biased)?;
+    through(s, parts, names[1], (last(s, x), biased), act)
+}
+
+fn through(
+    s: &mut Stack,
+    [gate, wide]: [NodeId; 2],
+    narrow: &str,
+    (width, biased): (usize, bool),
+    act: Act,
+) -> Result<NodeId> {
+    let gate = act.apply(s, gate, &format!("{narrow}.gate"))?;
+    let x = s.net.node(format!("{narrow}.gated"), Op::Binary(Binary::Mul), &[gate, wide])?;
+    s.linear_with(x, narrow, width, biased)
 }
 
 /// `x` times a weight `[width]`.
@@ -158,9 +197,30 @@ pub fn score_bias(s: &mut Stack, name: &str, values: Vec<f64>, dims: &[usize]) -
     s.net.node(name, Op::Param(param), &[])
 }
 
+/// A tensor's entries in f64, row-major.
+pub fn values(t: &Tensor) -> Result<Vec<f64>> {
+    Ok(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?)
+}
+
+/// The scores' bias `[1, heads, 1 + h w, 1 + h w]` of a table with three entries for pairs that hold the class token.
+pub fn relative_with_class(s: &mut Stack, name: &str, heads: usize, [h, w]: [usize; 2]) -> Result<NodeId> {
+    let entries = (2 * h - 1) * (2 * w - 1) + 3;
+    let table = s.dict.take(name, &[entries, heads])?;
+    let area = h * w;
+    check_bias(name, &[heads, area + 1, area + 1])?;
+    let inner = offsets(h, w);
+    let mut index = vec![entries - 1];
+    index.extend(std::iter::repeat_n(entries - 3, area));
+    for row in inner.chunks(area) {
+        index.push(entries - 2);
+        index.extend(row);
+    }
+    let values = looked_up(&values(&table)?, heads, &index)?;
+    score_bias(s, name, values, &[1, heads, area + 1, area + 1])
+}
+
 /// Rows of a table `[entries, heads]` looked up for every pair of positions: `[heads, pairs...]`, row-major.
-pub fn looked_up(table: &Tensor, heads: usize, index: &[usize]) -> Result<Vec<f64>> {
-    let table = table.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
+pub fn looked_up(table: &[f64], heads: usize, index: &[usize]) -> Result<Vec<f64>> {
     let at = |head: usize, i: usize| table.get(i * heads + head).copied();
     let all = (0..heads).flat_map(|h| index.iter().map(move |&i| at(h, i)));
     all.collect::<Option<_>>().ok_or_else(|| Error::internal("a relative position lies outside its table"))

@@ -6,7 +6,7 @@ use super::{Body, Config, Family, Made};
 use crate::arch::stack::{Conv, Stack};
 use candle_core::{DType, Tensor};
 use robust_core::{Error, Result};
-use robust_engine::{Binary, NodeId, Op};
+use robust_engine::{Activation, Binary, NodeId, Op};
 
 /// Where a family keeps the parts of a block.
 struct Names {
@@ -93,7 +93,13 @@ struct Block<'a> {
     bias: Option<NodeId>,
     /// Cosines and sines for every token and entry.
     turn: Option<[NodeId; 2]>,
+    /// Whether the wide layer has a gate.
+    gated: bool,
 }
+
+/// A wide layer and its gate, apart or as one: files of both kinds exist.
+const GATED: [&str; 3] = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+const GATED_AS_ONE: [&str; 2] = ["mlp.weights_in", "mlp.weights_out"];
 
 impl Block<'_> {
     fn lay(&self, s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
@@ -113,9 +119,23 @@ impl Block<'_> {
         let y = names.scales.map_or(Ok(y), |[first, _]| layer_scale(s, y, &at(first)))?;
         let x = s.add(x, y, &at("add1"))?;
         let y = s.layer_norm(x, &at(names.norms[1]), sizes.eps)?;
-        let y = mlp(s, y, [&at(names.mlp[0]), &at(names.mlp[1])], sizes.hidden, sizes.act)?;
+        let y = self.mlp(s, y, name)?;
         let y = names.scales.map_or(Ok(y), |[_, second]| layer_scale(s, y, &at(second)))?;
         s.add(x, y, &at("add2"))
+    }
+
+    fn mlp(&self, s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+        let at = |part: &str| format!("{name}.{part}");
+        let Sizes { hidden, act, .. } = *self.sizes;
+        let [input, output] = GATED_AS_ONE.map(at);
+        let [gate, wide, narrow] = GATED.map(at);
+        match self.gated {
+            true if s.dict.contains(&format!("{input}.weight")) => {
+                tokens::gated_as_one(s, x, [&input, &output], hidden, act)
+            }
+            true => tokens::gated(s, x, [&gate, &wide, &narrow], hidden, act),
+            false => mlp(s, x, [&at(self.names.mlp[0]), &at(self.names.mlp[1])], hidden, act),
+        }
     }
 }
 
@@ -256,7 +276,7 @@ fn plain(b: &mut Body) -> Result<Made> {
     let places = places(b, &format!("{p}embeddings.position_embeddings"), &shape, before, grid, false)?;
     let mut x = b.stack.add(x, places, "placed")?;
     let biased = [c.flag_or("qkv_bias", true)?; 3];
-    let block = Block { names: &BERT, sizes: &sizes, biased, bias: None, turn: None };
+    let block = Block { names: &BERT, sizes: &sizes, biased, bias: None, turn: None, gated: false };
     for i in 0..sizes.layers {
         x = block.lay(&mut b.stack, x, &format!("{p}encoder.layer.{i}"))?;
     }
@@ -267,17 +287,30 @@ fn plain(b: &mut Body) -> Result<Made> {
     if !b.classifies {
         return embedding(b, x, before);
     }
-    let x = token(&mut b.stack, x, "pooled", 0)?;
-    b.classifier(x, "classifier")
+    let class = token(&mut b.stack, x, "pooled", 0)?;
+    if !c.first_text("architectures").is_some_and(|a| a.ends_with("WithTeacher")) {
+        return b.classifier(class, "classifier");
+    }
+    // Of two heads the mean counts.
+    let distilled = token(&mut b.stack, x, "pooled_distilled", 1)?;
+    let heads = [b.classifier(class, "cls_classifier")?, b.classifier(distilled, "distillation_classifier")?];
+    let [Made::Logits(one), Made::Logits(other)] = heads else {
+        return Err(Error::internal("a classifier gave no scores"));
+    };
+    let sum = b.stack.add(one, other, "both")?;
+    tokens::scale(&mut b.stack, sum, 0.5, "mean_of_both").map(Made::Logits)
 }
 
 fn dinov2(b: &mut Body) -> Result<Made> {
     let c = b.config.clone();
-    if c.flag_or("use_swiglu_ffn", false)? {
-        return Err(Error::load("`use_swiglu_ffn` in config.json", "gated layers are not supported yet")
-            .hint("of DINOv2 the small, base and large models have none; export the giant one to ONNX"));
+    let gated = c.flag_or("use_swiglu_ffn", false)?;
+    let mut sizes = Sizes::of(&c, 1e-6, "gelu")?;
+    if gated {
+        // Two thirds, in eights: as many weights as without a gate.
+        let usual = sizes.width as f64 * c.float_or("mlp_ratio", 4.)?;
+        sizes.hidden = ((usual.trunc() * 2. / 3.) as usize).next_multiple_of(8);
+        sizes.act = Act::Plain(Activation::Silu);
     }
-    let sizes = Sizes::of(&c, 1e-6, "gelu")?;
     let (grid, patch) = grid(b, &c)?;
     let p = b.prefix.clone();
     let registers = c.text("model_type") == Some("dinov2_with_registers");
@@ -296,7 +329,7 @@ fn dinov2(b: &mut Body) -> Result<Made> {
         x = b.stack.net.node("with_registers", Op::Concat { axis: 1 }, &[class, tokens, patches])?;
     }
     let biased = [c.flag_or("qkv_bias", true)?; 3];
-    let block = Block { names: &DINOV2, sizes: &sizes, biased, bias: None, turn: None };
+    let block = Block { names: &DINOV2, sizes: &sizes, biased, bias: None, turn: None, gated };
     for i in 0..sizes.layers {
         x = block.lay(&mut b.stack, x, &format!("{p}encoder.layer.{i}"))?;
     }
@@ -315,12 +348,9 @@ fn dinov2(b: &mut Body) -> Result<Made> {
 
 fn dinov3(b: &mut Body) -> Result<Made> {
     let c = b.config.clone();
-    if c.flag_or("use_gated_mlp", false)? {
-        return Err(Error::load("`use_gated_mlp` in config.json", "gated layers are not supported yet")
-            .hint("export this model to ONNX"));
-    }
-    for key in ["proj_bias", "mlp_bias"] {
-        if !c.flag_or(key, true)? {
+    let gated = c.flag_or("use_gated_mlp", false)?;
+    for (key, needed) in [("proj_bias", true), ("mlp_bias", !gated)] {
+        if needed && !c.flag_or(key, true)? {
             return Err(Error::load(format!("`{key}` in config.json"), "models without it are not supported yet"));
         }
     }
@@ -340,7 +370,7 @@ fn dinov3(b: &mut Body) -> Result<Made> {
     b.stack.dict.ignore("embeddings.mask_token", "nothing is masked here");
     let turn = rotary(b, &c, &sizes, grid, 1 + count)?;
     let biased = [c.flag_or("query_bias", true)?, c.flag_or("key_bias", false)?, c.flag_or("value_bias", true)?];
-    let block = Block { names: &DINOV3, sizes: &sizes, biased, bias: None, turn: Some(turn) };
+    let block = Block { names: &DINOV3, sizes: &sizes, biased, bias: None, turn: Some(turn), gated };
     for i in 0..sizes.layers {
         x = block.lay(&mut b.stack, x, &format!("layer.{i}"))?;
     }
@@ -375,23 +405,6 @@ fn rotary(b: &mut Body, c: &Config, sizes: &Sizes, [h, w]: [usize; 2], before: u
     Ok([with("rotary.cos", 1., f64::cos)?, with("rotary.sin", 0., f64::sin)?])
 }
 
-/// The scores' bias `[1, heads, tokens, tokens]` of a table with three entries for pairs that hold the class token.
-fn relative(b: &mut Body, name: &str, heads: usize, [h, w]: [usize; 2]) -> Result<NodeId> {
-    let entries = (2 * h - 1) * (2 * w - 1) + 3;
-    let table = b.stack.dict.take(name, &[entries, heads])?;
-    let area = h * w;
-    tokens::check_bias(name, &[heads, area + 1, area + 1])?;
-    let inner = tokens::offsets(h, w);
-    let mut index = vec![entries - 1];
-    index.extend(std::iter::repeat_n(entries - 3, area));
-    for row in inner.chunks(area) {
-        index.push(entries - 2);
-        index.extend(row);
-    }
-    let values = tokens::looked_up(&table, heads, &index)?;
-    tokens::score_bias(&mut b.stack, name, values, &[1, heads, area + 1, area + 1])
-}
-
 fn beit(b: &mut Body) -> Result<Made> {
     let c = b.config.clone();
     let sizes = Sizes::of(&c, 1e-12, "gelu")?;
@@ -421,19 +434,28 @@ fn beit(b: &mut Body) -> Result<Made> {
     let shared = match c.flag_or("use_shared_relative_position_bias", false)? {
         true => {
             let name = format!("{p}encoder.relative_position_bias.relative_position_bias_table");
-            Some(relative(b, &name, sizes.heads, grid)?)
+            Some(tokens::relative_with_class(&mut b.stack, &name, sizes.heads, grid)?)
         }
         false => None,
     };
     for i in 0..sizes.layers {
         let layer = format!("{p}encoder.layer.{i}");
         let table = format!("{layer}.attention.attention.relative_position_bias.relative_position_bias_table");
-        let mut bias = if own { Some(relative(b, &table, sizes.heads, grid)?) } else { None };
+        let mut bias = match own {
+            true => Some(tokens::relative_with_class(&mut b.stack, &table, sizes.heads, grid)?),
+            false => None,
+        };
         if let (Some(a), Some(s)) = (bias, shared) {
             bias = Some(b.stack.add(a, s, &format!("{layer}.bias"))?);
         }
-        let block =
-            Block { names: &BEIT, sizes: &sizes, biased: [true, false, true], bias: bias.or(shared), turn: None };
+        let block = Block {
+            names: &BEIT,
+            sizes: &sizes,
+            biased: [true, false, true],
+            bias: bias.or(shared),
+            turn: None,
+            gated: false,
+        };
         x = block.lay(&mut b.stack, x, &layer)?;
     }
     let x = if c.flag_or("use_mean_pooling", true)? {
@@ -451,7 +473,7 @@ fn beit(b: &mut Body) -> Result<Made> {
 
 /// The blocks of an image or text tower.
 pub(super) fn tower(s: &mut Stack, mut x: NodeId, name: &str, sizes: &Sizes, bias: Option<NodeId>) -> Result<NodeId> {
-    let block = Block { names: &CLIP, sizes, biased: [true; 3], bias, turn: None };
+    let block = Block { names: &CLIP, sizes, biased: [true; 3], bias, turn: None, gated: false };
     for i in 0..sizes.layers {
         x = block.lay(s, x, &format!("{name}.encoder.layers.{i}"))?;
     }

@@ -1,11 +1,12 @@
 //! One node being imported: its inputs and attributes with the types its op expects, and the graph it is built into.
 
 use super::array::{Array, Num};
+use super::by_row::ByRow;
 use super::proto::{AttributeProto, NodeProto};
 use candle_core::Tensor;
 use robust_core::{Error, Result};
 use robust_engine::{Builder, NodeId, Op, ParamId, Shape};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ use std::rc::Rc;
 pub enum Value {
     Node(NodeId),
     Known(Rc<Array>),
+    /// Integers that grow with the row.
+    ByRow(Rc<ByRow>),
 }
 
 impl From<Array> for Value {
@@ -87,6 +90,9 @@ impl Call<'_> {
         match self.need(i)? {
             Value::Known(array) => Ok(array),
             Value::Node(_) => Err(self.fail(format!("input {i} must be a constant, here it depends on the image"))),
+            Value::ByRow(_) => {
+                Err(self.fail(format!("input {i} must be a constant, here it depends on the batch size")))
+            }
         }
     }
     pub fn known_ints(&self, i: usize) -> Result<Vec<i64>> {
@@ -142,12 +148,14 @@ pub struct Graph {
     budget: usize,
     /// Values `[n, windows, ...]` that the file has as `[n * windows, ...]`.
     merged: HashMap<NodeId, usize>,
+    /// Values `[n, a, ...]` that the file has as `[a, n, ...]`.
+    fronts: HashSet<NodeId>,
 }
 
 impl Graph {
     /// `budget`: entries folding may produce in all, so that a small file cannot ask for much memory.
     pub fn new(builder: Builder, fixed_batch: Option<usize>, budget: usize) -> Self {
-        Self { builder, fixed_batch, params: HashMap::new(), budget, merged: HashMap::new() }
+        Self { builder, fixed_batch, params: HashMap::new(), budget, merged: HashMap::new(), fronts: HashSet::new() }
     }
 
     /// How many windows are merged into a value's batch axis; 1 for none.
@@ -155,8 +163,20 @@ impl Graph {
         self.merged.get(&id).copied().unwrap_or(1)
     }
 
+    /// Nothing for a single window.
     pub fn merge(&mut self, id: NodeId, windows: usize) {
-        self.merged.insert(id, windows);
+        if windows > 1 {
+            self.merged.insert(id, windows);
+        }
+    }
+
+    /// Whether an axis lies in front of the batch.
+    pub fn fronted(&self, id: NodeId) -> bool {
+        self.fronts.contains(&id)
+    }
+
+    pub fn put_front(&mut self, id: NodeId) {
+        self.fronts.insert(id);
     }
 
     /// The most axes the file sees in a merged input of the call.
@@ -201,6 +221,7 @@ impl Graph {
     pub fn any(&mut self, call: &Call, i: usize) -> Result<NodeId> {
         match call.need(i)? {
             Value::Node(id) => Ok(*id),
+            Value::ByRow(_) => Err(indices(call, i)),
             Value::Known(array) => {
                 let param = self.weight(call, array)?;
                 let name = format!("{}/{}", call.out(), array.name);
@@ -216,6 +237,10 @@ impl Graph {
             _ => Err(call.fail(format!("input {i} does not depend on the image, which is not supported here"))),
         }
     }
+}
+
+fn indices(call: &Call, i: usize) -> Error {
+    call.fail(format!("input {i} holds indices that depend on the batch size")).hint(super::BATCH_HINT)
 }
 
 /// The usual result: one value.

@@ -3,6 +3,7 @@
 use super::array::{Array, Data, Num, is_float, sizes};
 use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
+use super::fold_scatter::{reduce_sum, scatter};
 use super::layout::{slice_specs, squeezed, unsqueezed};
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
@@ -21,13 +22,14 @@ pub const ONLY_FOLDED: &[&str] = &[
     "Not",
     "Range",
     "Resize",
+    "ScatterND",
     "Shape",
     "Where",
 ];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
 pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
-    if call.inputs.iter().flatten().any(|v| matches!(v, Value::Node(_))) {
+    if call.inputs.iter().flatten().any(|v| !matches!(v, Value::Known(_))) {
         return Ok(None);
     }
     let array = match call.op() {
@@ -65,6 +67,8 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Where" => choose(graph, call)?,
         "Equal" | "GreaterOrEqual" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" => binary(graph, call)?,
         "Resize" => resize(graph, call)?,
+        "ReduceSum" if call.known(0)?.nums().is_some() => reduce_sum(graph, call)?,
+        "ScatterND" => scatter(graph, call)?,
         "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
         _ => return Ok(None),
     };

@@ -188,6 +188,7 @@ pub fn gemm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
             let bias = Some(gemm_bias(graph, call, &Rc::clone(c), outputs, beta)?);
             one(graph.node(call, Op::Linear { weight, bias }, &[id])?)
         }
+        Some(Value::ByRow(_)) => Err(call.fail("C holds indices that depend on the batch size")),
         Some(Value::Node(_)) if beta != 1. => Err(call.fail("beta other than 1 needs a constant C")),
         Some(Value::Node(c)) => {
             let product = graph.step(call, "product", Op::Linear { weight, bias: None }, &[id])?;

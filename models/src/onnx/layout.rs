@@ -46,6 +46,7 @@ pub fn shape(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let shape = match call.need(0)? {
         Value::Node(id) => graph.builder.shape(*id).clone(),
         Value::Known(array) => Shape::constant(array.dims.clone()),
+        Value::ByRow(_) => return Err(call.fail("the shape of indices by row is not supported")),
     };
     let batch = shape.batched.then_some(Num::BATCH);
     let all = batch.into_iter().chain(shape.row.iter().map(|&d| Num::known(d as i64))).collect();
@@ -237,7 +238,19 @@ pub fn slice(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 pub fn split(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let axis = call.row_axis(call.int("axis", 0)?, shape.rank())?;
-    let (dim, parts) = (shape.row[axis - 1], call.node.output.len().max(1));
+    let sizes = split_sizes(call, shape.row[axis - 1])?;
+    let mut start = 0;
+    let part = |(size, name): (&usize, &String)| {
+        let op = Op::Slice { axis, start, end: start + size, step: 1 };
+        start += size;
+        Ok(Value::Node(graph.builder.node(name.clone(), op, &[id])?))
+    };
+    sizes.iter().zip(&call.node.output).map(part).collect()
+}
+
+/// How an axis of `dim` entries is split.
+pub fn split_sizes(call: &Call, dim: usize) -> Result<Vec<usize>> {
+    let parts = call.node.output.len().max(1);
     let sizes: Vec<usize> = match call.list("split", 1)? {
         Some(list) => list.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect(),
         None => {
@@ -249,15 +262,9 @@ pub fn split(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         || sizes.contains(&0)
         || sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(dim)
     {
-        return Err(call.fail(format!("{parts} parts of sizes {sizes:?} do not make up axis {axis} of size {dim}")));
+        return Err(call.fail(format!("{parts} parts of sizes {sizes:?} do not make up an axis of size {dim}")));
     }
-    let mut start = 0;
-    let part = |(size, name): (&usize, &String)| {
-        let op = Op::Slice { axis, start, end: start + size, step: 1 };
-        start += size;
-        Ok(Value::Node(graph.builder.node(name.clone(), op, &[id])?))
-    };
-    sizes.iter().zip(&call.node.output).map(part).collect()
+    Ok(sizes)
 }
 
 /// On images: one entry, or a run of neighbours, along an axis.

@@ -2,9 +2,12 @@
 //! bytes present, graphs may be deep or cyclic, and the batch axis stays a symbol that no op may touch.
 
 mod array;
+mod by_row;
 mod call;
 mod fold;
 mod fold_numbers;
+mod fold_scatter;
+mod front;
 mod layers;
 mod layout;
 mod order;
@@ -148,8 +151,17 @@ fn build(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
 
 fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let known = ["", "ai.onnx"].contains(&call.node.domain.as_str());
+    if let (true, Some(values)) = (known, by_row::lower(graph, call)?) {
+        return Ok(values);
+    }
     if let (true, Some(value)) = (known, fold::fold(graph, call)?) {
         return Ok(vec![value]);
+    }
+    if front::is(graph, call) {
+        return front::lower(graph, call);
+    }
+    if let (true, Some(values)) = (known, front::begin(graph, call)?) {
+        return Ok(values);
     }
     match OPS.iter().find(|(name, _)| known && *name == call.op()) {
         Some((name, lower)) => match windows::of(graph, call)? {
@@ -264,6 +276,9 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
     let Some(Value::Node(mut id)) = value.cloned() else {
         return Err(fail("it does not depend on the image".into()));
     };
+    if graph.fronted(id) {
+        return Err(fail("an axis lies in front of the batch".into()).hint(BATCH_HINT));
+    }
     if graph.windows(id) > 1 {
         return Err(fail("a reshape before it merges or splits the batch axis".into())
             .hint("export with a dynamic batch axis and keep images apart: rows must not mix"));

@@ -120,6 +120,94 @@ fn an_unknown_op_is_named_with_what_is_supported() {
     refused(&model(vec![node("Where", &["x", "x", "x"], "y")], vec![]), &["constants and shapes only"]);
 }
 
+/// What a model makes of two rows that count from 0.
+fn counted(model: &ModelProto) -> Vec<Vec<f32>> {
+    let x = candle_core::Tensor::arange(0f32, 64., &candle_core::Device::Cpu).unwrap().reshape((2, 2, 4, 4)).unwrap();
+    let net = std::sync::Arc::new(load(model).unwrap());
+    robust_engine::Reference::new(net, candle_core::DType::F32).unwrap().forward(&x).unwrap().to_vec2().unwrap()
+}
+
+#[test]
+fn an_axis_in_front_of_the_batch_is_taken_apart() {
+    let scalar = |i: i64| TensorProto { dims: vec![], ..ints("i", &[i]) };
+    let front = |from: &str, perm: &[i64]| with(node("Transpose", &[from], "t"), attr("perm", perm));
+    let taken = with(node("Gather", &["t", "i"], "g"), int_attr("axis", 0));
+    let nodes = vec![front("x", &[1, 0, 2, 3]), taken.clone(), node("Flatten", &["g"], "y")];
+    let rows = counted(&model(nodes, vec![scalar(-1)]));
+    assert_eq!(rows[1], (48..64).map(|v| v as f32).collect::<Vec<_>>());
+    // Merged with the batch: [2 n, 4, 4] -> [4, 2 n, 4], of which the last.
+    let nodes =
+        vec![node("Reshape", &["x", "s"], "m"), front("m", &[1, 0, 2]), taken, node("Reshape", &["g", "r"], "y")];
+    let rows = counted(&model(nodes, vec![scalar(3), ints("s", &[-1, 4, 4]), ints("r", &[-1, 8])]));
+    assert_eq!(rows[1], [44., 45., 46., 47., 60., 61., 62., 63.]);
+    // Sliced and squeezed instead.
+    let nodes = vec![
+        front("x", &[1, 0, 3, 2]),
+        node("Slice", &["t", "one", "two", "zero"], "p"),
+        node("Squeeze", &["p", "zero"], "g"),
+        node("Flatten", &["g"], "y"),
+    ];
+    let numbers = [ints("zero", &[0]), ints("one", &[1]), ints("two", &[2])].to_vec();
+    assert_eq!(counted(&model(nodes.clone(), numbers.clone()))[0][..3], [16., 20., 24.]);
+    let whole = vec![nodes[0].clone(), node("Squeeze", &["t", "zero"], "g"), nodes[3].clone()];
+    refused(&model(whole, numbers), &["removes an axis of 2 entries"]);
+}
+
+#[test]
+fn indices_that_grow_with_the_row_stay_within_it() {
+    let by = |factor: i64, offset: &[i64]| {
+        let nodes = vec![
+            with(with(node("Shape", &["x"], "b"), int_attr("start", 0)), int_attr("end", 1)),
+            node("Squeeze", &["b"], "n"),
+            with(node("ReduceMax", &["x", "places"], "max"), int_attr("keepdims", 1)),
+            node("Reshape", &["max", "all"], "flat"),
+            node("Range", &["from", "n", "step"], "rows"),
+            node("Mul", &["rows", "factor"], "starts"),
+            node("Unsqueeze", &["starts", "step"], "column"),
+            node("Add", &["column", "offset"], "index"),
+            node("Gather", &["flat", "index"], "y"),
+        ];
+        let numbers = vec![
+            ints("places", &[2, 3]),
+            ints("all", &[-1]),
+            ints("from", &[0]),
+            ints("step", &[1]),
+            ints("factor", &[factor]),
+            ints("offset", offset),
+        ];
+        model(nodes, numbers)
+    };
+    assert_eq!(counted(&by(2, &[0, 1])), [[15., 31.], [47., 63.]]);
+    assert_eq!(counted(&by(2, &[1])), [[31.], [63.]]);
+    refused(&by(1, &[0, 1]), &["neighbours"]);
+    refused(&by(2, &[1, 2]), &["neighbours"]);
+    refused(&by(2, &[1, 0]), &["not neighbours"]);
+    refused(&by(i64::MAX, &[0, 1]), &["neighbours"]);
+}
+
+#[test]
+fn entries_are_scattered_into_constants_and_summed() {
+    let matrix = |name: &str, dims: &[i64], values: &[i64]| TensorProto { dims: dims.to_vec(), ..ints(name, values) };
+    let build = |places: &[i64], updates: &[i64]| {
+        let nodes = vec![
+            node("ScatterND", &["data", "places", "updates"], "made"),
+            with(node("ReduceSum", &["made", "axis"], "sums"), int_attr("keepdims", 0)),
+            node("Reshape", &["x", "sums"], "y"),
+        ];
+        let numbers = vec![
+            matrix("data", &[2, 2], &[7, 7, 7, 7]),
+            matrix("places", &[places.len() as i64 / 2, 2], places),
+            ints("updates", updates),
+            ints("axis", &[1]),
+        ];
+        model(nodes, numbers)
+    };
+    // [[-2, 1], [30, 2]] -> [-1, 32]
+    assert_eq!(load(&build(&[0, 0, 0, 1, 1, 0, 1, -1], &[-2, 1, 30, 2])).unwrap().output_row(), [32]);
+    refused(&build(&[0, 0, 0, 2], &[1, 1]), &["axis 2 is outside"]);
+    refused(&build(&[0, 0, 0, 1], &[1]), &["1 updates for 2 places"]);
+}
+
 #[test]
 fn ops_that_touch_the_batch_axis_are_refused() {
     let reshape = |target: &[i64]| model(vec![node("Reshape", &["x", "s"], "y")], vec![ints("s", target)]);
@@ -131,8 +219,11 @@ fn ops_that_touch_the_batch_axis_are_refused() {
     assert_eq!(load(&reshape(&[-1, 32])).unwrap().output_row(), [32]);
     let flat = with(node("Flatten", &["x"], "y"), int_attr("axis", 2));
     refused(&model(vec![flat], vec![]), &["merges the batch axis"]);
-    let moved = with(node("Transpose", &["x"], "y"), attr("perm", &[1, 0, 2, 3]));
+    let moved = with(node("Transpose", &["x"], "y"), attr("perm", &[2, 1, 0, 3]));
     refused(&model(vec![moved], vec![]), &["moves the batch axis"]);
+    let front = with(node("Transpose", &["x"], "t"), attr("perm", &[1, 0, 2, 3]));
+    refused(&model(vec![front.clone(), node("Relu", &["t"], "y")], vec![]), &["in front of the batch", "n_y"]);
+    refused(&model(vec![NodeProto { output: vec!["y".into()], ..front }], vec![]), &["in front of the batch"]);
     let softmax = with(node("Softmax", &["x"], "y"), int_attr("axis", 0));
     refused(&model(vec![softmax], vec![]), &["neighbours"]);
     refused(&model(vec![node("ReduceMean", &["x"], "y")], vec![]), &["the batch included"]);

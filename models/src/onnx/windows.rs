@@ -17,7 +17,7 @@ const TRAILING: &[&str] = &[
 pub fn of(graph: &Graph, call: &Call) -> Result<Option<usize>> {
     let counts = call.inputs.iter().flatten().filter_map(|v| match v {
         Value::Node(id) => Some(graph.windows(*id)),
-        Value::Known(_) => None,
+        Value::Known(_) | Value::ByRow(_) => None,
     });
     let mut found: Vec<usize> = counts.collect();
     found.dedup();

@@ -1,10 +1,11 @@
 //! Folders as transformers writes them: outputs and input gradients against its numbers.
 
 use crate::parity::plans_match;
-use crate::support::{cross_entropy, distance, fixtures, flipped, index, npz};
-use candle_core::DType;
+use crate::support::{cross_entropy, distance, fixtures, flipped, index, named, npz};
+use candle_core::{DType, Tensor};
 use robust_core::Output;
 use robust_models::{hf, load};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,56 @@ fn text_head(folder: &Path, entry: &serde_json::Value, place: &Path) -> Option<S
     let path = place.join("text.safetensors");
     text.head().write(&path).unwrap();
     Some(path.display().to_string())
+}
+
+/// Folders of `scripts/vectors_huggingface.py`, whose weights follow from their names.
+#[test]
+fn stored_folders_match_transformers() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/huggingface");
+    let mut files: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "gz"));
+    assert!(files.len() >= 5);
+    for file in files {
+        let entry: serde_json::Value =
+            serde_json::from_reader(flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap())).unwrap();
+        let name = entry["name"].as_str().unwrap();
+        let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_value(entry["shapes"].clone()).unwrap();
+        let weights: HashMap<String, Tensor> = shapes.iter().map(|(n, s)| (n.clone(), named::weight(n, s))).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let write = |weights: &HashMap<String, Tensor>| {
+            candle_core::safetensors::save(weights, folder.path().join("model.safetensors")).unwrap();
+        };
+        let shape: Vec<usize> = serde_json::from_value(entry["input_shape"].clone()).unwrap();
+        std::fs::write(folder.path().join("config.json"), entry["config"].to_string()).unwrap();
+        let images = serde_json::json!({
+            "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+            "size": { "height": shape[2], "width": shape[3] },
+        });
+        std::fs::write(folder.path().join("preprocessor_config.json"), images.to_string()).unwrap();
+        write(&weights);
+        let loaded = load(&folder.path().to_string_lossy()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let x = named::image(&format!("input/{name}"), &shape);
+        let labels: Vec<u32> = serde_json::from_value(entry["labels"].clone()).unwrap();
+        let vectors = file.with_extension("").with_extension("npz");
+        let (output, grad) = (npz(&vectors, "output"), npz(&vectors, "grad"));
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
+            let (ours, _, our_grad) = cross_entropy(&loaded.network, &x, &labels, dtype);
+            let gaps = [distance(&ours, &output), distance(&our_grad, &grad)];
+            println!("{name} {dtype:?}: output {:.1e}, gradient {:.1e}", gaps[0], gaps[1]);
+            assert!(gaps.iter().all(|g| *g <= bound), "{name} {dtype:?}: {gaps:?}");
+        }
+        plans_match(name, &loaded.network, &x, &labels, [&output, &grad]);
+        // Without any one of its tensors a folder is refused, by that tensor's name.
+        for lost in weights.keys().filter(|n| !n.contains("mask_token") && !n.contains("pooler")).step_by(5) {
+            let mut part = weights.clone();
+            part.remove(lost);
+            write(&part);
+            let error = load(&folder.path().to_string_lossy()).err();
+            let error = error.unwrap_or_else(|| panic!("{name}: it loads without `{lost}`"));
+            assert!(error.kind == robust_core::Kind::Load, "{name}: {error}");
+            assert!(error.message.contains(lost) || error.message.contains("is missing"), "{name}, `{lost}`: {error}");
+        }
+    }
 }
 
 #[test]

@@ -10,5 +10,7 @@ mod hostile;
 mod huggingface;
 mod onnx;
 mod parity;
+mod prompts;
 mod pth;
 mod support;
+mod transformers;

@@ -1,0 +1,112 @@
+//! `clip`: image towers of CLIP (Radford et al. 2021) in the names of OpenAI and OpenCLIP. Nothing in a file of OpenCLIP's says
+//! which activation it was trained with.
+
+use super::blocks::{Blocks, Names, heads};
+use super::stack::{Conv, Usual};
+use super::{Architecture, Stack};
+use crate::Options;
+use crate::hf::tokens::{Act, flatten, token};
+use crate::safetensors::StateDict;
+use robust_core::{Error, Result};
+use robust_engine::{Activation, Builder, NodeId, Op};
+
+const EPS: f64 = 1e-5;
+const CLIP: Usual = Usual::Known {
+    whose: "CLIP's",
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+};
+
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "clip",
+    doc: "image tower of OpenAI's and OpenCLIP's names: patches (visual.conv1), class_embedding, positional_embedding, ln_pre, \
+          transformer.resblocks.N (ln_1, attn, ln_2, mlp.c_fc, GELU, mlp.c_proj), ln_post, the class token times proj: an \
+          embedding; `activation=quick_gelu` for weights of OpenAI and others trained so; heads as of `vit`",
+    params: &["heads", "activation"],
+    detect,
+    build,
+};
+
+const NAMES: Names = Names {
+    norms: ["ln_1", "ln_2"],
+    qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
+    out: "attn.out_proj",
+    scales: Some(["ls_1.gamma", "ls_2.gamma"]),
+    mlp: ["mlp.c_fc", "mlp.c_proj"],
+};
+
+fn layer(i: usize) -> String {
+    format!("visual.transformer.resblocks.{i}")
+}
+
+fn detect(dict: &StateDict) -> bool {
+    dict.contains("visual.conv1.weight") && dict.contains(&format!("{}.attn.in_proj_weight", layer(0)))
+}
+
+fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
+    let [width, channels, patch, _] = dict.sizes("visual.conv1.weight")?;
+    let [places, _] = dict.sizes("visual.positional_embedding")?;
+    let side = places.saturating_sub(1).isqrt();
+    if side == 0 || side * side + 1 != places {
+        return Err(Error::load(
+            "`visual.positional_embedding`",
+            format!("{places} places are no class token and square of patches"),
+        ));
+    }
+    let heads = heads(width, options.heads.as_deref())?;
+    let act = act(dict, options)?;
+    let blocks = Blocks::of(dict, &NAMES, &layer(0), heads, EPS, act);
+    let s = &mut Stack { dict, net };
+    let size = side.saturating_mul(patch);
+    if options.input.is_some_and(|i| i[1..] != [size, size]) {
+        return Err(Error::usage(format!("`visual.positional_embedding` is for an input of {size}x{size}")));
+    }
+    let x = s.input(options, [channels, size, size], CLIP)?;
+    let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
+    let x = s.conv(x, "visual.conv1", conv)?;
+    let x = flatten(s, x, "tokens")?;
+    let class = s.dict.take("visual.class_embedding", &[width])?.reshape((1, 1, width))?;
+    let class = s.net.param("visual.class_embedding", class);
+    let class = s.net.node("class", Op::Param(class), &[])?;
+    let x = s.net.node("with_class", Op::Concat { axis: 1 }, &[class, x])?;
+    let places = s.constant("visual.positional_embedding", &[places, width])?;
+    let x = s.add(x, places, "placed")?;
+    let mut x = s.layer_norm(x, "visual.ln_pre", EPS)?;
+    for i in 0..s.dict.count(layer) {
+        x = blocks.lay(s, x, &layer(i), None)?;
+    }
+    let x = token(s, x, "class_token", 0)?;
+    let x = s.layer_norm(x, "visual.ln_post", EPS)?;
+    set_text_aside(s.dict);
+    s.dict.embeds_as("the output is the image embedding, before it is scaled to length 1");
+    if !s.dict.contains("visual.proj") {
+        return Ok(x);
+    }
+    let [_, out] = s.dict.sizes("visual.proj")?;
+    let weight = s.dict.take("visual.proj", &[width, out])?.t()?.contiguous()?;
+    let weight = s.net.param("visual.proj", weight);
+    s.net.node("embedding", Op::Linear { weight, bias: None }, &[x])
+}
+
+/// As the user says; OpenAI's own files are told by the sizes they hold.
+fn act(dict: &mut StateDict, options: &Options) -> Result<Act> {
+    if options.activation.is_some() {
+        return Act::said(options, Act::QuickGelu);
+    }
+    if dict.skipped("input_resolution").is_some() {
+        dict.note("the activation is the quick GELU of OpenAI's weights");
+        return Ok(Act::QuickGelu);
+    }
+    dict.note(
+        "the activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with `quickgelu`, say \
+         `?activation=quick_gelu`",
+    );
+    Ok(Act::Plain(Activation::Gelu))
+}
+
+fn set_text_aside(dict: &mut StateDict) {
+    let tower = ["transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection", "text."];
+    for prefix in tower.into_iter().chain(["logit_scale", "logit_bias"]) {
+        dict.ignore(prefix, "the text tower is no part of the image encoder");
+    }
+}

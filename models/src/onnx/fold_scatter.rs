@@ -1,0 +1,73 @@
+//! Entries written into, and summed from, arrays that are known at import: how exporters build tables of relative places.
+
+use super::array::{Array, Data, Num};
+use super::call::{Call, Graph};
+use super::fold::View;
+use candle_core::Tensor;
+use robust_core::Result;
+use std::rc::Rc;
+
+/// The data with the entries at `indices` (input 1, `[..., k]`: places along the first `k` axes) replaced by `updates` (input 2).
+pub(super) fn scatter(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let (data, index, updates) = (Rc::clone(call.known(0)?), call.known(1)?, Rc::clone(call.known(2)?));
+    if call.text("reduction", "none")? != "none" {
+        return Err(call.fail("reductions are not supported"));
+    }
+    let places = call.known_ints(1)?;
+    let depth = index.dims.last().copied().unwrap_or(0);
+    if depth == 0 || depth > data.dims.len() {
+        return Err(call.fail(format!("indices {:?} do not fit data {:?}", index.dims, data.dims)));
+    }
+    let (outer, inner) = data.dims.split_at(depth);
+    let size: usize = inner.iter().product();
+    let lines = places.len() / depth;
+    if lines.checked_mul(size) != Some(updates.len()) {
+        return Err(call.fail(format!("{} updates for {lines} places of {size} entries", updates.len())));
+    }
+    graph.spend(call, &data.dims)?;
+    // Which entry of the updates each entry of the result is, or its own.
+    let mut from: Vec<Option<usize>> = vec![None; data.len()];
+    for (i, place) in places.chunks(depth).enumerate() {
+        let mut at = 0;
+        for (&p, &dim) in place.iter().zip(outer) {
+            at = at * dim + call.axis(p, dim)?;
+        }
+        (0..size).for_each(|j| from[at * size + j] = Some(i * size + j));
+    }
+    let data = match (&data.data, &updates.data) {
+        (Data::Int(own), Data::Int(new)) => {
+            Data::Int(own.iter().zip(&from).map(|(own, at)| at.map_or(*own, |i| new[i])).collect())
+        }
+        (Data::Float(own), Data::Float(new)) => {
+            let list = |t: &Tensor| t.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
+            let (values, new) = (list(own)?, list(new)?);
+            let values = values.iter().zip(&from).map(|(own, at)| at.map_or(*own, |i| new[i])).collect();
+            return Array::floats(call.out(), data.dims.clone(), values, own.dtype());
+        }
+        _ => return Err(call.fail("it writes numbers of one kind into another")),
+    };
+    Ok(Array { name: call.out().to_string(), dims: call.known(0)?.dims.clone(), data })
+}
+
+/// Sums of integers along axes.
+pub(super) fn reduce_sum(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let from = Rc::clone(call.known(0)?);
+    let rank = from.dims.len();
+    let axes = match call.list("axes", 1)? {
+        Some(list) => list.iter().map(|&a| call.axis(a, rank)).collect::<Result<Vec<_>>>()?,
+        None => (0..rank).collect(),
+    };
+    let kept: Vec<usize> = (0..rank).map(|i| if axes.contains(&i) { 1 } else { from.dims[i] }).collect();
+    graph.spend(call, &from.dims)?;
+    let to = View::of(&kept).expand(&from.dims).indices();
+    let mut sums = vec![Num::known(0); kept.iter().product()];
+    for (value, at) in from.nums().unwrap_or_default().iter().zip(to) {
+        let sum = &mut sums[at as usize];
+        *sum = sum.add(*value).ok_or_else(|| call.fail("the sum overflows"))?;
+    }
+    let dims = match call.int("keepdims", 1)? {
+        0 => (0..rank).filter(|i| !axes.contains(i)).map(|i| from.dims[i]).collect(),
+        _ => kept,
+    };
+    Ok(Array::ints(call.out(), dims, sums))
+}

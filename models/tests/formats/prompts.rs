@@ -1,0 +1,87 @@
+//! Prompts as text, by a tokenizer small enough to follow by hand.
+
+use robust_core::Kind;
+use robust_models::hf::tokenised;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// As CLIP's: lower case, words apart, pairs of pieces joined, a start and an end around.
+fn small() -> Value {
+    let pattern = r"<\|startoftext\|>|<\|endoftext\|>|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    let special = |id: u32, text: &str| json!({ "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": true, "special": true });
+    json!({
+        "version": "1.0",
+        "truncation": { "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 },
+        "padding": null,
+        "added_tokens": [special(10, "<|startoftext|>"), special(11, "<|endoftext|>")],
+        "normalizer": { "type": "Sequence", "normalizers": [{ "type": "NFC" }, { "type": "Lowercase" }] },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Removed", "invert": true },
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        ] },
+        "post_processor": { "type": "RobertaProcessing", "sep": ["<|endoftext|>", 11], "cls": ["<|startoftext|>", 10],
+            "trim_offsets": false, "add_prefix_space": false },
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
+            "vocab": { "a": 0, "c": 1, "t": 2, "a</w>": 3, "t</w>": 4, "s</w>": 5, "ca": 6, "cat</w>": 7, "s": 8, "cat": 9,
+                "<|startoftext|>": 10, "<|endoftext|>": 11 },
+            "merges": ["c a", "ca t</w>", "ca t"],
+        },
+    })
+}
+
+fn folder(tokenizer: &[u8], kind: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({ "model_type": kind, "text_config": { "max_position_embeddings": 5 } });
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    folder
+}
+
+fn ask(folder: &Path, prompts: &[&str]) -> robust_core::Result<Vec<Vec<u32>>> {
+    tokenised(folder, &prompts.iter().map(|p| p.to_string()).collect::<Vec<_>>())
+}
+
+#[test]
+fn prompts_become_numbers_of_one_length() {
+    let folder = folder(small().to_string().as_bytes(), "clip");
+    let rows = ask(folder.path(), &["A cat", "cats", "a  CAT a"]).unwrap();
+    assert_eq!(rows, [vec![10, 3, 7, 11, 11], vec![10, 9, 5, 11, 11], vec![10, 3, 7, 3, 11]]);
+    for (prompt, why) in [("a a a a", "has 6 tokens, the tower reads 5"), (" ", "1 to 4096"), ("", "1 to 4096")] {
+        let error = ask(folder.path(), &[prompt]).unwrap_err();
+        assert!(error.kind == Kind::Usage && error.message.contains(why), "{error}");
+    }
+    assert_eq!(ask(folder.path(), &[]).unwrap_err().kind, Kind::Usage);
+}
+
+#[test]
+fn damaged_and_hostile_tokenizers_are_refused() {
+    let whole = small().to_string();
+    for cut in (0..whole.len()).step_by(97) {
+        let error = ask(folder(&whole.as_bytes()[..cut], "clip").path(), &["a"]).unwrap_err();
+        assert!(error.kind == Kind::Load && error.message.contains("tokenizer.json"), "{cut}: {error}");
+    }
+    let with = |change: fn(&mut Value)| {
+        let mut all = small();
+        change(&mut all);
+        ask(folder(all.to_string().as_bytes(), "clip").path(), &["a cat"])
+    };
+    let changes: [fn(&mut Value); 5] = [
+        |t| t["model"]["merges"] = json!(["q z"]),
+        |t| t["model"]["vocab"] = json!({ "a": -1 }),
+        |t| t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!("((("),
+        |t| t["model"]["type"] = json!("Unheard"),
+        |t| t["model"] = json!(null),
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        assert_eq!(with(change).unwrap_err().kind, Kind::Load, "{i}");
+    }
+    let error = ask(folder(whole.as_bytes(), "siglip").path(), &["a"]).unwrap_err();
+    assert!(error.message.contains("are for CLIP folders"), "{error}");
+    let bare = folder(b"", "clip");
+    std::fs::remove_file(bare.path().join("tokenizer.json")).unwrap();
+    let error = ask(bare.path(), &["a"]).unwrap_err();
+    assert!(error.message.contains("holds no tokenizer.json") && error.hint.is_some(), "{error}");
+}
