@@ -13,6 +13,7 @@ mod gate;
 mod given;
 mod happy;
 mod inspect;
+mod label_free;
 mod report;
 mod resume;
 mod scale;
