@@ -57,7 +57,8 @@ fn method(spec: &Spec) -> Result<Method> {
         return Err(Error::usage(format!("unknown head `{}`", spec.name)).hint(hint));
     };
     if let Some((key, _)) = spec.params.iter().find(|(key, _)| !known.contains(&key.as_str())) {
-        let takes = if known.is_empty() { "it takes none".to_string() } else { format!("it takes {}", known.join(", ")) };
+        let takes =
+            if known.is_empty() { "it takes none".to_string() } else { format!("it takes {}", known.join(", ")) };
         return Err(Error::usage(format!("head `{}` has no parameter `{key}`", spec.name)).hint(takes));
     }
     let number = |key: &str| spec.get(key).map(|v| v.number(key)).transpose();

@@ -292,8 +292,10 @@ pub fn of_head(
         Some(spec) => {
             let n = test_ids.len().min(held.len());
             let held: Vec<u64> = held.iter().map(|&i| ids[i]).collect();
-            let under = |head: &Head, data: &dyn Dataset, ids: &[u64]| attacked(encoder, head, data, &few(ids, n), spec, seed);
-            let errors = [under(&head, on.data, &ids)?, under(&partial, on.data, &held)?, under(&head, test, test_ids)?];
+            let under =
+                |head: &Head, data: &dyn Dataset, ids: &[u64]| attacked(encoder, head, data, &few(ids, n), spec, seed);
+            let errors =
+                [under(&head, on.data, &ids)?, under(&partial, on.data, &held)?, under(&head, test, test_ids)?];
             Some(Attacked { attack: spec.to_string(), n, risk: Risk::of(errors) })
         }
     };
@@ -331,12 +333,19 @@ pub fn to_text(report: &Report) -> String {
         text += &format!("tolerance       {tolerance:8.3}   (mean cosine within a class)\n");
     }
     for d in &report.disturbances {
-        text += &format!("\n{} in {}\n      eps  displacement  cosine  alignment  nearest flips  k-NN flips\n", d.kind, report.norm);
+        text += &format!(
+            "\n{} in {}\n      eps  displacement  cosine  alignment  nearest flips  k-NN flips\n",
+            d.kind, report.norm
+        );
         for l in &d.levels {
             let flips = l.knn_flips.map_or("-".to_string(), |f| format!("{:.1} %", 100. * f));
             text += &format!(
                 "{:9.5}  {:12.4}  {:6.3}  {:9.4}  {:>11.1} %  {flips:>10}\n",
-                l.eps, l.displacement, l.cosine, l.alignment, 100. * l.nearest_flips
+                l.eps,
+                l.displacement,
+                l.cosine,
+                l.alignment,
+                100. * l.nearest_flips
             );
         }
         text += &format!(

@@ -231,7 +231,11 @@ impl Judge<'_> {
         }
         let Some(goal) = self.goal(sample) else {
             // The sample it had to approach cannot be read.
-            return if outcome.verdict == Verdict::Failed { Ok(Note::Holds) } else { Err("it has no goal".to_string()) };
+            return if outcome.verdict == Verdict::Failed {
+                Ok(Note::Holds)
+            } else {
+                Err("it has no goal".to_string())
+            };
         };
         let clean = self.agree(&goal, outcome.clean, &sample.scores, "clean")?;
         match outcome.verdict {

@@ -53,8 +53,7 @@ fn points(n: u64) -> Batch {
 }
 
 /// Every gradient attack, with what share of the largest displacement it must reach.
-const CLIMBERS: [(&str, f64); 5] =
-    [("fgsm", 0.9), ("bim", 0.99), ("mi-fgsm", 0.9), ("pgd", 0.99), ("apgd-ce", 0.99)];
+const CLIMBERS: [(&str, f64); 5] = [("fgsm", 0.9), ("bim", 0.99), ("mi-fgsm", 0.9), ("pgd", 0.99), ("apgd-ce", 0.99)];
 
 #[test]
 fn a_linear_encoder_is_displaced_as_far_as_the_ball_lets_it() {

@@ -83,7 +83,9 @@ impl Ready {
         let given = Spec::parse(&self.label)?;
         for key in ["objective", "target"] {
             if given.get(key).is_some() {
-                return Err(refuse(Error::usage(format!("`{key}` is about classes, which a bare encoder does not have"))));
+                return Err(refuse(Error::usage(format!(
+                    "`{key}` is about classes, which a bare encoder does not have"
+                ))));
             }
             // Its default says nothing here either.
             self.params.remove(key);

@@ -31,7 +31,9 @@ use crate::choice::{at_least_one, share};
 use crate::host::{ask, ask_clean, classes, clean_rows, scores, targets};
 use crate::square_moves::{Board, Move};
 use rayon::prelude::*;
-use robust_core::{Access, Attack, Budget, Built, Entry, Error, Goal, Noise, Norm, Oracle, Result, Spec, Stop, parameters};
+use robust_core::{
+    Access, Attack, Budget, Built, Entry, Error, Goal, Noise, Norm, Oracle, Result, Spec, Stop, parameters,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -235,7 +235,10 @@ mod tests {
             }
             // At the anchor itself there is nothing to follow, and nothing breaks.
             let flat = climb(&anchors()[0]);
-            assert!(flat.loss.is_finite() && (flat.log_scale == f64::NEG_INFINITY || flat.log_scale < -30.), "{flat:?}");
+            assert!(
+                flat.loss.is_finite() && (flat.log_scale == f64::NEG_INFINITY || flat.log_scale < -30.),
+                "{flat:?}"
+            );
             assert!(flat.slope.iter().all(|s| s.is_finite()));
             assert!(climb(&[f32::NAN; 4]).loss.is_nan() && climb(&[1.; 3]).loss.is_nan());
         }

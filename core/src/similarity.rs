@@ -141,7 +141,8 @@ pub struct AimSpec {
     pub threshold: Option<f64>,
 }
 
-const FORMS: &str = "goals are away and towards, each with :cosine=C (-1 to 1) or :l2=DISTANCE, such as away:cosine=0.5";
+const FORMS: &str =
+    "goals are away and towards, each with :cosine=C (-1 to 1) or :l2=DISTANCE, such as away:cosine=0.5";
 
 impl AimSpec {
     /// # Errors
@@ -153,7 +154,8 @@ impl AimSpec {
             "away" => AimKind::Away,
             "towards" => AimKind::Towards,
             other => {
-                let close = nearest(other, ["away", "towards"]).map_or(String::new(), |n| format!(": did you mean `{n}`?"));
+                let close =
+                    nearest(other, ["away", "towards"]).map_or(String::new(), |n| format!(": did you mean `{n}`?"));
                 return refuse(format!("is not known{close}"));
             }
         };

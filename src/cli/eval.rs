@@ -1,8 +1,8 @@
 //! `robust eval`: load, plan, run, summarise.
 
-use super::summary::write_summary;
-use super::load::Wanted;
 use super::heads::{self, Opened};
+use super::load::Wanted;
+use super::summary::write_summary;
 use super::{Format, STOP, corrupt, goal, machine, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};

@@ -19,7 +19,10 @@ pub fn aimed(
 ) -> Result<Vec<Ready>> {
     let aim = label_free::aim(spec, model.model.as_ref(), data, ids, seed)?;
     if spec.threshold.is_none() {
-        say(&format!("note: {}: the goal is {aim}, by what is usual among its embeddings of different samples", model.name));
+        say(&format!(
+            "note: {}: the goal is {aim}, by what is usual among its embeddings of different samples",
+            model.name
+        ));
     }
     ready.into_iter().map(|r| r.aimed(aim)).collect()
 }

@@ -75,10 +75,14 @@ pub struct Args {
 
 fn parse_eps(text: &str) -> std::result::Result<f64, String> {
     let number = match text.split_once('/') {
-        Some((over, under)) => over.trim().parse::<f64>().ok().zip(under.trim().parse::<f64>().ok()).map(|(a, b)| a / b),
+        Some((over, under)) => {
+            over.trim().parse::<f64>().ok().zip(under.trim().parse::<f64>().ok()).map(|(a, b)| a / b)
+        }
         None => text.parse().ok(),
     };
-    number.filter(|v| v.is_finite() && *v > 0.).ok_or_else(|| "it is a positive number such as 0.1 or 8/255".to_string())
+    number
+        .filter(|v| v.is_finite() && *v > 0.)
+        .ok_or_else(|| "it is a positive number such as 0.1 or 8/255".to_string())
 }
 
 pub fn run(args: &Args) -> Result<()> {

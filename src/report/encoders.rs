@@ -109,7 +109,17 @@ pub fn to_text(lines: &[Line]) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["head", "attack", "encoder", "clean %", "robust %", "clean gap", "robust gap", "95 % interval", "p"]);
+    table.set_header([
+        "head",
+        "attack",
+        "encoder",
+        "clean %",
+        "robust %",
+        "clean gap",
+        "robust gap",
+        "95 % interval",
+        "p",
+    ]);
     let percent = |v: f64| format!("{:.1}", 100. * v);
     let signed = |v: f64| format!("{:+.1}", 100. * v);
     for l in lines {
@@ -137,8 +147,18 @@ pub fn to_text(lines: &[Line]) -> String {
 /// Never in practice.
 pub fn to_csv(lines: &[Line]) -> Result<String> {
     let header = [
-        "head", "attack", "threat", "encoder", "n", "clean_accuracy", "robust_accuracy", "clean_gap", "robust_gap",
-        "robust_gap_low", "robust_gap_high", "p",
+        "head",
+        "attack",
+        "threat",
+        "encoder",
+        "n",
+        "clean_accuracy",
+        "robust_accuracy",
+        "clean_gap",
+        "robust_gap",
+        "robust_gap_low",
+        "robust_gap_high",
+        "p",
     ];
     let rows = lines.iter().map(|l| {
         let gap = |of: fn(Gap) -> f64| l.gap.map_or(String::new(), |g| of(g).to_string());

@@ -14,6 +14,7 @@ mod given;
 mod happy;
 mod inspect;
 mod label_free;
+mod measure;
 mod report;
 mod resume;
 mod scale;

@@ -363,7 +363,9 @@ mod tests {
         let some = flips(&clean, &moved, Some(&labels), 1, 0.1).unwrap();
         assert_eq!((some.nearest, some.votes), (0.25, Some(0.25)));
         assert_eq!(flips(&clean, &moved, None, 3, 0.1).unwrap(), Flips { nearest: 0.25, votes: None });
-        assert!(flips(&clean, &moved, Some(&labels[..2]), 1, 0.1).is_err() && flips(&clean, &moved, None, 0, 1.).is_err());
+        assert!(
+            flips(&clean, &moved, Some(&labels[..2]), 1, 0.1).is_err() && flips(&clean, &moved, None, 0, 1.).is_err()
+        );
     }
 
     #[test]
