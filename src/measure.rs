@@ -38,6 +38,8 @@ pub struct Settings {
     pub k: usize,
     pub temperature: f64,
     pub seed: u64,
+    /// Samples attacked at once; never changes a result.
+    pub batch: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -169,7 +171,7 @@ pub fn measure(
     ];
     moved.iter_mut().for_each(|m| m.rows = vec![vec![]; m.specs.len()]);
     let (mut clean, mut labels) = (vec![], vec![]);
-    for chunk in ids.chunks(BATCH) {
+    for chunk in ids.chunks(settings.batch.clamp(1, BATCH)) {
         tick(chunk.len())?;
         let loaded = data.load(chunk, &model.card.view(), &Device::Cpu)?;
         if let Some((id, why)) = loaded.failed.first() {

@@ -26,24 +26,6 @@ pub struct LoadedModel {
     pub ignored: Vec<String>,
 }
 
-impl LoadedModel {
-    /// This encoder with a head on it, under another name.
-    ///
-    /// # Errors
-    /// Kind `Load` where the head is for embeddings of another width.
-    pub fn with_head(&self, head: &Head, name: &str) -> Result<Self> {
-        let (mut net, out) = self.network.reopen();
-        let out = head.lay(&mut net, out)?;
-        let network = Arc::new(net.finish(out)?);
-        let card = describe(&network, name.to_string(), self.card.default_threat, false)?;
-        let card = Card { preprocess: self.card.preprocess, ..card };
-        let model = NetworkModel::with_card(Arc::clone(&network), card)?;
-        let (name, family, card) = (name.to_string(), self.family.clone(), model.card().clone());
-        let (notes, ignored) = (self.notes.clone(), self.ignored.clone());
-        Ok(Self { name, format: self.format, family, card, network, model: Arc::new(model), notes, ignored })
-    }
-}
-
 impl std::fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoadedModel").field("card", &self.card).field("notes", &self.notes).finish_non_exhaustive()
@@ -207,7 +189,7 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
     Ok(Parts { network: built.network, family, notes, ignored, embeds })
 }
 
-fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
+pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
         [c, h, w] => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },

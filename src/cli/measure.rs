@@ -65,6 +65,8 @@ pub struct Args {
     /// Threads to compute on (default: all)
     #[arg(long, value_name = "N", env = "ROBUST_THREADS")]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: machine::Memory,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Answer,
@@ -72,6 +74,9 @@ pub struct Args {
     #[arg(long)]
     no_progress: bool,
 }
+
+/// Samples attacked at once where memory allows.
+const BATCH: usize = 64;
 
 fn parse_eps(text: &str) -> std::result::Result<f64, String> {
     let number = match text.split_once('/') {
@@ -98,7 +103,8 @@ pub fn run(args: &Args) -> Result<()> {
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
-    let settings = Settings { norm, eps, levels, steps, k, temperature, seed };
+    let batch = args.memory.batch(BATCH, std::slice::from_ref(&encoder))?;
+    let settings = Settings { norm, eps, levels, steps, k, temperature, seed, batch };
     let counter = Counter::new(ids.len() as u64, args.no_progress);
     let tick = |n: usize| {
         counter.add(n as u64);
