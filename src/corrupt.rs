@@ -92,6 +92,7 @@ pub fn resolve(text: &str, card: &Card, frost: Option<&Photos>) -> Result<Vec<Re
             budget: Budget::default(),
             attack: Box::new(Corrupt { recipe }),
             params,
+            aim: None,
         })
     };
     let shape = &card.input.shape;

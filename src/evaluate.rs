@@ -1,5 +1,6 @@
 //! One batch under one attack: the clean pass, the attack on what is correct, and an outcome for every sample.
 
+use crate::label_free::Anchor;
 use candle_core::{DType, Tensor};
 use robust_attacks::Ready;
 use robust_core::{
@@ -11,20 +12,29 @@ use robust_core::{
 #[derive(Debug, Clone)]
 pub struct Clean {
     pub id: u64,
-    pub label: u32,
+    /// `None` where no labels are asked for.
+    pub label: Option<u32>,
     /// blake3 of the row's little-endian f32 bytes, hex.
     pub digest: String,
     /// `None` when the scores are NaN or infinite.
     pub pred: Option<Pred>,
     pub fragile: bool,
+    /// Scores, or the embedding.
     pub scores: Vec<f32>,
     /// Why the sample cannot be judged.
     pub fault: Option<String>,
+    /// For goals without labels.
+    pub anchor: Option<Anchor>,
 }
 
 impl Clean {
     fn correct(&self) -> bool {
         self.fault.is_none() && self.pred.is_some_and(|p| p.margin > 0.)
+    }
+
+    /// Forwards it took to judge it clean: another sample's embedding is one more.
+    fn passes(&self) -> u64 {
+        1 + u64::from(self.anchor.as_ref().is_some_and(|a| a.id().is_some()))
     }
 }
 
@@ -79,21 +89,22 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
                 (None, None) => Some("the model gave NaN or infinite scores for the clean sample".to_string()),
                 (None, Some(_)) => None,
             };
-            let (id, label, digest) = (batch.ids[i], labels[i], row_digest(x));
+            let (id, label, digest) = (batch.ids[i], Some(labels[i]), row_digest(x));
             Clean {
                 id,
                 label,
                 digest,
                 pred,
-                fragile: pred.is_some_and(|p| fragile(p.margin, scores)),
+                fragile: pred.is_some_and(|p| fragile(p.margin, goal.scale(i, scores))),
                 scores: scores.to_vec(),
                 fault,
+                anchor: None,
             }
         })
         .collect())
 }
 
-fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
+pub(crate) fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
     let card = target.deployed.card();
     let (want, got) = (&card.input.shape, &batch.x.dims()[1..]);
     if want != got || batch.x.dtype() != DType::F32 {
@@ -106,7 +117,7 @@ fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-fn out_of_domain(x: &[f32], domain: Option<(f32, f32)>) -> Option<String> {
+pub(crate) fn out_of_domain(x: &[f32], domain: Option<(f32, f32)>) -> Option<String> {
     let (low, high) = domain.unwrap_or((f32::MIN, f32::MAX));
     let bad = x.iter().find(|v| !(**v >= low && **v <= high))?;
     Some(format!("the clean sample holds {bad}, outside [{low}, {high}]"))
@@ -157,12 +168,22 @@ fn attack_rows(
     watch: &dyn Fn(&Lap),
 ) -> Result<Vec<(Finding, Option<u32>)>> {
     let pick = |i: &u32| &clean[*i as usize];
-    let labels: Vec<u32> = rows.iter().map(|i| pick(i).label).collect();
     let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
     let part = Batch::new(ids, take(&batch.x, rows)?, None)?;
-    let goal = attack.attack.aim(&labels, &scores)?;
-    let targets: Vec<Option<u32>> = goal.classes().iter().map(|c| goal.is_targeted().then_some(*c)).collect();
+    let goal = match attack.aim {
+        Some(aim) => {
+            let anchor = |c: &Clean| c.anchor.as_ref().map(|a| a.embedding(&c.scores));
+            let anchors: Option<Vec<Vec<f32>>> = rows.iter().map(|i| anchor(pick(i))).collect();
+            aim.goal(anchors.ok_or_else(|| Error::internal("clean samples without anchors"))?)
+        }
+        None => {
+            let labels: Option<Vec<u32>> = rows.iter().map(|i| pick(i).label).collect();
+            attack.attack.aim(&labels.ok_or_else(|| Error::internal("clean samples without labels"))?, &scores)?
+        }
+    };
+    let targeted = |i: usize| goal.classes().get(i).copied().filter(|_| goal.is_targeted());
+    let targets: Vec<Option<u32>> = (0..rows.len()).map(targeted).collect();
     let mut oracle = Oracle::new(Question {
         target,
         threat: &attack.threat,
@@ -186,9 +207,10 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         attack: attack.to_string(),
         id: clean.id,
         digest: clean.digest.clone(),
-        label: Some(clean.label),
+        label: clean.label,
         clean: clean.pred,
         target: None,
+        anchor: clean.anchor.as_ref().and_then(Anchor::id),
         verdict: Verdict::CleanMiss,
         why: None,
         best: None,
@@ -198,7 +220,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         votes: None,
         queries: None,
         stage: None,
-        cost: Cost { clean: 1, ..Cost::default() },
+        cost: Cost { clean: clean.passes(), ..Cost::default() },
         evidence: None,
     };
     if let Some(fault) = &clean.fault {
@@ -206,7 +228,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     }
     let Some((finding, target)) = finding else { return Judged { outcome, point: None } };
     outcome.target = target;
-    outcome.cost = Cost { clean: 1, ..finding.cost };
+    outcome.cost = Cost { clean: clean.passes(), ..finding.cost };
     outcome.queries = finding.queries;
     outcome.stage = finding.stage;
     outcome.nearest = finding.nearest;
@@ -237,15 +259,15 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
 pub fn unreadable(model: &str, attack: &str, id: u64, why: &str) -> Judged {
     let clean = Clean {
         id,
-        label: 0,
+        label: None,
         digest: String::new(),
         pred: None,
         fragile: false,
         scores: vec![],
         fault: Some(why.to_string()),
+        anchor: None,
     };
     let mut judged = conclude(model, attack, &clean, None);
-    judged.outcome.label = None;
     judged.outcome.cost = Cost::default();
     judged
 }

@@ -1,11 +1,11 @@
 //! Adversarial points of a run as files for people and other tools, and whether they survive being 8-bit images.
 
-use crate::evaluate::stack;
-use crate::evidence;
+use crate::evaluate::{Clean, stack};
 use crate::folder::{self, Record, write_atomic};
 use crate::plan::{PlannedAttack, Unit};
+use crate::{evidence, label_free};
 use candle_core::Device;
-use robust_core::{Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, stream, to_host};
+use robust_core::{Batch, Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, stream, to_host};
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
@@ -98,7 +98,7 @@ pub fn export(
         }
         let mut done =
             Exported { model: planned.name.clone(), attack: attack.label.clone(), folder: name, ..Exported::default() };
-        survival(&targets[*model], attack, points, &mut done)?;
+        survival(&targets[*model], (data, record.plan.seed), attack, points, &mut done)?;
         all.push(done);
     }
     if all.is_empty() {
@@ -133,19 +133,40 @@ fn load(root: &Path, record: &Record, unit: Unit, lines: &[Outcome], data: &dyn 
     Ok(lines.iter().filter_map(point).collect())
 }
 
-fn survival(target: &Target, attack: &PlannedAttack, points: &[Point], into: &mut Exported) -> Result<()> {
+fn survival(
+    target: &Target,
+    (data, seed): (&dyn Dataset, u64),
+    attack: &PlannedAttack,
+    points: &[Point],
+    into: &mut Exported,
+) -> Result<()> {
     into.points = points.len() as u64;
     let fooled: Vec<&Point> = points.iter().filter(|p| p.outcome.verdict == Verdict::Fooled).collect();
     into.fooled = fooled.len() as u64;
     for part in fooled.chunks(crate::plan::UNIT) {
+        let anchors = match attack.aim {
+            None => None,
+            Some(aim) => {
+                let clean: Vec<Vec<f32>> = part.iter().map(|p| p.clean.clone()).collect();
+                let x = stack(&clean, &attack.threat.input.shape)?;
+                let batch = Batch::new(part.iter().map(|p| p.outcome.id).collect(), x, None)?;
+                let judged = label_free::judge_clean(target, data, &batch, aim, seed)?;
+                let anchor = |c: Clean| Some((c.id, c.anchor?.embedding(&c.scores)));
+                Some((aim, judged.into_iter().filter_map(anchor).collect::<HashMap<u64, Vec<f32>>>()))
+            }
+        };
         let rounded: Vec<Vec<f32>> = part.iter().map(|p| to_levels(&p.x, &p.clean)).collect();
         let keys: Vec<RowKey> = part.iter().map(|p| RowKey { id: p.outcome.id, lane: 0, draw: 0 }).collect();
         let draw = Draw { seed: 0, stream: stream("export"), turn: 0, rows: &keys };
         let scores = target.deployed.exact(&stack(&rounded, &attack.threat.input.shape)?, &draw)?.to_vec2::<f32>()?;
         for ((point, x), scores) in part.iter().zip(&rounded).zip(&scores) {
-            let goal = match point.outcome.target {
-                Some(class) => Goal::Targeted(vec![class]),
-                None => Goal::Untargeted(point.outcome.label.into_iter().collect()),
+            let goal = match (point.outcome.target, &anchors) {
+                (Some(class), _) => Goal::Targeted(vec![class]),
+                (None, None) => Goal::Untargeted(point.outcome.label.into_iter().collect()),
+                (None, Some((aim, anchors))) => match anchors.get(&point.outcome.id) {
+                    Some(anchor) => aim.goal(vec![anchor.clone()]),
+                    None => continue,
+                },
             };
             if goal.judge(0, scores).is_some_and(|p| goal.reached(p)) {
                 let legal = attack.threat.admits(&point.clean, x);

@@ -36,6 +36,10 @@ struct Given {
 }
 
 impl Attack for Given {
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
         let ids = oracle.ids();
         let row = |id: &u64| {

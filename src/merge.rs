@@ -2,8 +2,10 @@
 
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
-use crate::plan::{Plan, Unit};
+use crate::heads;
+use crate::plan::{Plan, PlannedHead, Unit};
 use robust_core::{Error, Kind, Outcome, Result};
+use robust_models::Head;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +49,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
         return Err(incomplete(&whole, &missing, &records));
     }
     let mut journal = folder::create(out)?;
+    keep_heads(&whole, &parts[0], out)?;
     let sessions = records.iter().flat_map(|r| r.sessions.clone()).collect();
     let record = Record { plan: whole, sessions, ..first.clone() };
     folder::write_record(out, &record)?;
@@ -62,6 +65,14 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
         outcomes.extend(part.outcomes);
     }
     Ok((record, outcomes))
+}
+
+/// The heads that the shards fitted, each the same ones.
+fn keep_heads(plan: &Plan, from: &Path, out: &Path) -> Result<()> {
+    let planned: Vec<&PlannedHead> = plan.models.iter().filter_map(|m| m.head.as_ref()).collect();
+    let read = |p: &&PlannedHead| Head::read(&from.join(&p.file));
+    let heads: Vec<Head> = planned.iter().map(read).collect::<Result<_>>()?;
+    heads::keep(out, planned.into_iter().zip(&heads))
 }
 
 fn collect(record: &Record, path: &Path, units: &mut BTreeMap<String, Part>) -> Result<()> {

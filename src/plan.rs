@@ -3,7 +3,7 @@
 
 use crate::shard::Shard;
 use robust_attacks::Ready;
-use robust_core::{DataCard, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
+use robust_core::{Aim, DataCard, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -42,7 +42,25 @@ pub struct PlannedModel {
     /// How images become its input, unless the data set's source says so itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Preprocess>,
+    /// The head that this run put on it; `source` is then the encoder alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<PlannedHead>,
     pub attacks: Vec<PlannedAttack>,
+}
+
+/// A head fitted by the run itself. The model's digest covers its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedHead {
+    /// Name of the encoder.
+    pub encoder: String,
+    /// As it was asked for: `knn`, `linear:l2=0.01`.
+    pub head: String,
+    /// Below the run folder.
+    pub file: String,
+    pub train: PlannedData,
+    /// How many samples it was fitted on, unless on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +81,9 @@ pub struct PlannedAttack {
     /// Where gradients come from, unless from the model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gradients: Option<Gradients>,
+    /// What it must reach on a bare encoder, where no labels are asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aim: Option<Aim>,
 }
 
 /// What lends its gradients to an attack; the judge asks the model all the same.
@@ -139,6 +160,14 @@ impl PlannedAttack {
         matches!(self.threat.region, robust_core::Region::Recipe { .. })
     }
 
+    /// The threat, and the goal where it is not to change the class: what rows must share to stand in one table.
+    pub fn threat_text(&self) -> String {
+        match self.aim {
+            Some(aim) => format!("{}, {aim}", self.threat),
+            None => self.threat.to_string(),
+        }
+    }
+
     /// Whether its points are made again instead of being kept.
     pub fn is_recipe(&self) -> bool {
         self.is_corruption() && !self.params.contains_key("published")
@@ -156,6 +185,7 @@ impl PlannedAttack {
             eot,
             votes: Some(target.votes).filter(|v| v.m > 1),
             gradients: None,
+            aim: ready.aim,
         }
     }
 }
@@ -211,7 +241,10 @@ impl Plan {
         }
         strip(value.get_mut("dataset"));
         if let Some(Value::Array(models)) = value.get_mut("models") {
-            models.iter_mut().for_each(|m| strip(Some(m)));
+            for model in models {
+                strip(model.pointer_mut("/head/train"));
+                strip(Some(model));
+            }
         }
         Ok(value)
     }
@@ -285,12 +318,14 @@ pub(crate) mod tests {
             eot: 1,
             votes: None,
             gradients: None,
+            aim: None,
         };
         let model = PlannedModel {
             name: "m".into(),
             source: "here/m.onnx".into(),
             digest: "d".into(),
             preprocess: None,
+            head: None,
             attacks: vec![attack("a"), attack("b")],
         };
         let card = DataCard { name: "data".into(), digest: "e".into(), samples: 200, classes: None };

@@ -131,6 +131,7 @@ fn ready(suite: &str, place: Place, card: &Card, samples: u64, first: &mut Optio
         budget: Budget::default(),
         attack: Box::new(Published { rows }),
         params,
+        aim: None,
     })
 }
 

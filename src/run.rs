@@ -4,10 +4,10 @@ use crate::evaluate::{Clean, Judged, attack_watched, judge_clean, unreadable};
 use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::stages::{Stage, Watch};
-use crate::{clock, evidence, folder};
+use crate::{clock, evidence, folder, label_free};
 use candle_core::Device;
 use robust_attacks::Ready;
-use robust_core::{Access, Batch, Dataset, Error, Kind, Lap, Outcome, Result, Target};
+use robust_core::{Access, Aim, Batch, Dataset, Error, Kind, Lap, Outcome, Result, Target};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -65,6 +65,9 @@ struct Loaded {
     failed: Vec<(u64, String)>,
 }
 
+/// Clean samples by model and first sample, and what they were judged for.
+type Known = HashMap<(usize, usize), (Option<Aim>, Vec<Clean>)>;
+
 /// Where the time of a session went.
 pub struct Times {
     /// Seconds per (model, attack), in the plan's order.
@@ -84,7 +87,7 @@ impl Run<'_> {
     /// # Errors
     /// Kind `Interrupted` when `stop` was set: the journal then ends with a whole unit.
     pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, times: &mut Times) -> Result<()> {
-        let mut clean: HashMap<(usize, usize), Vec<Clean>> = HashMap::new();
+        let mut clean = Known::new();
         let (mut before, mut current, mut first) = (0, (usize::MAX, usize::MAX), 0);
         let whole = clock::Stopwatch::start();
         for unit in self.plan.units() {
@@ -127,11 +130,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn unit(&self, unit: Unit, cache: &mut HashMap<(usize, usize), Vec<Clean>>, watch: &Watch) -> Result<Vec<Judged>> {
+    fn unit(&self, unit: Unit, cache: &mut Known, watch: &Watch) -> Result<Vec<Judged>> {
         let subject = &self.subjects[unit.model];
         let attack = &subject.attacks[unit.attack];
         let name = &subject.target.deployed.card().name;
-        let known = cache.get(&(unit.model, unit.start)).cloned();
+        let known = cache.get(&(unit.model, unit.start)).filter(|(aim, _)| *aim == attack.aim);
+        let known = known.map(|(_, clean)| clean.clone());
         let Loaded { batch, clean, failed } = self.load(unit, known)?;
         let ids = &self.plan.ids[unit.start..unit.start + unit.count];
         let mut judged: HashMap<u64, Judged> = match &batch {
@@ -146,7 +150,7 @@ impl Run<'_> {
         .map(|j| (j.outcome.id, j))
         .collect();
         judged.extend(failed.iter().map(|(id, why)| (*id, unreadable(name, &attack.label, *id, why))));
-        cache.insert((unit.model, unit.start), clean);
+        cache.insert((unit.model, unit.start), (attack.aim, clean));
         let missing = |id: &u64| Error::load("data set", format!("it gave no row for sample {id}"));
         ids.iter().map(|id| judged.remove(id).ok_or_else(|| missing(id))).collect()
     }
@@ -158,7 +162,10 @@ impl Run<'_> {
         let loaded = self.data.load(ids, &view, &Device::Cpu)?;
         let clean = match (&loaded.batch, known) {
             (Some(_), Some(known)) => known,
-            (Some(batch), None) => judge_clean(target, batch, self.plan.seed)?,
+            (Some(batch), None) => match self.subjects[unit.model].attacks[unit.attack].aim {
+                Some(aim) => label_free::judge_clean(target, self.data, batch, aim, self.plan.seed)?,
+                None => judge_clean(target, batch, self.plan.seed)?,
+            },
             (None, _) => vec![],
         };
         Ok(Loaded { batch: loaded.batch, clean, failed: loaded.failed })

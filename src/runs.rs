@@ -75,7 +75,7 @@ impl Loaded {
         if !report::is_worst(&row.attack) {
             return model.attacks.iter().map(|a| a.label.as_str()).filter(|l| *l == row.attack).collect();
         }
-        let Some(first) = model.attacks.iter().find(|a| a.threat.to_string() == row.threat) else { return vec![] };
+        let Some(first) = model.attacks.iter().find(|a| a.threat_text() == row.threat) else { return vec![] };
         let same = model.attacks.iter().filter(|a| a.threat.region == first.threat.region);
         same.map(|a| a.label.as_str()).collect()
     }
@@ -107,6 +107,9 @@ impl Loaded {
                     "params": a.params, "eot": a.eot, "votes": a.votes });
             if let Some(gradients) = &a.gradients {
                 facts["gradients"] = json!(gradients);
+            }
+            if let Some(aim) = &a.aim {
+                facts["aim"] = json!(aim);
             }
             facts
         })
@@ -195,6 +198,7 @@ mod tests {
             label: None,
             clean,
             target: None,
+            anchor: None,
             verdict,
             why,
             best,

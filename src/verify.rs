@@ -4,10 +4,11 @@ use crate::corrupt;
 use crate::evaluate::{row_digest, stack};
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
+use crate::label_free::other;
 use crate::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
 use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::corruptions::Photos;
-use robust_core::{Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
+use robust_core::{Aim, Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
 use robust_engine::Reference;
 use robust_models::LoadedModel;
 use serde::Serialize;
@@ -131,12 +132,14 @@ impl Judge<'_> {
         let view = self.model.view(self.attack);
         let loaded = self.data.load(&ids, &view, &Device::Cpu)?;
         let unreadable: HashMap<u64, String> = loaded.failed.into_iter().collect();
-        let mut rows: HashMap<u64, (u32, Vec<f32>)> = HashMap::new();
+        let mut rows: HashMap<u64, (Option<u32>, Vec<f32>)> = HashMap::new();
         if let Some(batch) = loaded.batch {
             let (flat, width) = to_host(&batch.x)?;
-            let labels = batch.labels.unwrap_or_default();
-            let triples = batch.ids.iter().zip(labels).zip(flat.chunks(width.max(1)));
-            rows.extend(triples.map(|((id, label), x)| (*id, (label, x.to_vec()))));
+            // Without labels, none may be believed either.
+            let labels = batch.labels.filter(|_| self.attack.aim.is_none());
+            let label = |i: usize| labels.as_ref().and_then(|l| l.get(i).copied());
+            let pairs = batch.ids.iter().zip(flat.chunks(width.max(1))).enumerate();
+            rows.extend(pairs.map(|(i, (id, x))| (*id, (label(i), x.to_vec()))));
         }
         let remade: Points;
         let points = match corrupt::recipe_of(self.attack, self.frost)? {
@@ -144,13 +147,14 @@ impl Judge<'_> {
             Some(recipe) => {
                 let judged =
                     outcomes.iter().filter(|o| o.evidence.is_some()).filter_map(|o| Some((o.id, rows.get(&o.id)?)));
-                let make = |(id, row): (u64, &(u32, Vec<f32>))| Ok((id, recipe.remake(self.seed, id, &row.1)?));
+                let make = |(id, row): (u64, &(Option<u32>, Vec<f32>))| Ok((id, recipe.remake(self.seed, id, &row.1)?));
                 remade = judged.map(make).collect::<Result<_>>()?;
                 &remade
             }
         };
         let clean: Vec<Vec<f32>> = ids.iter().filter_map(|id| rows.get(id).map(|r| r.1.clone())).collect();
         let mut clean_scores = self.scores(&clean)?.into_iter();
+        let mut anchors = self.anchors(&ids)?;
         let kept: Vec<Vec<f32>> = ids.iter().filter_map(|id| points.get(id).cloned()).collect();
         let mut kept_scores = self.scores(&kept)?.into_iter();
         for outcome in outcomes {
@@ -160,7 +164,10 @@ impl Judge<'_> {
             into.evidence += u64::from(point.is_some());
             let verdict = match row {
                 None => self.unread(outcome, unreadable.get(&outcome.id)),
-                Some((label, x, scores)) => self.line(outcome, label, x, &scores, point),
+                Some((label, x, scores)) => {
+                    let sample = Sample { label, x, anchor: anchors.remove(&outcome.id), scores };
+                    self.line(outcome, &sample, point)
+                }
             };
             match verdict {
                 Ok(Note::Holds) => {}
@@ -184,6 +191,24 @@ impl Judge<'_> {
         Ok(self.reference.forward(&x)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
     }
 
+    /// The clean embeddings of the samples that these had to approach; none where none had.
+    fn anchors(&self, ids: &[u64]) -> Result<HashMap<u64, Approached>> {
+        if !self.attack.aim.is_some_and(Aim::is_towards) {
+            return Ok(HashMap::new());
+        }
+        let samples = self.data.card().samples;
+        let others: Vec<u64> = ids.iter().map(|id| other(self.seed, *id, samples)).collect::<Result<_>>()?;
+        let (mut unique, mut known) = (others.clone(), HashMap::new());
+        unique.sort_unstable();
+        unique.dedup();
+        if let Some(batch) = self.data.load(&unique, &self.model.view(self.attack), &Device::Cpu)?.batch {
+            let (flat, width) = to_host(&batch.x)?;
+            let rows: Vec<Vec<f32>> = flat.chunks(width.max(1)).map(<[f32]>::to_vec).collect();
+            known.extend(batch.ids.iter().copied().zip(self.scores(&rows)?));
+        }
+        Ok(ids.iter().zip(others).map(|(id, other)| (*id, (other, known.get(&other).cloned()))).collect())
+    }
+
     fn unread(&self, outcome: &Outcome, why: Option<&String>) -> Result<Note, String> {
         match (outcome.verdict, why) {
             (Verdict::Failed, Some(_)) => Ok(Note::Holds),
@@ -193,22 +218,26 @@ impl Judge<'_> {
     }
 
     /// Checks one line against the clean row and the kept point.
-    fn line(
-        &self,
-        outcome: &Outcome,
-        label: u32,
-        x: &[f32],
-        scores: &[f32],
-        point: Option<(&[f32], Vec<f32>)>,
-    ) -> Result<Note, String> {
-        if outcome.schema != SCHEMA || outcome.digest != row_digest(x) {
+    fn line(&self, outcome: &Outcome, sample: &Sample, point: Option<(&[f32], Vec<f32>)>) -> Result<Note, String> {
+        if outcome.schema != SCHEMA || outcome.digest != row_digest(sample.x) {
             return Err("the clean sample is not the one that was attacked".to_string());
         }
-        if outcome.label != Some(label) {
-            return Err(format!("the data set labels it {label}, the line says {:?}", outcome.label));
+        if outcome.label != sample.label {
+            let said = |l: Option<u32>| l.map_or("no label".to_string(), |l| format!("label {l}"));
+            return Err(format!("the data set gives it {}, the line {}", said(sample.label), said(outcome.label)));
         }
-        let untargeted = Goal::Untargeted(vec![label]);
-        let clean = self.agree(&untargeted, outcome.clean, scores, "clean")?;
+        if outcome.anchor != sample.anchor.as_ref().map(|a| a.0) {
+            return Err(format!("sample {:?} is not the one it had to approach", outcome.anchor));
+        }
+        let Some(goal) = self.goal(sample) else {
+            // The sample it had to approach cannot be read.
+            return if outcome.verdict == Verdict::Failed {
+                Ok(Note::Holds)
+            } else {
+                Err("it has no goal".to_string())
+            };
+        };
+        let clean = self.agree(&goal, outcome.clean, &sample.scores, "clean")?;
         match outcome.verdict {
             Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
                 let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
@@ -228,7 +257,7 @@ impl Judge<'_> {
         };
         match (point, expected) {
             (Some((adversarial, scores)), _) => {
-                let point = self.point(outcome, label, x, adversarial, &scores)?;
+                let point = self.point(outcome, goal, sample.x, adversarial, &scores)?;
                 Ok(if clean == Note::Fragile { clean } else { point })
             }
             (None, true) if outcome.evidence.is_some() => Err("its evidence is missing".to_string()),
@@ -239,7 +268,16 @@ impl Judge<'_> {
         }
     }
 
-    fn point(&self, outcome: &Outcome, label: u32, clean: &[f32], x: &[f32], scores: &[f32]) -> Result<Note, String> {
+    /// What the clean sample is judged by; `None` when the sample that it had to approach is missing.
+    fn goal(&self, sample: &Sample) -> Option<Goal> {
+        match (self.attack.aim, &sample.anchor) {
+            (None, _) => Some(Goal::Untargeted(vec![sample.label?])),
+            (Some(aim), None) => Some(aim.goal(vec![sample.scores.clone()])),
+            (Some(aim), Some((_, anchor))) => Some(aim.goal(vec![anchor.clone()?])),
+        }
+    }
+
+    fn point(&self, outcome: &Outcome, usual: Goal, clean: &[f32], x: &[f32], scores: &[f32]) -> Result<Note, String> {
         if outcome.evidence.as_deref() != Some(row_digest(x).as_str()) {
             return Err("its evidence is not the point whose digest the line holds".to_string());
         }
@@ -254,7 +292,7 @@ impl Judge<'_> {
         let best = outcome.best.ok_or("the line holds no prediction for its point")?;
         let goal = match outcome.target {
             Some(target) => Goal::Targeted(vec![target]),
-            None => Goal::Untargeted(vec![label]),
+            None => usual,
         };
         let says = outcome.verdict == Verdict::Fooled;
         if outcome.verdict != Verdict::CleanMiss && goal.reached(best) != says {
@@ -268,15 +306,15 @@ impl Judge<'_> {
 
     /// Whether scores in double precision say what the line says.
     fn agree(&self, goal: &Goal, says: Option<Pred>, scores: &[f32], which: &str) -> Result<Note, String> {
-        let top = scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+        let scale = goal.scale(0, scores);
         match (says, goal.judge(0, scores)) {
             (None, None) => Ok(Note::Holds),
             (Some(says), Some(seen)) => {
-                if (says.margin - seen.margin).abs() > TOLERANCE * (1. + top) {
+                if (says.margin - seen.margin).abs() > TOLERANCE * scale {
                     return Err(format!("the {which} margin is {}, the line says {}", seen.margin, says.margin));
                 }
                 let same = goal.reached(says) == goal.reached(seen);
-                match (same, fragile(seen.margin, scores)) {
+                match (same, fragile(seen.margin, scale)) {
                     (true, _) => Ok(Note::Holds),
                     (false, true) => Ok(Note::Fragile),
                     (false, false) => Err(format!("the {which} sample is judged otherwise: margin {}", seen.margin)),
@@ -285,6 +323,17 @@ impl Judge<'_> {
             (says, seen) => Err(format!("the {which} scores are judged {seen:?}, the line says {says:?}")),
         }
     }
+}
+
+/// The sample that another had to approach, and its clean embedding where it can be read.
+type Approached = (u64, Option<Vec<f32>>);
+
+/// A clean sample as the data set has it, and its scores in double precision.
+struct Sample<'a> {
+    label: Option<u32>,
+    x: &'a [f32],
+    scores: Vec<f32>,
+    anchor: Option<Approached>,
 }
 
 /// What became of one line that is not wrong.

@@ -160,6 +160,7 @@ impl Climb {
     pub fn objective(self, oracle: &Oracle, targets: impl Iterator<Item = u32>, compat: bool) -> Result<Objective> {
         let classes = oracle.clean_scores()?.first().map_or(0, Vec::len);
         Ok(match self {
+            Climb::Ce if oracle.goal().is_label_free() => Objective::Margin,
             Climb::Ce if compat => Objective::CeSingle,
             Climb::Ce => Objective::Ce,
             Climb::Dlr if classes >= 3 || compat => Objective::Dlr,

@@ -21,6 +21,9 @@
 //! clean point first, differentiates in single precision, cuts by the ball and then by the box, compares the first step's loss with 0, and with EOT believes
 //! the last draw, as fra31/auto-attack does; noise is still each sample's own, and a tie still counts as fooled.
 //!
+//! # Without labels
+//! The similarity of embeddings takes the place of the cross-entropy.
+//!
 //! # Cost per sample
 //! `restarts (steps + 1)` forwards and `restarts steps` backwards when it holds; 2 more of each per restart in L1 with
 //! `larger`. Compat: `restarts (steps + 1) + 1` forwards and `restarts (steps + 1)` backwards, whether it holds or not.
@@ -28,7 +31,7 @@
 use crate::apgd::{Apgd, Climb};
 use crate::choice::{at_least_one, named_norm, share};
 use crate::host::targets;
-use robust_core::{Access, Attack, Built, Entry, Goal, Norm, Oracle, Result, Spec, parameters};
+use robust_core::{Access, Attack, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, parameters};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +77,14 @@ impl Attack for Untargeted {
     fn aim(&self, labels: &[u32], clean: &[Vec<f32>]) -> Result<Goal> {
         targets(clean.first().map_or(0, Vec::len), None, 1)?;
         Ok(Goal::Untargeted(labels.to_vec()))
+    }
+
+    fn label_free(&self) -> Result<()> {
+        match self.climb {
+            Climb::Ce if !self.given.compat => Ok(()),
+            Climb::Ce => Err(Error::usage("compat=true repeats a reference that attacks classes")),
+            _ => Err(Error::usage("its loss is a ratio of class scores, which a bare encoder does not give")),
+        }
     }
 
     fn run(&self, oracle: &mut Oracle) -> Result<()> {

@@ -22,6 +22,10 @@ rows! {
     struct State { x: Tensor, velocity: Tensor }
 }
 
+/// How far from the clean point an ascent begins that has no slope there and no random start, as a share of epsilon: far
+/// enough for the embedding to move by more than rounding, near enough to leave the attack what it is.
+const NUDGE: f64 = 0.1;
+
 /// Share of entries an L1 step moves, as SLIDE does (Tramer and Boneh 2019, 1 % of the entries).
 const L1_SHARE: f64 = 0.01;
 
@@ -31,7 +35,11 @@ impl Ascent {
         let threat = oracle.threat().clone();
         let radius = radius(&threat);
         let first = self.step.unwrap_or(2.5 * radius / self.steps as f64);
-        let x = if self.random_start { random_start(oracle, &threat, radius)? } else { oracle.x().clone() };
+        let x = match self.random_start {
+            true => random_start(oracle, &threat, radius)?,
+            false if oracle.goal().is_flat_at_start() => random_start(oracle, &threat, NUDGE * radius)?,
+            false => oracle.x().clone(),
+        };
         let mut state = State { velocity: x.zeros_like()?, x };
         for t in 0..self.steps {
             let of: Vec<u32> = (0..oracle.len() as u32).collect();

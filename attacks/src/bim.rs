@@ -14,6 +14,10 @@
 //! # Differs from the paper
 //! The paper ties the number of steps to epsilon in grey levels; here both are parameters.
 //!
+//! # Without labels
+//! The similarity of embeddings is climbed. Away from the clean embedding it has no slope at the clean point: the attack
+//! begins at a random point a tenth of epsilon away instead.
+//!
 //! # Cost per sample
 //! `steps + 1` forwards and `steps` backwards when it holds.
 
@@ -42,8 +46,12 @@ impl Attack for Bim {
         self.target.aim(labels, clean)
     }
 
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
-        let (steps, step, objective) = (self.steps, self.step, self.objective.objective());
+        let (steps, step, objective) = (self.steps, self.step, self.objective.objective(oracle.goal()));
         Ascent { steps, step, decay: 1., random_start: false, momentum: None, objective }.run(oracle)
     }
 

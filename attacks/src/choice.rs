@@ -13,8 +13,10 @@ pub enum Loss {
 }
 
 impl Loss {
-    pub fn objective(self) -> Objective {
+    /// What is climbed toward `goal`: without labels, the similarity itself, whatever was chosen for classes.
+    pub fn objective(self, goal: &Goal) -> Objective {
         match self {
+            _ if goal.is_label_free() => Objective::Margin,
             Loss::Ce => Objective::Ce,
             Loss::Margin => Objective::Margin,
             Loss::Dlr => Objective::Dlr,

@@ -16,6 +16,10 @@
 //! # Differs from the paper
 //! L2 and L1 steps are offered too; the clean point counts as asked.
 //!
+//! # Without labels
+//! The similarity of embeddings is climbed. Away from the clean embedding it has no slope at the clean point: the attack
+//! begins at a random point a tenth of epsilon away instead.
+//!
 //! # Cost per sample
 //! 2 forwards, 1 backward.
 
@@ -36,9 +40,13 @@ impl Attack for Fgsm {
         self.target.aim(labels, clean)
     }
 
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
         let step = Some(oracle.threat().eps()).filter(|e| e.is_finite());
-        let objective = self.objective.objective();
+        let objective = self.objective.objective(oracle.goal());
         Ascent { steps: 1, step, decay: 1., random_start: false, momentum: None, objective }.run(oracle)
     }
 

@@ -14,6 +14,8 @@ mod fab_step;
 mod fab_t;
 mod fgsm;
 mod host;
+#[cfg(test)]
+mod label_free_tests;
 mod mi_fgsm;
 mod noise;
 mod pgd;
@@ -26,7 +28,7 @@ mod tests;
 #[cfg(test)]
 mod toy;
 
-use robust_core::{Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, nearest};
+use robust_core::{Aim, Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, nearest};
 use serde_json::{Map, Value};
 
 /// The index. Names are unique.
@@ -61,6 +63,43 @@ pub struct Ready {
     pub attack: Box<dyn Attack>,
     /// Every parameter with defaults filled in.
     pub params: Map<String, Value>,
+    /// What it must reach on a bare encoder; `None` where there are classes.
+    pub aim: Option<Aim>,
+}
+
+impl Ready {
+    /// The same attack toward a goal without labels, which its name then says.
+    ///
+    /// # Errors
+    /// Kind `Usage` for attacks and parameters that need scores of classes.
+    pub fn aimed(mut self, aim: Aim) -> Result<Self> {
+        let refuse = |e: Error| {
+            let names = label_free().collect::<Vec<_>>().join(", ");
+            e.within(format!("attack `{}` cannot go {aim}", self.label)).hint(format!(
+                "without labels there are {names}; for the others put a head on the encoder: `robust probe`"
+            ))
+        };
+        self.attack.label_free().map_err(refuse)?;
+        let given = Spec::parse(&self.label)?;
+        for key in ["objective", "target"] {
+            if given.get(key).is_some() {
+                return Err(refuse(Error::usage(format!(
+                    "`{key}` is about classes, which a bare encoder does not have"
+                ))));
+            }
+            // Its default says nothing here either.
+            self.params.remove(key);
+        }
+        self.label = format!("{} {aim}", self.label);
+        self.aim = Some(aim);
+        Ok(self)
+    }
+}
+
+/// The attacks that can go for a goal without labels.
+pub fn label_free() -> impl Iterator<Item = &'static str> {
+    let plain = |e: &Entry| Spec { name: format!("{}-{}", e.name, e.norms[0].suffix()), params: vec![] };
+    ALL.iter().filter(move |e| (e.build)(&plain(e)).is_ok_and(|b| b.attack.label_free().is_ok())).map(|e| e.name)
 }
 
 /// Splits `pgd-l2` into the entry `pgd` and its norm; a bare name means the entry's usual norm.
@@ -138,7 +177,7 @@ pub fn resolve_entry(
     label.extend(rest);
     let path = format!("{}-{}", entry.name, norm.suffix());
     let budget = Budget { queries: queries.map(|q| q as u64) };
-    Ok(Ready { label, path, entry, threat, budget, attack: built.attack, params: built.params })
+    Ok(Ready { label, path, entry, threat, budget, attack: built.attack, params: built.params, aim: None })
 }
 
 fn epsilon(spec: &mut Spec, norm: Norm, card: &Card) -> Result<(f64, String)> {

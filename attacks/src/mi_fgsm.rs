@@ -16,6 +16,10 @@
 //! # Differs from the paper
 //! L1 steps are offered too. The L1 norm of the gradient is taken per sample (some implementations take it per batch).
 //!
+//! # Without labels
+//! The similarity of embeddings is climbed. Away from the clean embedding it has no slope at the clean point: the attack
+//! begins at a random point a tenth of epsilon away instead.
+//!
 //! # Cost per sample
 //! `steps + 1` forwards and `steps` backwards when it holds.
 
@@ -45,9 +49,13 @@ impl Attack for MiFgsm {
         self.target.aim(labels, clean)
     }
 
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
         let usual = Some(oracle.threat().eps() / self.steps as f64).filter(|s| s.is_finite());
-        let (steps, step, objective) = (self.steps, self.step.or(usual), self.objective.objective());
+        let (steps, step, objective) = (self.steps, self.step.or(usual), self.objective.objective(oracle.goal()));
         Ascent { steps, step, decay: 1., random_start: false, momentum: Some(self.decay), objective }.run(oracle)
     }
 

@@ -50,6 +50,10 @@ struct Noise {
 }
 
 impl Attack for Noise {
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
         for turn in 0..self.draws {
             let x = self.point(oracle, turn)?;

@@ -22,6 +22,10 @@
 //! than the usual constant 2.5 eps / steps (`docs/decisions/0006-pgd-steps.md`). The best iterate counts, not the last;
 //! the last iterate is judged with one more forward.
 //!
+//! # Without labels
+//! The similarity of embeddings is climbed. Away from the clean embedding it has no slope at the clean point: with
+//! `random=false` the attack begins at a random point a tenth of epsilon away.
+//!
 //! # Cost per sample
 //! `restarts (steps + 1)` forwards and `restarts steps` backwards when it holds.
 
@@ -54,8 +58,12 @@ impl Attack for Pgd {
         self.target.aim(labels, clean)
     }
 
+    fn label_free(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
-        let (steps, random_start, objective) = (self.steps, self.random, self.objective.objective());
+        let (steps, random_start, objective) = (self.steps, self.random, self.objective.objective(oracle.goal()));
         let usual = match (self.step, oracle.threat().norm()) {
             (Some(_), _) => 1.,             // a user who names a step means the paper's constant one
             (None, Some(Norm::L1)) => 0.01, // few entries move far: the last ones must move little

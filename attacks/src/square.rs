@@ -21,6 +21,9 @@
 //! `compat=true` does as fra31/auto-attack does: no window starts at the last place, windows are cut to the shorter side,
 //! and labels are asked three times more (twice here, once by `autoattack`).
 //!
+//! # Without labels
+//! The margin is that of the similarity of embeddings.
+//!
 //! # Cost per sample
 //! `restarts (steps + 1)` forwards when it holds; compat 1 more per restart and 1 more.
 
@@ -28,7 +31,9 @@ use crate::choice::{at_least_one, share};
 use crate::host::{ask, ask_clean, classes, clean_rows, scores, targets};
 use crate::square_moves::{Board, Move};
 use rayon::prelude::*;
-use robust_core::{Access, Attack, Budget, Built, Entry, Goal, Noise, Norm, Oracle, Result, Spec, Stop, parameters};
+use robust_core::{
+    Access, Attack, Budget, Built, Entry, Error, Goal, Noise, Norm, Oracle, Result, Spec, Stop, parameters,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,8 +70,17 @@ impl Attack for Square {
         Ok(Goal::Untargeted(labels.to_vec()))
     }
 
+    fn label_free(&self) -> Result<()> {
+        match self.compat {
+            false => Ok(()),
+            true => Err(Error::usage("compat=true repeats a reference that attacks classes")),
+        }
+    }
+
     fn run(&self, oracle: &mut Oracle) -> Result<()> {
-        targets(classes(oracle)?, None, 1)?;
+        if !oracle.goal().is_label_free() {
+            targets(classes(oracle)?, None, 1)?;
+        }
         let stop = if self.compat { Stop::Never } else { Stop::AtFirst };
         if self.compat {
             ask_clean(oracle)?;

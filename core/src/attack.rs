@@ -11,6 +11,15 @@ pub trait Attack: Send + Sync {
         Ok(Goal::Untargeted(labels.to_vec()))
     }
 
+    /// Whether it can go for a goal without labels on a bare encoder, where [`Attack::aim`] is not asked: see
+    /// [`Goal::Away`] and [`Goal::Towards`]. Default: it cannot.
+    ///
+    /// # Errors
+    /// Kind `Usage`, saying what it needs.
+    fn label_free(&self) -> Result<()> {
+        Err(Error::usage("it needs scores of classes, which a bare encoder does not give"))
+    }
+
     /// Asks until it has nothing left to try; the oracle keeps the best point.
     fn run(&self, oracle: &mut Oracle) -> Result<()>;
 

@@ -1,23 +1,44 @@
 //! What counts as fooled.
 
-use crate::{Error, Result, Rows};
+use crate::{Error, Result, Rows, Similarity};
 use serde::{Deserialize, Serialize};
 
 /// One entry per sample. Correct means the label's score is strictly greater than every other: a tie is fooled, and
-/// a target is reached only strictly.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// a target is reached only strictly. The last two need no labels: rows are embeddings, and similarities are compared
+/// strictly.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Goal {
     /// Any class but this one.
     Untargeted(Vec<u32>),
     /// Exactly this class.
     Targeted(Vec<u32>),
+    /// Less alike to the anchor, the sample's own clean embedding.
+    Away { anchors: Vec<Vec<f32>>, by: Similarity, below: f64 },
+    /// More alike to the anchor, another sample's embedding.
+    Towards { anchors: Vec<Vec<f32>>, by: Similarity, above: f64 },
 }
 
-/// The class a row of scores says, and how far it is from fooled: positive means not fooled.
+/// The class a row of scores says (none for an embedding), and how far it is from fooled: positive means not fooled.
+/// Margins are in units of scores, or of the similarity, which is then the threshold plus (away) or minus (towards) the
+/// margin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pred {
-    pub label: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub label: Option<u32>,
     pub margin: f64,
+}
+
+/// A label-free goal for one sample: the margin is `sign (similarity - bar)`.
+pub(crate) struct Likeness<'a> {
+    pub anchor: &'a [f32],
+    pub by: Similarity,
+    pub bar: f64,
+    pub sign: f64,
+}
+
+/// Whether a margin is so small against `scale` that another interpreter may judge otherwise; see [`Goal::scale`].
+pub fn fragile(margin: f64, scale: f64) -> bool {
+    margin.abs() < 1e-4 * scale
 }
 
 /// The first largest entry; `None` when an entry is NaN or infinite.
@@ -29,21 +50,49 @@ pub fn argmax(scores: &[f32]) -> Option<u32> {
     u32::try_from(best).ok()
 }
 
-/// Whether a margin is so small against the scores that another interpreter may judge otherwise.
-pub fn fragile(margin: f64, scores: &[f32]) -> bool {
-    let top = scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
-    margin.abs() < 1e-4 * (1. + top)
-}
-
 impl Goal {
+    /// The class of every sample; empty for goals without labels.
     pub fn classes(&self) -> &[u32] {
         match self {
             Goal::Untargeted(y) | Goal::Targeted(y) => y,
+            Goal::Away { .. } | Goal::Towards { .. } => &[],
         }
     }
 
     pub fn len(&self) -> usize {
-        self.classes().len()
+        match self {
+            Goal::Untargeted(y) | Goal::Targeted(y) => y.len(),
+            Goal::Away { anchors, .. } | Goal::Towards { anchors, .. } => anchors.len(),
+        }
+    }
+
+    /// Whether rows are embeddings and no class is asked for.
+    pub fn is_label_free(&self) -> bool {
+        matches!(self, Goal::Away { .. } | Goal::Towards { .. })
+    }
+
+    /// Whether the objective has no slope at the clean point: a row is as similar to itself as can be. An attack that
+    /// follows gradients must begin elsewhere.
+    pub fn is_flat_at_start(&self) -> bool {
+        matches!(self, Goal::Away { .. })
+    }
+
+    pub(crate) fn likeness(&self, row: usize) -> Option<Likeness<'_>> {
+        let (anchors, by, bar, sign) = match self {
+            Goal::Away { anchors, by, below } => (anchors, *by, *below, 1.),
+            Goal::Towards { anchors, by, above } => (anchors, *by, *above, -1.),
+            _ => return None,
+        };
+        anchors.get(row).map(|anchor| Likeness { anchor, by, bar, sign })
+    }
+
+    /// What rounding is measured against when a row's margin is said to be near zero: 1 plus the largest score; for
+    /// cosines 1, for distances 1 plus the longer embedding.
+    pub fn scale(&self, row: usize, scores: &[f32]) -> f64 {
+        1. + match self.likeness(row) {
+            Some(l) => l.by.size(scores, l.anchor),
+            None => scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs()))),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,20 +103,24 @@ impl Goal {
         matches!(self, Goal::Targeted(_))
     }
 
-    /// The goal's class score against the best other, signed so that positive is far from fooled. `None` for a row with
-    /// NaN or infinite scores, or too short for its class.
+    /// The goal's class score against the best other, or the similarity against the threshold, signed so that positive is
+    /// far from fooled. `None` for a row with NaN or infinite scores, or too short for its class.
     pub fn judge(&self, row: usize, scores: &[f32]) -> Option<Pred> {
+        if self.is_label_free() {
+            let Likeness { anchor, by, bar, sign } = self.likeness(row)?;
+            return Some(Pred { label: None, margin: sign * (by.of(scores, anchor)? - bar) });
+        }
         let class = *self.classes().get(row)? as usize;
         let label = argmax(scores)?;
         let own = f64::from(*scores.get(class)?);
         let rest = scores.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, z)| f64::from(*z));
         let lead = own - rest.fold(f64::NEG_INFINITY, f64::max);
-        Some(Pred { label, margin: if self.is_targeted() { -lead } else { lead } })
+        Some(Pred { label: Some(label), margin: if self.is_targeted() { -lead } else { lead } })
     }
 
     /// Whether a judged row is fooled.
     pub fn reached(&self, pred: Pred) -> bool {
-        if self.is_targeted() { pred.margin < 0. } else { pred.margin <= 0. }
+        if matches!(self, Goal::Untargeted(_)) { pred.margin <= 0. } else { pred.margin < 0. }
     }
 
     /// Checks every class against the number of classes.
@@ -86,6 +139,7 @@ impl Rows for Goal {
     fn keep(&mut self, rows: &[u32]) -> Result<()> {
         match self {
             Goal::Untargeted(y) | Goal::Targeted(y) => y.keep(rows),
+            Goal::Away { anchors, .. } | Goal::Towards { anchors, .. } => anchors.keep(rows),
         }
     }
 }
@@ -109,5 +163,34 @@ mod tests {
         let goal = Goal::Untargeted(vec![0]);
         assert_eq!(goal.judge(0, &[f32::NAN, 1.]), None);
         assert_eq!(goal.judge(0, &[f32::INFINITY, 1.]), None);
+        let away = Goal::Away { anchors: vec![vec![1., 0.]], by: Similarity::Cosine, below: 0.5 };
+        assert_eq!(away.judge(0, &[f32::NAN, 1.]), None);
+        assert_eq!(away.judge(1, &[1., 1.]), None);
+    }
+
+    #[test]
+    fn without_labels_the_similarity_is_compared_strictly() {
+        let anchors = || vec![vec![3f32, 0.], vec![0., 2.]];
+        let away = Goal::Away { anchors: anchors(), by: Similarity::L2, below: -4. };
+        let judge = |g: &Goal, row, z: &[f32]| g.judge(row, z).map(|p| (p.label, p.margin, g.reached(p)));
+        assert_eq!(judge(&away, 0, &[3., 3.]), Some((None, 1., false)));
+        assert_eq!(judge(&away, 0, &[3., 4.]), Some((None, 0., false)), "exactly at the threshold");
+        assert_eq!(judge(&away, 1, &[0., 7.]), Some((None, -1., true)));
+        let towards = Goal::Towards { anchors: anchors(), by: Similarity::Cosine, above: 0.75 };
+        assert_eq!(judge(&towards, 0, &[-1., 0.]), Some((None, 1.75, false)));
+        assert_eq!(judge(&towards, 1, &[0., 9.]), Some((None, -0.25, true)));
+        // Cosines are of size 1 whatever the embeddings' lengths, distances are not.
+        assert_eq!((towards.scale(0, &[1000., 0.]), away.scale(0, &[30., 40.])), (1., 51.));
+        let mut kept = towards;
+        kept.keep(&[1]).unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(judge(&kept, 0, &[0., 9.]), Some((None, -0.25, true)));
+    }
+
+    #[test]
+    fn a_prediction_without_a_class_is_written_without_one() {
+        let json = |p: Pred| serde_json::to_string(&p).unwrap();
+        assert_eq!(json(Pred { label: Some(3), margin: 0.5 }), r#"{"label":3,"margin":0.5}"#);
+        assert_eq!(json(Pred { label: None, margin: 0.5 }), r#"{"margin":0.5}"#);
     }
 }

@@ -1,12 +1,14 @@
 //! What the attacker climbs: per-row losses (larger is closer to fooled) and their gradients in the scores, in f64.
 
+use crate::goal::Likeness;
 use crate::{Error, Goal, Result, Rows};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objective {
     /// Cross-entropy of the label, or minus that of the target.
     Ce,
-    /// Best other score minus the label's, or the target's minus the best other.
+    /// Minus the goal's margin: best other score minus the label's, or the target's minus the best other; for goals without
+    /// labels, what is missing of the similarity or too much of it. Only this one is for embeddings.
     Margin,
     /// Difference of logits ratio (Croce and Hein 2020, eq. 6); three classes at least, untargeted goals only.
     Dlr,
@@ -25,6 +27,13 @@ const DLR_FLOOR: f64 = 1e-12;
 impl Objective {
     /// Refuses objectives the goal or the number of classes cannot carry.
     pub fn check(&self, goal: &Goal, classes: usize) -> Result<()> {
+        if goal.is_label_free() {
+            return match self {
+                Objective::Margin => Ok(()),
+                _ => Err(Error::usage(format!("objective {self:?} needs scores of classes, an embedding has none"))
+                    .hint("leave the objective out: without labels an attack climbs the similarity itself")),
+            };
+        }
         let needed = match self {
             Objective::Ce | Objective::CeSingle | Objective::Margin | Objective::MarginTargeted(_) => 2,
             Objective::Dlr => 3,
@@ -46,9 +55,12 @@ impl Objective {
     /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its slope in `z`.
     /// Scores that are not finite give NaN and zeros.
     pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> Climb {
-        let class = goal.classes()[owner] as usize;
+        if goal.is_label_free() {
+            return similarity(goal, owner, z).unwrap_or_else(|| Climb::none(z.len()));
+        }
+        let class = goal.classes().get(owner).map_or(usize::MAX, |c| *c as usize);
         if z.iter().any(|v| !v.is_finite()) || class >= z.len() {
-            return Climb { loss: f64::NAN, slope: vec![0.; z.len()], log_scale: f64::NEG_INFINITY };
+            return Climb::none(z.len());
         }
         let mut slope = vec![0.; z.len()];
         let at = |i: usize| f64::from(z[i]);
@@ -78,12 +90,15 @@ impl Objective {
                 ratio(z, class, targets[row] as usize, &spread, &mut slope)
             }
         };
-        let size = slope.iter().fold(0., |a, s| f64::max(a, s.abs()));
-        if size > 0. {
-            slope.iter_mut().for_each(|s| *s /= size);
-        }
-        Climb { loss, slope, log_scale: size.ln() }
+        Climb::scaled(loss, slope)
     }
+}
+
+/// Minus the margin of a goal without labels.
+fn similarity(goal: &Goal, owner: usize, z: &[f32]) -> Option<Climb> {
+    let Likeness { anchor, by, bar, sign } = goal.likeness(owner)?;
+    let (value, slope) = by.with_slope(z, anchor)?;
+    Some(Climb::scaled(-sign * (value - bar), slope.into_iter().map(|s| -sign * s).collect()))
 }
 
 /// A loss and its slope in the scores, `slope * exp(log_scale)`, with the largest entry of `slope` 1 in size. Kept
@@ -93,6 +108,21 @@ pub struct Climb {
     pub loss: f64,
     pub slope: Vec<f64>,
     pub log_scale: f64,
+}
+
+impl Climb {
+    /// Where there is nothing to climb.
+    fn none(width: usize) -> Self {
+        Self { loss: f64::NAN, slope: vec![0.; width], log_scale: f64::NEG_INFINITY }
+    }
+
+    fn scaled(loss: f64, mut slope: Vec<f64>) -> Self {
+        let size = slope.iter().fold(0., |a, s| f64::max(a, s.abs()));
+        if size > 0. {
+            slope.iter_mut().for_each(|s| *s /= size);
+        }
+        Self { loss, slope, log_scale: size.ln() }
+    }
 }
 
 /// Cross-entropy with everything relative to the best other score, so that no confidence underflows.
@@ -151,6 +181,7 @@ fn descending(z: &[f32]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Similarity;
 
     #[test]
     fn slopes_agree_with_finite_differences() {
@@ -172,6 +203,44 @@ mod tests {
                     assert!(((up - down) / (a - b) - slope).abs() < 1e-5, "{objective:?} {goal:?} {i}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn without_labels_the_margin_is_climbed_and_nothing_else() {
+        let z = [0.3f32, -1.2, 2.0, 0.9];
+        let anchors = || vec![vec![1.1f32, 0.2, 0.4, -0.7]];
+        let mut goals = vec![];
+        for by in [Similarity::Cosine, Similarity::L2] {
+            goals.push(Goal::Away { anchors: anchors(), by, below: 0.25 });
+            goals.push(Goal::Towards { anchors: anchors(), by, above: -0.5 });
+        }
+        for goal in &goals {
+            assert!(Objective::Margin.check(goal, 4).is_ok());
+            for other in [Objective::Ce, Objective::CeSingle, Objective::Dlr, Objective::MarginTargeted(vec![0])] {
+                assert!(other.check(goal, 4).is_err());
+            }
+            let climb = |z: &[f32]| Objective::Margin.climb(goal, 0, 0, z);
+            let here = climb(&z);
+            assert_eq!(here.loss, -goal.judge(0, &z).unwrap().margin);
+            for i in 0..z.len() {
+                let shifted = |h: f32| {
+                    let mut z = z;
+                    z[i] += h;
+                    (climb(&z).loss, f64::from(z[i]))
+                };
+                let ((up, a), (down, b)) = (shifted(1e-3), shifted(-1e-3));
+                let slope = here.slope[i] * here.log_scale.exp();
+                assert!(((up - down) / (a - b) - slope).abs() < 1e-6, "{goal:?} {i}");
+            }
+            // At the anchor itself there is nothing to follow, and nothing breaks.
+            let flat = climb(&anchors()[0]);
+            assert!(
+                flat.loss.is_finite() && (flat.log_scale == f64::NEG_INFINITY || flat.log_scale < -30.),
+                "{flat:?}"
+            );
+            assert!(flat.slope.iter().all(|s| s.is_finite()));
+            assert!(climb(&[f32::NAN; 4]).loss.is_nan() && climb(&[1.; 3]).loss.is_nan());
         }
     }
 

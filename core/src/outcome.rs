@@ -48,6 +48,9 @@ pub struct Outcome {
     /// The class a targeted attack had to reach; margins of `best` are then relative to it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<u32>,
+    /// Without labels: the sample whose embedding the attack had to approach.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub anchor: Option<u64>,
     pub verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,

@@ -6,10 +6,11 @@ use crate::convert;
 use crate::files;
 use crate::hf::{self, made, unit};
 use crate::safetensors::{StateDict, View, parse};
+use crate::spec::{LoadedModel, describe};
 use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
-use robust_core::{Error, Result};
-use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction, Reference};
+use robust_core::{Card, Error, Model, Result};
+use robust_engine::{Activation, Binary, Builder, NetworkModel, NodeId, Op, Reduction, Reference};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -225,6 +226,24 @@ fn votes(s: &mut Stack, cosines: NodeId, labels: &[u32], k: usize, temperature: 
     let sums = s.net.node("head.classes", Op::Linear { weight, bias: None }, &[counted])?;
     let sums = s.act(sums, "head.floor", Activation::Clip(FLOOR, f64::INFINITY))?;
     s.act(sums, "head", Activation::Log)
+}
+
+impl LoadedModel {
+    /// This encoder with a head on it, under another name.
+    ///
+    /// # Errors
+    /// Kind `Load` where the head is for embeddings of another width.
+    pub fn with_head(&self, head: &Head, name: &str) -> Result<Self> {
+        let (mut net, out) = self.network.reopen();
+        let out = head.lay(&mut net, out)?;
+        let network = Arc::new(net.finish(out)?);
+        let card = describe(&network, name.to_string(), self.card.default_threat, false)?;
+        let card = Card { preprocess: self.card.preprocess, ..card };
+        let model = NetworkModel::with_card(Arc::clone(&network), card)?;
+        let (name, family, card) = (name.to_string(), self.family.clone(), model.card().clone());
+        let (notes, ignored) = (self.notes.clone(), self.ignored.clone());
+        Ok(Self { name, format: self.format, family, card, network, model: Arc::new(model), notes, ignored })
+    }
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
     Ok(Parts { network: built.network, family, notes, ignored, embeds })
 }
 
-fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
+pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
         [c, h, w] => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },

@@ -1,6 +1,6 @@
 //! `robust calibration`: whether a model's confidence is what it says.
 
-use super::{Answer, STOP, eval, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print};
 use robust::benchmarks::data;
 use robust::calibration::{judge, report, to_text};
 use robust::core::{Error, Kind, Result};
@@ -41,7 +41,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
-    let loaded = eval::classifier(&args.model)?;
+    let loaded = load::classifier(&args.model)?;
     loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
     let model = loaded.model.as_ref();
     let known = data::open(&args.dataset)?;

@@ -1,6 +1,6 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
-use super::{eval, print};
+use super::{load, print};
 use robust::benchmarks::data;
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.limit == 0 || args.limit > 4096 {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
-    let model = eval::classifier(&args.model)?;
+    let model = load::classifier(&args.model)?;
     model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
     let source = match (&args.dataset, model.format) {
         (Some(source), _) => source.clone(),

@@ -1,18 +1,20 @@
 //! `robust eval`: load, plan, run, summarise.
 
+use super::heads::{self, Opened};
+use super::load::Wanted;
 use super::summary::write_summary;
-use super::{Format, STOP, corrupt, machine, print, target};
+use super::{Format, STOP, corrupt, goal, machine, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::{data, subset};
-use robust::core::{Dataset, Draw, Error, Kind, Outcome, Output, Result, Site};
+use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
 use robust::folder::{self, Record, Session};
-use robust::models::{self, LoadedModel};
-use robust::plan::{self, Keep, Plan, PlannedData, PlannedModel};
+use robust::models::{Head, LoadedModel};
+use robust::plan::{self, Keep, Plan, PlannedData, PlannedHead, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
-use robust::report::Row;
+use robust::report::{Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, evaluate, given, say, stages, verify};
+use robust::{clock, doctor, evaluate, given, say, stages};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,12 @@ pub struct Args {
     attack: Vec<String>,
     #[command(flatten)]
     corruption: corrupt::Options,
+    /// For bare encoders, without labels: away[:cosine=C|:l2=D] from the clean embedding, or towards another sample's; without a
+    /// number the threshold comes from the data (see below)
+    #[arg(long, value_name = "GOAL", conflicts_with = "corruptions")]
+    goal: Option<String>,
+    #[command(flatten)]
+    heads: heads::Options,
     /// A fixed pseudo-random subset of N samples; larger ones contain smaller ones
     #[arg(long, value_name = "N", conflicts_with_all = ["first", "ids"])]
     limit: Option<u64>,
@@ -96,7 +104,16 @@ Examples:
   robust eval --model builtin:mnist-at --attack pgd-linf:eps=0.3,steps=40
   robust eval --model builtin:mnist-std --model builtin:mnist-at --attack fgsm --attack pgd --format csv
   robust eval --model builtin:mnist-std --corruptions mnist-c
-  robust eval --model wrn=net.safetensors?arch=cifar-resnet --dataset folder:test --attack pgd-l2:eps=0.5 --limit 1000";
+  robust eval --model wrn=net.safetensors?arch=cifar-resnet --dataset folder:test --attack pgd-l2:eps=0.5 --limit 1000
+  robust eval --model ./dinov2-small --dataset folder:val --attack pgd-linf:eps=4/255 --goal away:cosine=0.5
+  robust eval --model a=simclr.safetensors?output=features --model b=sup.safetensors?output=features --probe knn,linear
+              --train mnist:data?split=train --dataset mnist:data --attack pgd-linf:eps=0.1 --out runs/encoders
+
+Goals without labels: with --goal away a sample is fooled when the cosine of its embedding and the clean one's is below the
+threshold (or their distance above it, l2); with --goal towards, when its embedding comes that near to the one of another
+sample, chosen by seed and id. Thresholds left open are the median similarity of two different samples (away: the image is a
+stranger to itself) and of a sample to its nearest other one (towards: it is taken for a neighbour), among 128 of the run.
+They differ between encoders; say a number to compare encoders at one.";
 
 fn parse_keep(text: &str) -> std::result::Result<Keep, String> {
     match text {
@@ -115,6 +132,8 @@ pub struct Prepared {
     pub meter: Arc<Meter>,
     /// Samples attacked at once.
     pub batch_size: usize,
+    /// Heads that belong into the run's folder.
+    heads: Vec<(PlannedHead, Head)>,
 }
 
 /// Checks the options, loads models and data, resolves the plan.
@@ -124,16 +143,19 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
-    let loaded = load_models(&args.model)?;
+    let goal = args.goal.as_deref().map(AimSpec::parse).transpose()?;
+    let wanted = if args.goal.is_some() { Wanted::Embeddings } else { Wanted::Scores };
+    let Opened { loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
     let (source, data) = load_data(args, &loaded)?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
-    let subjects = subjects(args, &loaded, &meter, data.card().samples, &ids)?;
-    let plan = make_plan(args, &loaded, &subjects, source, data.as_ref(), ids, pick)?;
+    let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
+    let models = planned(&loaded, sources, &heads, &subjects);
+    let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
-    Ok(Prepared { plan, subjects, data, meter, batch_size })
+    Ok(Prepared { plan, subjects, data, meter, batch_size, heads })
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -157,7 +179,9 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
     let Prepared { plan, subjects, data, meter, .. } = prepared;
     let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
     let (mut journal, mut outcomes, mut record) = open(args, &root, plan, prepared.batch_size)?;
-    if outcomes.is_empty() && !args.no_doctor {
+    robust::heads::keep(&root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
+    // The doctor looks at scores of classes.
+    if outcomes.is_empty() && !args.no_doctor && args.goal.is_none() {
         let found = consult(plan, subjects, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
@@ -215,61 +239,10 @@ fn resumable(error: Error, root: &Path) -> Error {
     }
 }
 
-/// A model that scores classes.
-///
-/// # Errors
-/// Those of [`models::load`], and kind `Usage` for an encoder.
-pub fn classifier(spec: &str) -> Result<LoadedModel> {
-    let model = models::load(spec)?;
-    let Output::Embedding { d } = model.card.output else { return Ok(model) };
-    let sign = if spec.contains('?') { '&' } else { '?' };
-    Err(Error::usage(format!("`{}` gives an embedding of {d} entries, not scores of classes", model.name)).hint(
-        format!(
-            "fit a head (`robust probe --model '{spec}' --train DATA -o head.safetensors`), then use \
-         '{spec}{sign}head=head.safetensors'"
-        ),
-    ))
-}
-
-/// Loads every model; names must differ, since they name rows.
-pub fn load_models(specs: &[String]) -> Result<Vec<LoadedModel>> {
-    let mut loaded: Vec<LoadedModel> = vec![];
-    for spec in specs {
-        let model = classifier(spec)?;
-        model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
-        if loaded.iter().any(|m| m.name == model.name) {
-            return Err(Error::usage(format!("two models are called `{}`", model.name))
-                .hint(format!("name one of them: --model other={spec}")));
-        }
-        loaded.push(model);
-    }
-    Ok(loaded)
-}
-
-/// The models and the data set of a finished run, from where it found them or from where they are now.
-///
-/// # Errors
-/// Kind `Load` when one of them is not what the run attacked.
-pub fn reopen(
-    plan: &Plan,
-    models: &[String],
-    dataset: Option<&String>,
-) -> Result<(Vec<LoadedModel>, Box<dyn Dataset>)> {
-    let planned: Vec<String> = plan.models.iter().map(|m| m.source.clone()).collect();
-    if !models.is_empty() && models.len() != planned.len() {
-        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), models.len())));
-    }
-    let loaded = load_models(if models.is_empty() { &planned } else { models })?;
-    let data = data::open(dataset.unwrap_or(&plan.dataset.source))?;
-    verify::check_identity(plan, &loaded, data.as_ref())?;
-    Ok((loaded, data))
-}
-
 fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {
-    let builtin = |m: &&String| m.rsplit_once('=').map_or(m.as_str(), |(_, s)| s).starts_with("builtin:");
     let source = match &args.dataset {
         Some(source) => source.clone(),
-        None if args.model.iter().filter(builtin).count() == loaded.len() => "builtin:mnist".to_string(),
+        None if loaded.iter().all(|m| m.format == "builtin") => "builtin:mnist".to_string(),
         None => {
             return Err(Error::usage("no --dataset")
                 .hint("such as --dataset folder:val; `robust list datasets` shows what can be read"));
@@ -282,11 +255,12 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
 
 fn subjects(
     args: &Args,
+    goal: Option<AimSpec>,
     loaded: &[LoadedModel],
     meter: &Arc<Meter>,
-    samples: u64,
-    ids: &[u64],
+    (data, ids): (&dyn Dataset, &[u64]),
 ) -> Result<Vec<Subject>> {
+    let samples = data.card().samples;
     let resolve = |spec: &String, model: &LoadedModel| match given::is_file(spec) {
         true => given::resolve(spec, &model.card, samples, ids),
         false => attacks::resolve(spec, &model.card),
@@ -297,6 +271,9 @@ fn subjects(
         .map(|model| {
             let mut ready: Vec<Ready> = args.attack.iter().map(|s| resolve(s, model)).collect::<Result<_>>()?;
             ready.extend(args.corruption.attacks(&model.card, samples)?);
+            if let Some(spec) = goal {
+                ready = goal::aimed(spec, ready, model, data, ids, args.seed)?;
+            }
             if let Some(twice) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label))
             {
                 return Err(Error::usage(format!("attack `{}` is given twice", twice.1.label)));
@@ -326,27 +303,37 @@ fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
     Ok((subset::choose(data.card().samples, &pick)?, text))
 }
 
+fn planned(
+    loaded: &[LoadedModel],
+    sources: Vec<String>,
+    heads: &[(PlannedHead, Head)],
+    subjects: &[Subject],
+) -> Vec<PlannedModel> {
+    let all = loaded.iter().zip(sources).zip(subjects).enumerate();
+    all.map(|(i, ((model, source), subject))| PlannedModel {
+        name: model.name.clone(),
+        source,
+        digest: model.card.digest.clone(),
+        preprocess: model.card.preprocess,
+        head: heads.get(i).map(|(planned, _)| planned.clone()),
+        attacks: subject.planned(),
+    })
+    .collect()
+}
+
 fn make_plan(
     args: &Args,
-    loaded: &[LoadedModel],
-    subjects: &[Subject],
+    models: Vec<PlannedModel>,
     source: String,
     data: &dyn Dataset,
     ids: Vec<u64>,
     pick: String,
 ) -> Result<Plan> {
     let card = data.card().clone();
-    let models = args.model.iter().zip(loaded).zip(subjects).map(|((source, model), subject)| PlannedModel {
-        name: model.name.clone(),
-        source: source.clone(),
-        digest: model.card.digest.clone(),
-        preprocess: model.card.preprocess,
-        attacks: subject.planned(),
-    });
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
         robust: env!("CARGO_PKG_VERSION").to_string(),
-        models: models.collect(),
+        models,
         ids,
         dataset: PlannedData { source, card },
         pick,
@@ -462,7 +449,12 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
 fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
     let (rows, diagnoses) = write_summary(root, record, outcomes)?;
     args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
+    let compared = encoders::compare(&record.plan, outcomes);
+    if !compared.is_empty() {
+        folder::write_atomic(&root.join("encoders.csv"), encoders::to_csv(&compared)?.as_bytes())?;
+    }
     if args.format == Format::Text {
+        print(&encoders::to_text(&compared))?;
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
         print(&stages::to_text(&stages, outcomes))?;
     }

@@ -1,6 +1,6 @@
 //! `robust export`: a run's adversarial points for people and other tools.
 
-use super::{eval, print};
+use super::{load, print};
 use robust::core::{Result, Target};
 use robust::export::{As, Exported, export};
 use robust::{folder, say};
@@ -41,7 +41,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let record = folder::read_record(&args.dir)?;
-    let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
+    let (models, data) = load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref())?;
     let targets: Vec<Target> = models.iter().map(|m| Target::white_box(m.model.clone())).collect();
     let flags = [
         (args.png, As::Png),

@@ -7,13 +7,17 @@ mod doctor;
 mod eval;
 mod export;
 mod gate;
+mod goal;
+mod heads;
 #[cfg(feature = "hub")]
 mod hub;
 mod init;
 mod inspect;
 mod leaderboard;
 mod list;
+mod load;
 mod machine;
+mod measure;
 mod pick;
 mod probe;
 mod report;
@@ -86,6 +90,8 @@ enum Command {
     Selftest(selftest::Args),
     /// Fit a head on an encoder's embeddings, to be attacked with it
     Probe(Box<probe::Args>),
+    /// Say what an encoder's embeddings are like, and how far noise and PGD move them; needs no labels
+    Measure(Box<measure::Args>),
     /// Rewrite a checkpoint as safetensors, without running anything in it
     Convert(inspect::ConvertArgs),
     /// List attacks, models and data sources
@@ -145,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Convert(args) => inspect::convert(&args),
         Command::List(args) => list::list(&args),
         Command::Explain(args) => list::explain(&args),

@@ -1,13 +1,12 @@
 //! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
 
-use super::print;
-use candle_core::{Device, Tensor};
+use super::{load, print};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
-use robust::core::{Draw, Error, Model, Output, Result, RowKey, stream};
+use robust::core::{Error, Model, Result};
 use robust::models::probe::{Features, Fit, Method, accuracy, fit};
-use robust::models::{self, Head, hf};
-use robust::say;
+use robust::models::{Head, hf};
+use robust::{heads, say};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -84,8 +83,6 @@ enum Kind {
     Text,
 }
 
-/// Samples that go through the encoder at once.
-const BATCH: usize = 64;
 /// Bytes of a file of prompts.
 const MAX_TOKENS: u64 = 16 << 20;
 
@@ -148,15 +145,9 @@ fn method(args: &Args) -> Method {
 }
 
 fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
-    let loaded = models::load(&args.model)?;
+    let loaded = load::encoder(&args.model)?;
     loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
-    match loaded.card.output {
-        Output::Embedding { .. } => Ok(loaded.model),
-        Output::Logits { k } => {
-            Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", loaded.name))
-                .hint(format!("what its last layer reads is one: --model '{}?output=features'", args.model)))
-        }
-    }
+    Ok(loaded.model)
 }
 
 /// The embeddings of a data set's images, in the order of their ids.
@@ -164,20 +155,7 @@ fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features
     let data = data::open(source)?;
     let pick = limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(data.card().samples, &pick)?;
-    let (mut rows, mut labels, view) = (vec![], vec![], model.card().view());
-    for (i, ids) in ids.chunks(BATCH).enumerate() {
-        let loaded = data.load(ids, &view, &Device::Cpu)?;
-        if let Some((id, why)) = loaded.failed.first() {
-            return Err(Error::load(format!("sample {id} of {source}"), why));
-        }
-        let batch = loaded.batch.ok_or_else(|| Error::load(source, "it gave no images"))?;
-        let own = batch.labels.ok_or_else(|| Error::load(source, "it has no labels"))?;
-        let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
-        let draw = Draw { seed: 0, stream: stream("probe"), turn: i as u64, rows: &keys };
-        rows.push(model.forward(&batch.x, &draw)?);
-        labels.extend(own);
-    }
-    Features::new(&Tensor::cat(&rows, 0)?, labels)
+    heads::embed(model, data.as_ref(), source, &ids)
 }
 
 fn text(args: &Args) -> Result<Head> {

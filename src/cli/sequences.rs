@@ -1,6 +1,6 @@
 //! `robust sequences`: how steady predictions are while an image changes frame by frame.
 
-use super::{Answer, STOP, eval, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print};
 use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED, scored};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result, nearest};
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
     let only = args.only.as_deref().map(names).transpose()?;
     let reference = args.reference.as_deref().map(Report::open).transpose()?;
-    let loaded = eval::classifier(&args.model)?;
+    let loaded = load::classifier(&args.model)?;
     loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;

@@ -1,6 +1,6 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, eval, print};
+use super::{Format, STOP, load, print};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Outcome, Result};
 use robust::report;
@@ -34,7 +34,7 @@ const NAMED: usize = 10;
 
 pub fn run(args: &Args) -> Result<()> {
     let record = runs::record(&args.dir)?;
-    let (models, data) = eval::reopen(&record.plan, &args.model, args.dataset.as_ref())?;
+    let (models, data) = load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref())?;
     let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;

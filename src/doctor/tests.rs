@@ -279,6 +279,7 @@ fn plan(target: &Target, specs: &[&str]) -> crate::plan::Plan {
             source: String::new(),
             digest: String::new(),
             preprocess: None,
+            head: None,
             attacks: attacks.collect(),
         }],
         ..crate::plan::tests::plan()

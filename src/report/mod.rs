@@ -3,6 +3,7 @@
 pub mod corruptions;
 mod csv;
 mod curve;
+pub mod encoders;
 mod json;
 pub mod page;
 mod svg;
@@ -59,6 +60,11 @@ pub struct Row {
     /// The doctor's grade of the model's numbers; see `diagnostics.json`.
     #[serde(default)]
     pub reliability: Option<Grade>,
+    /// Where the run put heads on encoders: which is which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
 }
 
 /// Whether a row joins a model's attacks.
@@ -142,7 +148,7 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         model: model.name.clone(),
         dataset: plan.dataset.card.name.clone(),
         attack: name.to_string(),
-        threat: threat.to_string(),
+        threat: model.attacks[attack].threat_text(),
         norm: threat.norm().map_or_else(String::new, |n| n.to_string()),
         eps: threat.eps(),
         n,
@@ -163,5 +169,7 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         model_digest: model.digest.clone(),
         data_digest: plan.dataset.card.digest.clone(),
         reliability: None,
+        encoder: model.head.as_ref().map(|h| h.encoder.clone()),
+        head: model.head.as_ref().map(|h| h.head.clone()),
     }
 }

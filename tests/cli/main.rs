@@ -14,6 +14,8 @@ mod given;
 mod happy;
 mod inspect;
 mod known;
+mod label_free;
+mod measure;
 mod report;
 mod resume;
 mod scale;

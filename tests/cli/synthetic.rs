@@ -42,12 +42,14 @@ impl Made {
             eot: 1,
             votes: None,
             gradients: None,
+            aim: None,
         };
         let model = |name: &String| PlannedModel {
             name: name.clone(),
             source: format!("{name}.onnx"),
             digest: format!("digest of {name}"),
             preprocess: None,
+            head: None,
             attacks: self.attacks.iter().map(attack).collect(),
         };
         let card = DataCard {
@@ -106,8 +108,8 @@ impl Made {
         let label = (id % self.classes.len() as u64) as u32;
         let miss = verdict == Verdict::CleanMiss;
         let fooled = verdict == Verdict::Fooled;
-        let clean = Pred { label: label + u32::from(miss), margin: if miss { -1. } else { 2. } };
-        let best = Pred { label: label + u32::from(fooled), margin: if fooled { -0.5 } else { 0.5 } };
+        let clean = Pred { label: Some(label + u32::from(miss)), margin: if miss { -1. } else { 2. } };
+        let best = Pred { label: Some(label + u32::from(fooled)), margin: if fooled { -0.5 } else { 0.5 } };
         Outcome {
             schema: SCHEMA.into(),
             model: model.into(),
@@ -117,6 +119,7 @@ impl Made {
             label: Some(label),
             clean: (verdict != Verdict::Failed).then_some(clean),
             target: None,
+            anchor: None,
             verdict,
             why: (verdict == Verdict::Failed).then(|| "<b>NaN</b>".to_string()),
             best: (!miss && verdict != Verdict::Failed).then_some(best),

@@ -198,7 +198,9 @@ impl Oracle<'_> {
             let draw = Draw { seed: self.seed, stream: stream(&format!("{}/judge", self.path)), turn: 0, rows: &keys };
             let (scores, width) = to_host(&checked(target.deployed.exact(&x, &draw)?, points.len(), target)?)?;
             for ((z, &o), seen) in scores.chunks(width).zip(&owners).zip(&mut seen) {
-                seen.push(self.live.goal.judge(o as usize, z).map(|p| (p, fragile(p.margin, z))));
+                let goal = &self.live.goal;
+                let scale = goal.scale(o as usize, z);
+                seen.push(goal.judge(o as usize, z).map(|p| (p, fragile(p.margin, scale))));
             }
             points.iter().for_each(|(r, _)| self.records[*r as usize].cost.confirm += 1);
         }

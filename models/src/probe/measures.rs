@@ -1,6 +1,7 @@
 //! What embeddings tell without labels. All take `[n, d]` tensors of embeddings, rows in the same order where there are two.
 
 use super::{Features, TINY};
+use crate::Head;
 use candle_core::{DType, Tensor};
 use robust_core::{Error, Result};
 
@@ -136,6 +137,155 @@ pub fn displacement(a: &Tensor, b: &Tensor) -> Result<Displacement> {
     Ok(Displacement { relative: (moved / lengths)?.mean_all()?.to_scalar::<f64>()?, cosine })
 }
 
+/// How embeddings move as a disturbance grows by equal steps. After RMQM, whose exact formula we have not seen: this one is
+/// ours, "RMQM-style".
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steps {
+    /// Mean length of a step over the mean length of clean embeddings.
+    pub length: f64,
+    /// Mean over samples of the steps' coefficient of variation: 0 for steps of one length.
+    pub variation: f64,
+    /// Mean over samples of `mean / (1 + coefficient of variation)` of the step lengths, relative as above: grows with the
+    /// size of the steps and with their constancy.
+    pub summary: f64,
+}
+
+/// Of embeddings at each level, the clean ones first; at least one step.
+pub fn steps(levels: &[Tensor]) -> Result<Steps> {
+    let [first, .., _] = levels else { return Err(Error::usage("steps need two levels at least")) };
+    let size = first.to_dtype(DType::F64)?.sqr()?.sum(1)?.sqrt()?.mean_all()?.to_scalar::<f64>()?.max(TINY);
+    let mut lengths: Vec<Vec<f64>> = vec![];
+    for two in levels.windows(2) {
+        let (a, b) = pair(&two[0], &two[1])?;
+        lengths.push(((b - a)?.sqr()?.sum(1)?.sqrt()? / size)?.to_vec1()?);
+    }
+    let (n, k) = (lengths[0].len(), lengths.len() as f64);
+    let mut total = Steps { length: 0., variation: 0., summary: 0. };
+    for i in 0..n {
+        let mean = lengths.iter().map(|l| l[i]).sum::<f64>() / k;
+        let deviation = (lengths.iter().map(|l| (l[i] - mean).powi(2)).sum::<f64>() / k).sqrt();
+        let variation = if mean > TINY { deviation / mean } else { 0. };
+        total.length += mean / n as f64;
+        total.variation += variation / n as f64;
+        total.summary += mean / (1. + variation) / n as f64;
+    }
+    Ok(total)
+}
+
+/// Shares of samples whose surroundings change when their image does; the others' embeddings are the clean ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flips {
+    /// The nearest other sample by cosine is another one.
+    pub nearest: f64,
+    /// The class that the `k` nearest others vote for is another one; `None` without labels.
+    pub votes: Option<f64>,
+}
+
+/// From clean embeddings `a` to those of changed images `b`. Each of the `k` nearest votes with `exp(cos / temperature)`.
+///
+/// # Errors
+/// Kind `Usage` for fewer than two samples, labels that do not fit, and a `k` or temperature that is not positive.
+pub fn flips(a: &Tensor, b: &Tensor, labels: Option<&[u32]>, k: usize, temperature: f64) -> Result<Flips> {
+    let (a, b) = pair(a, b)?;
+    let (n, _) = a.dims2()?;
+    if n < 2 || k == 0 || !(temperature > 0. && temperature.is_finite()) || labels.is_some_and(|l| l.len() != n) {
+        let why = format!("flips of {n} samples among {k} neighbours at temperature {temperature} are not defined");
+        return Err(Error::usage(why));
+    }
+    let (bank, moved) = (directions(&a)?, directions(&b)?);
+    let turned = bank.t()?.contiguous()?;
+    let (mut nearest, mut votes) = (0usize, 0usize);
+    // Row by row: a matrix of all pairs would not fit.
+    for i in 0..n {
+        let mut before = bank.narrow(0, i, 1)?.matmul(&turned)?.flatten_all()?.to_vec1::<f64>()?;
+        let mut after = moved.narrow(0, i, 1)?.matmul(&turned)?.flatten_all()?.to_vec1::<f64>()?;
+        (before[i], after[i]) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        let (was, is) = (ranked(&before, k.min(n - 1)), ranked(&after, k.min(n - 1)));
+        nearest += usize::from(was.first() != is.first());
+        if let Some(labels) = labels {
+            let vote = |order: &[usize], cosines: &[f64]| elected(order, cosines, labels, temperature);
+            votes += usize::from(vote(&was, &before) != vote(&is, &after));
+        }
+    }
+    let share = |count: usize| count as f64 / n as f64;
+    Ok(Flips { nearest: share(nearest), votes: labels.map(|_| share(votes)) })
+}
+
+/// The first `k` by falling cosine, ties by rising place.
+fn ranked(cosines: &[f64], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cosines.len()).collect();
+    order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order
+}
+
+/// The class of most votes, the smaller of equals.
+fn elected(order: &[usize], cosines: &[f64], labels: &[u32], temperature: f64) -> Option<u32> {
+    let top = cosines[*order.first()?];
+    let mut sums = std::collections::BTreeMap::<u32, f64>::new();
+    order.iter().for_each(|&i| *sums.entry(labels[i]).or_default() += ((cosines[i] - top) / temperature).exp());
+    sums.into_iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(label, _)| label)
+}
+
+/// How far a linear head's boundaries are tilted against the data (Tanay and Griffin 2016, arXiv 1608.07690), over all
+/// pairs of classes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tilting {
+    /// Mean angle between a boundary's normal and the line through the two classes' means, in degrees, 0 to 90.
+    pub angle: f64,
+    /// Mean of `1 / cos(angle)`: how much nearer than the mirror image in the other class the boundary's mirror image is. 1
+    /// is the least.
+    pub strength: f64,
+    /// Mean distance of rightly classified embeddings to the nearest boundary, in units of the embedding.
+    pub distance: f64,
+}
+
+/// Of a linear head on the embeddings it was fitted on.
+///
+/// # Errors
+/// Kind `Usage` for other heads, and classes that differ from the embeddings'.
+pub fn tilting(head: &Head, features: &Features) -> Result<Tilting> {
+    let Head::Linear { weight, .. } = head else {
+        return Err(Error::usage(format!("a {} head has no flat boundaries to be tilted", head.name())));
+    };
+    let weight = weight.to_dtype(DType::F64)?;
+    let classes = weight.dims()[0];
+    if classes < 2 || features.classes() != classes {
+        return Err(Error::usage(format!("the head has {classes} classes, the embeddings {}", features.classes())));
+    }
+    let members = features.members()?;
+    let means = members.matmul(&features.x)?.broadcast_div(&members.sum_keepdim(1)?.maximum(1.)?)?;
+    let rows = |t: &Tensor| -> Result<Vec<Vec<f64>>> { Ok(t.to_vec2::<f64>()?) };
+    let (weight, means) = (rows(&weight)?, rows(&means)?);
+    let gap = |m: &[Vec<f64>], i: usize, j: usize| -> Vec<f64> { m[i].iter().zip(&m[j]).map(|(a, b)| a - b).collect() };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (mut angle, mut strength, mut pairs) = (0., 0., 0.);
+    let mut lengths = vec![vec![0.; classes]; classes];
+    for i in 0..classes {
+        for j in 0..i {
+            let (normal, line) = (gap(&weight, i, j), gap(&means, i, j));
+            let (own, other) = (dot(&normal, &normal).sqrt(), dot(&line, &line).sqrt());
+            (lengths[i][j], lengths[j][i]) = (own, own);
+            let cosine = (dot(&normal, &line).abs() / (own * other).max(TINY)).clamp(TINY, 1.);
+            angle += cosine.acos().to_degrees();
+            strength += cosine.recip();
+            pairs += 1.;
+        }
+    }
+    let scores = head.scores(&features.x)?.to_vec2::<f64>()?;
+    let (mut distance, mut right) = (0., 0.);
+    for (z, &label) in scores.iter().zip(&features.labels) {
+        let own = label as usize;
+        let others = (0..classes).filter(|j| *j != own);
+        let least = others.map(|j| (z[own] - z[j]) / lengths[own][j].max(TINY)).fold(f64::INFINITY, f64::min);
+        if least > 0. {
+            distance += least;
+            right += 1.;
+        }
+    }
+    Ok(Tilting { angle: angle / pairs, strength: strength / pairs, distance: distance / f64::max(right, 1.) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +332,60 @@ mod tests {
         near(found.relative, (2f64.sqrt() + 1.) / 2.);
         near(found.cosine, 0.5);
         assert!(displacement(&rows(&[[1., 0.]]), &rows(&[[1., 0.], [1., 0.]])).is_err());
+    }
+
+    #[test]
+    fn steps_of_one_length_count_in_full_and_uneven_ones_less() {
+        let level = |a: f64, b: f64| rows(&[[3. + a, 4.], [0., 5. + b]]);
+        let even = steps(&[level(0., 0.), level(1., 1.), level(2., 2.), level(3., 3.)]).unwrap();
+        near(even.length, 0.2);
+        near(even.variation, 0.);
+        near(even.summary, 0.2);
+        // One sample steps by 2 and 0: mean 1, deviation 1; the other by 1 and 1.
+        let uneven = steps(&[level(0., 0.), level(2., 1.), level(2., 2.)]).unwrap();
+        near(uneven.length, 0.2);
+        near(uneven.variation, 0.5);
+        near(uneven.summary, 0.5 * (0.2 / 2. + 0.2));
+        let still = steps(&[level(0., 0.), level(0., 0.)]).unwrap();
+        assert_eq!((still.length, still.summary), (0., 0.));
+        assert!(steps(&[level(0., 0.)]).is_err());
+    }
+
+    #[test]
+    fn flips_are_counted_among_the_others() {
+        let at = |degrees: f64| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+        let clean = rows(&[at(0.), at(10.), at(90.), at(100.)]);
+        let labels = [0, 0, 1, 1];
+        let none = flips(&clean, &clean, Some(&labels), 1, 0.1).unwrap();
+        assert_eq!((none.nearest, none.votes), (0., Some(0.)));
+        // The first turns toward the second pair; the second past the first, its nearest all the same.
+        let moved = rows(&[at(80.), at(-5.), at(90.), at(100.)]);
+        let some = flips(&clean, &moved, Some(&labels), 1, 0.1).unwrap();
+        assert_eq!((some.nearest, some.votes), (0.25, Some(0.25)));
+        assert_eq!(flips(&clean, &moved, None, 3, 0.1).unwrap(), Flips { nearest: 0.25, votes: None });
+        assert!(
+            flips(&clean, &moved, Some(&labels[..2]), 1, 0.1).is_err() && flips(&clean, &moved, None, 0, 1.).is_err()
+        );
+    }
+
+    #[test]
+    fn a_tilted_boundary_has_its_angle_strength_and_distance() {
+        // Means at (-1, 0) and (1, 0); the boundary's normal is turned by 60 degrees.
+        let features = Features { x: rows(&[[-1., 1.], [-1., -1.], [1., 1.], [1., -1.]]), labels: vec![0, 0, 1, 1] };
+        let head = |angle: f64| {
+            let (c, s) = (angle.to_radians().cos(), angle.to_radians().sin());
+            let bias = Tensor::from_vec(vec![0f64, 0.], 2, &Device::Cpu).unwrap();
+            Head::Linear { weight: rows(&[[-c, -s], [c, s]]), bias }
+        };
+        let flat = tilting(&head(0.), &features).unwrap();
+        near(flat.angle, 0.);
+        near(flat.strength, 1.);
+        near(flat.distance, 1.);
+        let tilted = tilting(&head(60.), &features).unwrap();
+        near(tilted.angle, 60.);
+        near(tilted.strength, 2.);
+        // Two of four are right, at sin 60 + cos 60.
+        near(tilted.distance, 0.75f64.sqrt() + 0.5);
+        assert!(tilting(&Head::Cosine { weight: rows(&[[1., 0.]]), scale: 1., bias: 0. }, &features).is_err());
     }
 }

@@ -38,7 +38,7 @@ pub fn groups<'a>(subjects: &'a [Subject<'a>]) -> Vec<Group<'a>> {
     let mut all: Vec<Group> = vec![];
     for subject in subjects {
         for worst in subject.rows(true).filter(|w| w.n > 0) {
-            let Some(first) = subject.model.attacks.iter().find(|a| a.threat.to_string() == worst.threat) else {
+            let Some(first) = subject.model.attacks.iter().find(|a| a.threat_text() == worst.threat) else {
                 continue;
             };
             if first.is_corruption() {

@@ -204,7 +204,7 @@ fn triplet(
         })
     };
     let label = o.label.map_or_else(String::new, |l| subject.class(l));
-    let now = o.best.map_or_else(String::new, |p| subject.class(p.label));
+    let now = o.best.and_then(|p| p.label).map_or_else(String::new, |l| subject.class(l));
     let mut pictures = vec![];
     if let Some(clean) = clean {
         pictures.push(picture(&shown(clean), format!("sample {}, clean, {label}", o.id))?);
@@ -216,5 +216,6 @@ fn triplet(
     }
     let measure = norm(&attack.threat.region).map_or(String::new(), |n| format!("{n} "));
     let distance = o.distance.map_or(String::new(), |d| format!(", {measure}{d:.4}"));
-    Ok(Triplet { pictures, caption: format!("#{}: {label} → {now}{distance}", o.id) })
+    let change = if o.label.is_some() { format!(": {label} → {now}") } else { String::new() };
+    Ok(Triplet { pictures, caption: format!("#{}{change}{distance}", o.id) })
 }

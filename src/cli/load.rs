@@ -1,0 +1,101 @@
+//! Models as commands take them: by what they give, under names of their own, and again for a finished run.
+
+use robust::benchmarks::data;
+use robust::core::{Dataset, Error, Output, Result};
+use robust::models::LoadedModel;
+use robust::plan::{Plan, PlannedModel};
+use robust::{heads, say, verify};
+use std::path::Path;
+
+/// What a command asks of a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Scores,
+    Embeddings,
+}
+
+/// A model that scores classes.
+///
+/// # Errors
+/// Those of [`models::load`], and kind `Usage` for an encoder.
+pub fn classifier(spec: &str) -> Result<LoadedModel> {
+    let model = robust::models::load(spec)?;
+    let Output::Embedding { d } = model.card.output else { return Ok(model) };
+    let sign = if spec.contains('?') { '&' } else { '?' };
+    Err(Error::usage(format!("`{}` gives an embedding of {d} entries, not scores of classes", model.name)).hint(
+        format!(
+            "fit a head (`robust probe --model '{spec}' --train DATA -o head.safetensors`), then use \
+         '{spec}{sign}head=head.safetensors'; or attack the embedding itself, without labels: --goal away"
+        ),
+    ))
+}
+
+/// A model that gives embeddings.
+///
+/// # Errors
+/// Those of [`models::load`], and kind `Usage` for a classifier.
+pub fn encoder(spec: &str) -> Result<LoadedModel> {
+    let model = robust::models::load(spec)?;
+    let Output::Logits { k } = model.card.output else { return Ok(model) };
+    Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name))
+        .hint(format!("what its last layer reads is one: --model '{spec}?output=features'")))
+}
+
+/// Loads every model; names must differ, since they name rows.
+pub fn models(specs: &[String], wanted: Wanted) -> Result<Vec<LoadedModel>> {
+    let mut loaded: Vec<LoadedModel> = vec![];
+    for spec in specs {
+        let model = match wanted {
+            Wanted::Scores => classifier(spec)?,
+            Wanted::Embeddings => encoder(spec)?,
+        };
+        model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
+        if loaded.iter().any(|m| m.name == model.name) {
+            return Err(Error::usage(format!("two models are called `{}`", model.name))
+                .hint(format!("name one of them: --model other={spec}")));
+        }
+        loaded.push(model);
+    }
+    Ok(loaded)
+}
+
+/// The models and the data set of a finished run, from where it found them or from where they are now.
+///
+/// # Errors
+/// Kind `Load` when one of them is not what the run attacked.
+pub fn reopen(
+    root: &Path,
+    plan: &Plan,
+    models: &[String],
+    dataset: Option<&String>,
+) -> Result<(Vec<LoadedModel>, Box<dyn Dataset>)> {
+    // Models that share an encoder share its file.
+    let mut planned: Vec<(&str, String)> = vec![];
+    let own = |m: &'_ PlannedModel| m.head.as_ref().map_or(m.name.clone(), |h| h.encoder.clone());
+    for model in &plan.models {
+        if !planned.iter().any(|(_, name)| *name == own(model)) {
+            planned.push((&model.source, own(model)));
+        }
+    }
+    if !models.is_empty() && models.len() != planned.len() {
+        return Err(Error::usage(format!("the run has {} models, {} are given", planned.len(), models.len())));
+    }
+    let aimed = plan.models.iter().any(|m| m.attacks.iter().any(|a| a.aim.is_some()));
+    let headed = plan.models.iter().any(|m| m.head.is_some());
+    let wanted = if aimed || headed { Wanted::Embeddings } else { Wanted::Scores };
+    let sources: Vec<String> = planned.iter().map(|(source, _)| source.to_string()).collect();
+    let mut loaded = self::models(if models.is_empty() { &sources } else { models }, wanted)?;
+    if headed {
+        let put = |m: &PlannedModel| {
+            let at = planned.iter().position(|(_, name)| *name == own(m)).unwrap_or(0);
+            match &m.head {
+                Some(head) => heads::reopen(&loaded[at], head, &m.name, root),
+                None => Err(Error::load("run.json", format!("model `{}` has no head", m.name))),
+            }
+        };
+        loaded = plan.models.iter().map(put).collect::<Result<_>>()?;
+    }
+    let data = data::open(dataset.unwrap_or(&plan.dataset.source))?;
+    verify::check_identity(plan, &loaded, data.as_ref())?;
+    Ok((loaded, data))
+}

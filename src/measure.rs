@@ -1,0 +1,399 @@
+//! What an encoder's embeddings are like, how far a disturbance moves them, and where the error of a head on them comes
+//! from: numbers beside an accuracy, most of them without labels.
+
+use crate::evaluate::{attack_batch, judge_clean, row_keys, stack};
+use crate::heads::{Training, embed};
+use crate::label_free;
+use candle_core::{DType, Device, Tensor};
+use robust_attacks::resolve;
+use robust_benchmarks::subset;
+use robust_core::{
+    Aim, AimKind, Batch, Dataset, Draw, Error, Norm, Result, Similarity, Target, Verdict, stream, to_host,
+};
+use robust_models::probe::measures::{self, Flips, Steps, Tilting};
+use robust_models::probe::{Features, Fit, Method, accuracy, fit};
+use robust_models::{Head, LoadedModel};
+use serde::Serialize;
+
+pub const SCHEMA: &str = "robust.measure/1";
+
+/// Samples that go through the encoder at once.
+const BATCH: usize = 64;
+/// Every fifth training sample is held out where a head must meet samples that its encoder may know and it does not.
+const HELD_OUT: usize = 5;
+/// A distance that no embedding moves by: the attack goes on to its end.
+const NEVER: f64 = -1e6;
+
+/// How hard images are disturbed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub norm: Norm,
+    /// The largest disturbance, in units of pixels in [0,1].
+    pub eps: f64,
+    /// Equal steps from nothing to it.
+    pub levels: u32,
+    /// Steps of PGD at each level.
+    pub steps: u64,
+    /// Neighbours that vote, each with `exp(cos / temperature)`.
+    pub k: usize,
+    pub temperature: f64,
+    pub seed: u64,
+    /// Samples attacked at once; never changes a result.
+    pub batch: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub schema: &'static str,
+    pub model: String,
+    pub dataset: String,
+    pub n: usize,
+    /// Wang and Isola 2020: lower is more uniform, -8 to 0.
+    pub uniformity: f64,
+    /// Of `min(n, d)` directions (RankMe).
+    pub effective_rank: f64,
+    /// Mean cosine within a class; needs labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    pub norm: String,
+    pub disturbances: Vec<Disturbance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<OfHead>,
+}
+
+/// Noise or PGD of growing strength.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Disturbance {
+    /// `noise` or `pgd`.
+    pub kind: &'static str,
+    pub levels: Vec<Level>,
+    /// RMQM-style: mean step over (1 + its coefficient of variation), in lengths of a clean embedding.
+    pub rmqm_style: f64,
+    pub mean_step: f64,
+    pub step_variation: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Level {
+    pub eps: f64,
+    /// Mean of `|z' - z| / |z|`.
+    pub displacement: f64,
+    pub cosine: f64,
+    /// Mean squared distance of directions, 0 to 4.
+    pub alignment: f64,
+    /// Share of samples whose nearest other sample is another one.
+    pub nearest_flips: f64,
+    /// Share of samples whose k-NN class is another one; needs labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_flips: Option<f64>,
+}
+
+/// What a head says of the encoder under it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfHead {
+    pub method: String,
+    pub train_samples: usize,
+    pub risk: Risk,
+    /// The same under attack, on so many samples of each kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attacked: Option<Attacked>,
+    /// For linear heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tilting: Option<Tilted>,
+}
+
+/// The error on new samples in three parts that add up to it (Dubois, Hashimoto and Liang 2023, arXiv 2302.03068), shares of
+/// samples. The paper's fourth part, what the architecture cannot express, is in `usability`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Risk {
+    /// Error on the very samples the head was fitted on.
+    pub usability: f64,
+    /// What is added on training samples that were held out from the head.
+    pub probe_generalisation: f64,
+    /// What is added on samples that were held out from both.
+    pub encoder_generalisation: f64,
+    /// Their sum: the error on new samples.
+    pub aggregate: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attacked {
+    pub attack: String,
+    pub n: usize,
+    pub risk: Risk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tilted {
+    pub angle_degrees: f64,
+    pub strength: f64,
+    pub distance: f64,
+}
+
+impl Risk {
+    /// From errors of a head on its own samples, of one on samples held out from it, and of the first on new ones.
+    pub fn of([own, held_out, new]: [f64; 3]) -> Self {
+        Self {
+            usability: own,
+            probe_generalisation: held_out - own,
+            encoder_generalisation: new - held_out,
+            aggregate: new,
+        }
+    }
+}
+
+/// One disturbance at all levels: embeddings chunk by chunk.
+struct Moved {
+    kind: &'static str,
+    specs: Vec<String>,
+    rows: Vec<Vec<Tensor>>,
+}
+
+/// Embeddings of the samples `ids` and of their disturbed images. `tick` hears of every chunk and may stop the work.
+///
+/// # Errors
+/// Kind `Usage` for settings that make no sense, kind `Load` for samples that cannot be read.
+pub fn measure(
+    model: &LoadedModel,
+    data: &dyn Dataset,
+    ids: &[u64],
+    settings: &Settings,
+    mut tick: impl FnMut(usize) -> Result<()>,
+) -> Result<Report> {
+    check(settings, ids.len())?;
+    let target = Target::white_box(model.model.clone());
+    let suffix = settings.norm.suffix();
+    let at = |level: u32| settings.eps * f64::from(level) / f64::from(settings.levels);
+    let spec = |of: &dyn Fn(f64) -> String| (1..=settings.levels).map(|l| of(at(l))).collect::<Vec<String>>();
+    let mut moved = [
+        Moved { kind: "noise", specs: spec(&|e| format!("uniform-noise-{suffix}:eps={e},draws=1")), rows: vec![] },
+        Moved { kind: "pgd", specs: spec(&|e| format!("pgd-{suffix}:eps={e},steps={}", settings.steps)), rows: vec![] },
+    ];
+    moved.iter_mut().for_each(|m| m.rows = vec![vec![]; m.specs.len()]);
+    let (mut clean, mut labels) = (vec![], vec![]);
+    for chunk in ids.chunks(settings.batch.clamp(1, BATCH)) {
+        tick(chunk.len())?;
+        let loaded = data.load(chunk, &model.card.view(), &Device::Cpu)?;
+        if let Some((id, why)) = loaded.failed.first() {
+            return Err(Error::load(format!("sample {id} of {}", data.card().name), why));
+        }
+        let batch = loaded.batch.ok_or_else(|| Error::load(&data.card().name, "it gave no images"))?;
+        labels.extend(batch.labels.iter().flatten().copied());
+        clean.push(exact(&target, &batch.ids, &batch.x, settings.seed)?);
+        for moved in &mut moved {
+            for (spec, rows) in moved.specs.iter().zip(&mut moved.rows) {
+                rows.push(disturbed(&target, data, &batch, spec, settings.seed)?);
+            }
+        }
+    }
+    let clean = Tensor::cat(&clean, 0)?;
+    let labels = Some(labels).filter(|l| l.len() == ids.len());
+    let told = |m: &Moved| summary(m, &clean, labels.as_deref(), settings, at);
+    Ok(Report {
+        schema: SCHEMA,
+        model: model.name.clone(),
+        dataset: data.card().name.clone(),
+        n: ids.len(),
+        uniformity: measures::uniformity(&clean)?,
+        effective_rank: measures::effective_rank(&clean)?,
+        // Without two samples of one class there is none.
+        tolerance: labels.as_ref().and_then(|l| measures::tolerance(&Features::new(&clean, l.clone()).ok()?).ok()),
+        norm: settings.norm.to_string(),
+        disturbances: moved.iter().map(told).collect::<Result<_>>()?,
+        head: None,
+    })
+}
+
+fn check(settings: &Settings, n: usize) -> Result<()> {
+    if n < 2 {
+        return Err(Error::usage(format!("{n} samples have no neighbours")).hint("take more: --limit 500"));
+    }
+    if settings.levels == 0 || settings.levels > 100 {
+        return Err(Error::usage(format!("{} levels are not between 1 and 100", settings.levels)));
+    }
+    if settings.k == 0 || !(settings.temperature > 0. && settings.temperature.is_finite()) {
+        let (k, t) = (settings.k, settings.temperature);
+        return Err(Error::usage(format!("k and temperature must be positive, got {k} and {t}")));
+    }
+    Ok(())
+}
+
+/// Embeddings `[n, d]` by the exact path.
+fn exact(target: &Target, ids: &[u64], x: &Tensor, seed: u64) -> Result<Tensor> {
+    let keys = row_keys(ids);
+    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
+    Ok(target.deployed.exact(x, &draw)?.to_dtype(DType::F32)?)
+}
+
+/// Embeddings of the points to which an attack moves a batch, as far from the clean ones as it can.
+fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, seed: u64) -> Result<Tensor> {
+    let aim = Aim::new(AimKind::Away, Similarity::L2, NEVER);
+    let ready = resolve(spec, target.deployed.card())?.aimed(aim)?;
+    let clean = label_free::judge_clean(target, data, batch, aim, seed)?;
+    if let Some((id, why)) = clean.iter().find_map(|c| Some((c.id, c.fault.as_ref()?))) {
+        return Err(Error::load(format!("sample {id}"), why));
+    }
+    let judged = attack_batch(target, &ready, batch, &clean, seed, BATCH)?;
+    let (pixels, width) = to_host(&batch.x)?;
+    let points = judged.into_iter().zip(pixels.chunks(width.max(1)));
+    let points: Vec<Vec<f32>> = points.map(|(j, x)| j.point.unwrap_or_else(|| x.to_vec())).collect();
+    exact(target, &batch.ids, &stack(&points, &batch.x.dims()[1..])?, seed)
+}
+
+fn summary(
+    moved: &Moved,
+    clean: &Tensor,
+    labels: Option<&[u32]>,
+    settings: &Settings,
+    at: impl Fn(u32) -> f64,
+) -> Result<Disturbance> {
+    let joined = moved.rows.iter().map(|r| Ok(Tensor::cat(r, 0)?)).collect::<Result<Vec<Tensor>>>()?;
+    let mut levels = vec![];
+    for (level, z) in (1..).zip(&joined) {
+        let measures::Displacement { relative, cosine } = measures::displacement(clean, z)?;
+        let Flips { nearest, votes } = measures::flips(clean, z, labels, settings.k, settings.temperature)?;
+        let alignment = measures::alignment(clean, z)?;
+        let (displacement, nearest_flips, knn_flips) = (relative, nearest, votes);
+        levels.push(Level { eps: at(level), displacement, cosine, alignment, nearest_flips, knn_flips });
+    }
+    let all: Vec<Tensor> = std::iter::once(clean.clone()).chain(joined).collect();
+    let Steps { length, variation, summary } = measures::steps(&all)?;
+    Ok(Disturbance { kind: moved.kind, levels, rmqm_style: summary, mean_step: length, step_variation: variation })
+}
+
+/// Where the error of a head comes from, how its boundaries are tilted, and the same error under an attack.
+///
+/// # Errors
+/// Those of fitting, of the attack's spec, and of data that cannot be read.
+pub fn of_head(
+    encoder: &LoadedModel,
+    (text, method): (&str, &Method),
+    on: &Training,
+    (test, test_ids): (&dyn Dataset, &[u64]),
+    attack: Option<&str>,
+    seed: u64,
+) -> Result<OfHead> {
+    let pick = on.limit.map_or(subset::Pick::All, subset::Pick::Limit);
+    let ids = subset::choose(on.data.card().samples, &pick)?;
+    let (held, rest): (Vec<usize>, Vec<usize>) = (0..ids.len()).partition(|i| i % HELD_OUT == HELD_OUT - 1);
+    let train = embed(encoder.model.as_ref(), on.data, on.source, &ids)?;
+    let new = embed(encoder.model.as_ref(), test, &test.card().name, test_ids)?;
+    let Fit { head, .. } = fit(&train, method)?;
+    let Fit { head: partial, .. } = fit(&train.rows(&rest)?, method)?;
+    let error = |head: &Head, on: &Features| Ok::<f64, Error>(1. - accuracy(head, on)?);
+    let risk = Risk::of([error(&head, &train)?, error(&partial, &train.rows(&held)?)?, error(&head, &new)?]);
+    let tilting = match &head {
+        Head::Linear { .. } => {
+            let Tilting { angle, strength, distance } = measures::tilting(&head, &train)?;
+            Some(Tilted { angle_degrees: angle, strength, distance })
+        }
+        _ => None,
+    };
+    let attacked = match attack {
+        None => None,
+        Some(spec) => {
+            let n = test_ids.len().min(held.len());
+            let held: Vec<u64> = held.iter().map(|&i| ids[i]).collect();
+            let under =
+                |head: &Head, data: &dyn Dataset, ids: &[u64]| attacked(encoder, head, data, &few(ids, n), spec, seed);
+            let errors =
+                [under(&head, on.data, &ids)?, under(&partial, on.data, &held)?, under(&head, test, test_ids)?];
+            Some(Attacked { attack: spec.to_string(), n, risk: Risk::of(errors) })
+        }
+    };
+    Ok(OfHead { method: text.to_string(), train_samples: ids.len(), risk, attacked, tilting })
+}
+
+/// At most `n` of these, spread evenly.
+fn few(ids: &[u64], n: usize) -> Vec<u64> {
+    let n = n.min(ids.len());
+    (0..n).map(|i| ids[i * ids.len() / n]).collect()
+}
+
+/// Share of samples that are wrong already or fooled.
+fn attacked(encoder: &LoadedModel, head: &Head, data: &dyn Dataset, ids: &[u64], spec: &str, seed: u64) -> Result<f64> {
+    let model = encoder.with_head(head, &encoder.name)?;
+    let ready = resolve(spec, &model.card)?;
+    let target = Target::white_box(model.model.clone());
+    let mut held = 0;
+    for chunk in ids.chunks(BATCH) {
+        let Some(batch) = data.load(chunk, &model.card.view(), &Device::Cpu)?.batch else { continue };
+        let clean = judge_clean(&target, &batch, seed)?;
+        let judged = attack_batch(&target, &ready, &batch, &clean, seed, BATCH)?;
+        held += judged.iter().filter(|j| j.outcome.verdict == Verdict::Held).count();
+    }
+    Ok(1. - held as f64 / ids.len().max(1) as f64)
+}
+
+/// For people.
+pub fn to_text(report: &Report) -> String {
+    let mut text = format!(
+        "{} on {} samples of {}\n\nuniformity      {:8.3}   (-8 to 0; lower is more uniform)\neffective rank  {:8.1}\n",
+        report.model, report.n, report.dataset, report.uniformity, report.effective_rank
+    );
+    if let Some(tolerance) = report.tolerance {
+        text += &format!("tolerance       {tolerance:8.3}   (mean cosine within a class)\n");
+    }
+    for d in &report.disturbances {
+        text += &format!(
+            "\n{} in {}\n      eps  displacement  cosine  alignment  nearest flips  k-NN flips\n",
+            d.kind, report.norm
+        );
+        for l in &d.levels {
+            let flips = l.knn_flips.map_or("-".to_string(), |f| format!("{:.1} %", 100. * f));
+            text += &format!(
+                "{:9.5}  {:12.4}  {:6.3}  {:9.4}  {:>11.1} %  {flips:>10}\n",
+                l.eps,
+                l.displacement,
+                l.cosine,
+                l.alignment,
+                100. * l.nearest_flips
+            );
+        }
+        text += &format!(
+            "RMQM-style {:.4}: mean step {:.4}, variation {:.3}\n",
+            d.rmqm_style, d.mean_step, d.step_variation
+        );
+    }
+    report.head.iter().for_each(|head| text += &of_head_to_text(head));
+    text
+}
+
+fn of_head_to_text(head: &OfHead) -> String {
+    let mut text = format!("\nhead {} on {} training samples: error in its parts\n", head.method, head.train_samples);
+    let mut line = |name: &str, r: &Risk| {
+        text += &format!(
+            "{name:10} usability {:5.1} %  + probe generalisation {:+5.1}  + encoder generalisation {:+5.1}  = {:5.1} %\n",
+            100. * r.usability,
+            100. * r.probe_generalisation,
+            100. * r.encoder_generalisation,
+            100. * r.aggregate
+        );
+    };
+    line("clean", &head.risk);
+    if let Some(a) = &head.attacked {
+        line("attacked", &a.risk);
+        text += &format!("({} on {} samples of each kind)\n", a.attack, a.n);
+    }
+    if let Some(t) = &head.tilting {
+        text += &format!(
+            "boundary tilting: {:.1} degrees, strength {:.2}; mean distance to the boundary {:.3}\n",
+            t.angle_degrees, t.strength, t.distance
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_risk_add_up() {
+        let risk = Risk::of([0.1, 0.25, 0.2]);
+        let sum = risk.usability + risk.probe_generalisation + risk.encoder_generalisation;
+        assert!((sum - risk.aggregate).abs() < 1e-15 && risk.encoder_generalisation < 0.);
+        assert_eq!(few(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
+        assert_eq!(few(&[1, 2], 9), [1, 2]);
+    }
+}
