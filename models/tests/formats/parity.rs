@@ -43,9 +43,9 @@ fn read_back(dict: &StateDict, net: &Network, options: &Options, file: &Path) {
 
 #[test]
 fn named_architectures_match_pytorch() {
-    let fails = |case: &Case| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| matches(case))).is_err();
-    let failed: Vec<String> = cases().into_iter().filter(fails).map(|c| c.arch).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+    for case in cases() {
+        matches(&case);
+    }
 }
 
 fn matches(case: &Case) {
