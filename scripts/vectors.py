@@ -1,16 +1,18 @@
 """Writes models/tests/vectors: outputs and input gradients of named architectures, by the packages that define them.
 
     python scripts/vectors.py --list
-    python scripts/vectors.py timm/resnet-d torchvision/mobilenet_v3_small
+    python scripts/vectors.py timm/resnet_d torchvision/mobilenet_v3_small
     python scripts/vectors.py --all
 
 Needs numpy, torch, torchvision and timm in an environment of its own. Each architecture has two files: NAME.json.gz (input,
 labels, loss, options, and the shapes of all tensors) and NAME.npz (`output`, and `grad`, the gradient of the summed
 cross-entropy towards the pixels). Both are computed in float64 and stored as float32. No weights are stored: every tensor
-follows from its name. Networks are those of the packages at small widths and depths, so that files and tests stay small.
+follows from its name. Of some there are ONNX files too, by both of torch's exporters. Networks are those of the packages
+at small widths and depths, so that files and tests stay small.
 """
 import argparse
 import gzip
+import io
 import json
 import math
 import pathlib
@@ -63,8 +65,11 @@ def image(name, shape):
 # Architectures: how to make one, the pixels' side, and what the loader must be told beyond the tensors.
 
 class Entry:
-    def __init__(self, make, side=64, options=None, normalise=IMAGENET, rows=1):
+    def __init__(self, make, side=64, options=None, normalise=IMAGENET, rows=1, onnx=False, authors=None):
         self.make, self.side, self.options, self.normalise, self.rows = make, side, options or {}, normalise, rows
+        self.onnx = onnx
+        # For files of other names than the package's: how a name and shape become theirs, and the package's own reading of them.
+        self.authors = authors
 
 
 def timm_model(name, **settings):
@@ -72,26 +77,197 @@ def timm_model(name, **settings):
     return timm.create_model(name, **{"num_classes": 10, **settings})
 
 
+def timm_part(module, part, *args, **settings):
+    """A class or an inner builder of timm's, which takes any width and depth."""
+    import importlib
+    return getattr(importlib.import_module(f"timm.models.{module}"), part)(*args, **{"num_classes": 10, **settings})
+
+
+def timm_resnet(block="Bottleneck", layers=(1, 2, 1, 1), **settings):
+    from timm.models import resnet
+    return timm_part("resnet", "ResNet", getattr(resnet, block), layers, channels=(8, 16, 24, 32), **settings)
+
+
 def tv_model(name, **settings):
     import torchvision
     return torchvision.models.get_model(name, **{"num_classes": 10, **settings})
 
 
+def tv_densenet():
+    from torchvision.models.densenet import DenseNet
+    return DenseNet(growth_rate=8, block_config=(2, 2, 1, 1), num_init_features=8, bn_size=2, num_classes=10)
+
+
+def tv_convnext():
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+    widths, depths = (8, 12, 16, 20, None), (1, 1, 2, 1)
+    return ConvNeXt([CNBlockConfig(*w) for w in zip(widths, widths[1:], depths)], num_classes=10)
+
+
+def tv_regnet(**settings):
+    from torchvision.models.regnet import BlockParams, RegNet
+    params = BlockParams.from_init_params(depth=7, w_0=24, w_a=16, w_m=2, group_width=8, **settings)
+    return RegNet(params, num_classes=10)
+
+
+def tv_efficientnet(name, **scale):
+    """One of its networks with its depths and epsilon, but narrow."""
+    from functools import partial
+    from torch import nn
+    from torchvision.models import efficientnet
+    conf, last = efficientnet._efficientnet_conf(name, **scale)
+    if not scale:
+        for stage in conf:
+            stage.input_channels, stage.out_channels = stage.input_channels // 8 * 2, stage.out_channels // 8 * 2
+    norm = partial(nn.BatchNorm2d, eps=1e-3)
+    return efficientnet.EfficientNet(conf, 0.0, norm_layer=norm, last_channel=last and 96, num_classes=10)
+
+
+def tv_mobilenet_v3(name):
+    from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
+    conf, last = _mobilenet_v3_conf(name, width_mult=0.5)
+    return MobileNetV3(conf, last_channel=last // 8, num_classes=10)
+
+
+def timm_efficientnet(builder, **settings):
+    return timm_part("efficientnet", builder, "", channel_multiplier=0.25, **settings)
+
+
+class ConvStem(torch.nn.Module):
+    """Singh et al. 2023: convolutions of 3x3, each with layer norm over channels and GELU."""
+
+    def __init__(self, widths, strides):
+        super().__init__()
+        from timm.layers import LayerNorm2d
+        layers, before = [], 3
+        for width, stride in zip(widths, strides):
+            layers += [torch.nn.Conv2d(before, width, 3, stride, 1), LayerNorm2d(width, eps=1e-6), torch.nn.GELU()]
+            before = width
+        self.stem = torch.nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.stem(x)
+
+
+def timm_convnext(stem=None, **settings):
+    widths = (16, 24, 32, 40)
+    model = timm_part("convnext", "ConvNeXt", depths=(1, 1, 2, 1), dims=widths, **settings)
+    if stem:
+        model.stem = ConvStem(*stem)
+    return model
+
+
+def vissl_name(name, shape):
+    """What vissl calls a tensor of timm's RegNet."""
+    parts = dict(conv1="f.a", conv2="f.b", conv="0", bn="1")
+    if name.startswith("stem"):
+        _, part, kind = name.split(".")
+        return f"_feature_blocks.conv1.stem.{parts[part]}.{kind}", shape
+    stage, block, *rest, kind = name.split(".")
+    stage, block = int(stage[1:]), int(block[1:]) - 1
+    match rest:
+        case "downsample", part:
+            part = "proj" if part == "conv" else "bn"
+        case "conv3", part:
+            part = "f.c" if part == "conv" else "f.final_bn"
+        case "se", part:
+            part = "f.se.excitation." + ("0" if part == "fc1" else "2")
+        case conv, part:
+            part = f"{parts[conv]}.{parts[part]}"
+    return f"_feature_blocks.res{stage + 1}.block{stage}-{block}.{part}.{kind}", shape
+
+
+def vissl_read(state, model):
+    from timm.models.regnet import _filter_fn
+    return _filter_fn(dict(classy_state_dict=dict(base_model=dict(model=dict(trunk=state, heads={})))))
+
+
+def facebook_name(name, shape):
+    """What the authors of ConvNeXt call a tensor of timm's."""
+    for old, new in [("head.fc", "head"), ("head.norm", "norm"), (".blocks.", "."), ("conv_dw", "dwconv"),
+                     ("mlp.grn.weight", "grn.gamma"), ("mlp.grn.bias", "grn.beta"), ("mlp.fc", "pwconv")]:
+        name = name.replace(old, new)
+    if name.startswith("stem."):
+        name = name.replace("stem.", "downsample_layers.0.")
+    if ".downsample." in name:
+        _, stage, _, rest = name.split(".", 3)
+        name = f"downsample_layers.{stage}.{rest}"
+    return name, [1, 1, 1, *shape] if ".grn." in name else shape
+
+
+def facebook_read(state, model):
+    from timm.models.convnext import checkpoint_filter_fn
+    return checkpoint_filter_fn(state, model)
+
+
+TF = dict(bn_eps=1e-3, pad_type="same")
+TF_SAYS, PLAIN_SAYS = dict(variant="tf"), dict(variant="plain")
+
+# Sizes that are no multiple of 32 tell paddings apart.
 ENTRIES = {
-    "torchvision/mobilenet_v3_small": Entry(lambda: tv_model("mobilenet_v3_small")),
+    "torchvision/densenet": Entry(tv_densenet, 46, onnx=True),
+    "timm/densenet": Entry(lambda: timm_part("densenet", "DenseNet", growth_rate=8, block_config=(2, 2, 1, 2)), 33),
+    "torchvision/efficientnet_b5": Entry(
+        lambda: tv_efficientnet("efficientnet_b5", width_mult=0.25, depth_mult=2.2), 45),
+    "torchvision/efficientnet_v2_s": Entry(lambda: tv_efficientnet("efficientnet_v2_s"), 45),
+    "timm/efficientnet_b0": Entry(lambda: timm_efficientnet("_gen_efficientnet"), 45, PLAIN_SAYS),
+    "timm/tf_efficientnet_b0": Entry(lambda: timm_efficientnet("_gen_efficientnet", **TF), 45, TF_SAYS),
+    "timm/tf_efficientnetv2_b0": Entry(lambda: timm_efficientnet("_gen_efficientnetv2_base", **TF), 46, TF_SAYS),
+    "timm/efficientnetv2_rw_s": Entry(
+        lambda: timm_efficientnet("_gen_efficientnetv2_s", rw=True, depth_multiplier=0.4), 44),
+    "torchvision/mobilenet_v3_small": Entry(lambda: tv_mobilenet_v3("mobilenet_v3_small"), 45),
+    "torchvision/mobilenet_v3_large": Entry(lambda: tv_mobilenet_v3("mobilenet_v3_large"), 45),
+    "timm/mobilenetv3_small_050": Entry(lambda: timm_model("mobilenetv3_small_050"), 45, PLAIN_SAYS),
+    "timm/tf_mobilenetv3_large": Entry(
+        lambda: timm_part("mobilenetv3", "_gen_mobilenet_v3", "large", 0.35, **TF), 45, TF_SAYS),
+    "timm/tf_mobilenetv3_small_minimal": Entry(
+        lambda: timm_part("mobilenetv3", "_gen_mobilenet_v3", "small_minimal", 0.5, **TF), 45, TF_SAYS),
+    "torchvision/regnet_x": Entry(tv_regnet, 45),
+    "torchvision/regnet_y": Entry(lambda: tv_regnet(se_ratio=0.25), 45),
+    "timm/regnetx_002": Entry(lambda: timm_model("regnetx_002"), 45),
+    "timm/regnety_002": Entry(lambda: timm_model("regnety_002"), 45),
+    "torchvision/convnext": Entry(tv_convnext, 46, onnx=True),
+    "vissl/seer_regnet_y": Entry(lambda: timm_model("regnety_002", num_classes=0), 45, authors=(vissl_name, vissl_read)),
+    "timm/convnext": Entry(timm_convnext, 46),
+    "facebook/convnext": Entry(timm_convnext, 46, authors=(facebook_name, facebook_read)),
+    "facebook/convnextv2": Entry(lambda: timm_convnext(use_grn=True, ls_init_value=None), 46,
+                                 authors=(facebook_name, facebook_read)),
+    "timm/convnextv2": Entry(lambda: timm_convnext(use_grn=True, ls_init_value=None), 46),
+    "singh2023/convnext_t_cvst": Entry(lambda: timm_convnext(((12, 16), (2, 2))), 46),
+    "singh2023/convnext_b_cvst": Entry(lambda: timm_convnext(((8, 12, 16), (2, 2, 1))), 46),
+    "timm/resnet_c": Entry(lambda: timm_resnet(stem_type="deep", stem_width=8), 45),
+    "timm/resnet_d": Entry(lambda: timm_resnet(stem_type="deep", stem_width=8, avg_down=True), 45),
+    "timm/resnet_d_basic": Entry(lambda: timm_resnet("BasicBlock", stem_type="deep", stem_width=8, avg_down=True), 45),
+    "timm/seresnet": Entry(lambda: timm_resnet(block_args=dict(attn_layer="se")), 45),
+    "timm/resnext": Entry(lambda: timm_resnet(cardinality=4, base_width=16), 45),
+    "timm/wide_resnet": Entry(lambda: timm_resnet(base_width=128), 45),
 }
 ENTRIES |= vectors_transformers.entries(Entry)
 
 
-def shapes_of(model):
-    """Floating tensors of the state dict: counters and indices follow from the sizes."""
-    return {name: list(t.shape) for name, t in model.state_dict().items() if t.is_floating_point()}
+def named_weights(model, authors):
+    """Fills the model; returns the shapes of the file. Counters and indices are left out: they follow from the sizes."""
+    own = {name: list(t.shape) for name, t in model.state_dict().items() if t.is_floating_point()}
+    rename, read = authors or (lambda name, shape: (name, shape), lambda state, _: state)
+    shapes = dict(rename(name, shape) for name, shape in own.items())
+    state = read({name: tensor(name, shape) for name, shape in shapes.items()}, model)
+    assert set(state) == set(own)
+    model.load_state_dict(state, strict=False)
+    return shapes
 
 
-def named_weights(model):
-    for name, t in model.state_dict().items():
-        if t.is_floating_point():
-            t.copy_(tensor(name, t.shape))
+def export(model, entry, path):
+    """The same network by both exporters, without the normalisation."""
+    x = torch.rand(2, 3, entry.side, entry.side)
+    batch = torch.export.Dim("batch", min=1)
+    kinds = dict(torchscript=dict(dynamo=False, dynamic_axes={"x": {0: "batch"}}),
+                 dynamo=dict(dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False))
+    for kind, settings in kinds.items():
+        plain = io.BytesIO()
+        torch.onnx.export(model, (x,), plain, input_names=["x"], output_names=["scores"], **settings)
+        packed = gzip.compress(plain.getvalue(), mtime=0)
+        path.with_name(f"{path.name}.{kind}.onnx.gz").write_bytes(packed)
+        print(f"{path.name}.{kind}.onnx.gz: {len(packed)} bytes")
 
 
 def check_slope(loss, x, step=1e-6):
@@ -106,8 +282,9 @@ def check_slope(loss, x, step=1e-6):
 def write(name, entry, out):
     torch.manual_seed(0)
     model = entry.make().eval()
-    shapes = shapes_of(model)
-    named_weights(model)
+    shapes = named_weights(model, entry.authors)
+    if entry.onnx:
+        export(model, entry, out / name.replace("/", "__"))
     model = model.double()
     # `input/NAME` again where a ReLU of this one is within rounding of zero: another name is another image.
     pixels, labels = f"input/{name}", list(range(entry.rows))

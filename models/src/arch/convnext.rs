@@ -1,4 +1,5 @@
-//! `convnext`: ConvNeXt (Liu et al. 2022) in torchvision's and timm's names. Widths and depths follow from the tensors.
+//! `convnext`: ConvNeXt (Liu et al. 2022) in the names of torchvision, timm and its authors, ConvNeXt V2 (Woo et al. 2023) in the
+//! latter two, and timm's networks with the convolutional stem of Singh et al. 2023. Widths and depths follow from the tensors.
 
 use super::stack::{Conv, IMAGENET};
 use super::{Architecture, Stack};
@@ -11,8 +12,10 @@ const EPS: f64 = 1e-6;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "convnext",
-    doc: "4x4 patches and layer norm, four stages of blocks (7x7 depthwise, layer norm, linear, GELU, linear, layer scale) with \
-          2x2 reductions between them, global mean, layer norm, linear; torchvision's or timm's names",
+    doc: "4x4 patches and layer norm, or a stem of 3x3 convolutions with layer norm and GELU (stem.stem), then four stages of \
+          blocks (7x7 depthwise, layer norm, linear, GELU, linear, layer scale; V2: response normalisation mlp.grn before the \
+          second) with 2x2 reductions between them, global mean, layer norm, linear; names of torchvision (features), timm (stem, \
+          stages, head) or the authors (downsample_layers, stages, norm)",
     params: &[],
     detect,
     build,
@@ -20,9 +23,16 @@ pub const ARCHITECTURE: Architecture = Architecture {
 
 fn detect(dict: &StateDict) -> bool {
     let torchvision = ["features.0.0.weight", "features.1.0.layer_scale", "classifier.2.weight"];
-    let timm = ["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "head.norm.weight", "head.fc.weight"];
-    torchvision.iter().all(|n| dict.contains(n)) || timm.iter().all(|n| dict.contains(n))
+    let timm = ["stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.0.mlp.fc1.weight", "head.norm.weight"];
+    let stems = [TIMM.stem[0], CONV_STEM].map(|n| format!("{n}.weight"));
+    let authors = ["downsample_layers.0.0.weight", "stages.0.0.dwconv.weight", "norm.weight"];
+    torchvision.iter().all(|n| dict.contains(n))
+        || authors.iter().all(|n| dict.contains(n))
+        || timm.iter().all(|n| dict.contains(n)) && stems.iter().any(|n| dict.contains(n))
 }
+
+/// The first convolution of Singh et al.'s stem.
+const CONV_STEM: &str = "stem.stem.0";
 
 /// Where a package keeps the parts, after a prefix of its own.
 pub(crate) struct Names {
@@ -71,27 +81,78 @@ const TIMM: Names = Names {
     scale: Scale::Maybe("gamma"),
 };
 
+const TIMM_V2: Names = Names { scale: Scale::Response("mlp.grn"), ..TIMM };
+
+const AUTHORS: Names = Names {
+    prefix: "",
+    stem: ["downsample_layers.0.0", "downsample_layers.0.1"],
+    down: |i| [format!("downsample_layers.{i}.0"), format!("downsample_layers.{i}.1")],
+    block: |i, j| format!("stages.{i}.{j}"),
+    parts: ["dwconv", "norm", "pwconv1", "pwconv2"],
+    scale: Scale::Maybe("gamma"),
+};
+
+const AUTHORS_V2: Names = Names { scale: Scale::Response("grn"), ..AUTHORS };
+
+/// The names of a file, and of its last norm and layer.
+fn names(dict: &StateDict) -> (&'static Names, [&'static str; 2]) {
+    if dict.any("downsample_layers.") {
+        let second = dict.any("stages.0.0.grn.");
+        return (if second { &AUTHORS_V2 } else { &AUTHORS }, ["norm", "head"]);
+    }
+    if dict.any("stages.") {
+        let second = dict.any("stages.0.blocks.0.mlp.grn.");
+        return (if second { &TIMM_V2 } else { &TIMM }, ["head.norm", "head.fc"]);
+    }
+    (&TORCHVISION, ["classifier.0", "classifier.2"])
+}
+
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
-    let (names, head) = match dict.contains("stem.0.weight") {
-        true => (&TIMM, ["head.norm", "head.fc"]),
-        false => (&TORCHVISION, ["classifier.0", "classifier.2"]),
-    };
-    let [_, channels, ..] = dict.sizes::<4>(&format!("{}.weight", names.stem[0]))?;
-    let [classes, _] = dict.sizes(&format!("{}.weight", head[1]))?;
+    let (names, head) = names(dict);
+    let convolves = dict.any(&format!("{CONV_STEM}."));
+    let first = if convolves { CONV_STEM } else { names.stem[0] };
+    let [_, channels, ..] = dict.sizes::<4>(&format!("{first}.weight"))?;
     let mut stack = Stack { dict, net };
     let x = stack.input(options, [channels, 224, 224], IMAGENET)?;
-    let x = features(&mut stack, x, names, 4)?;
+    let x = if convolves { conv_stem(&mut stack, x)? } else { patches(&mut stack, x, names)? };
+    let x = stages(&mut stack, x, names, 4)?;
     let x = stack.layer_norm(x, head[0], EPS)?;
-    stack.linear(x, head[1], classes)
+    stack.head(x, head[1])
 }
 
 /// Patches and stages, up to the mean over all positions.
-pub(crate) fn features(stack: &mut Stack, x: NodeId, names: &Names, stages: usize) -> Result<NodeId> {
-    let [stem, _, patch, _] = stack.dict.sizes(&format!("{}.weight", names.at(names.stem[0])))?;
-    let pieces = |out: usize, size: usize| Conv { out, kernel: size, stride: size, pads: [0; 4], groups: 1 };
-    let x = stack.conv_with(x, &names.at(names.stem[0]), pieces(stem, patch), true)?;
-    let mut x = image_norm(stack, x, &names.at(names.stem[1]))?;
-    for i in 0..stages {
+pub(crate) fn features(stack: &mut Stack, x: NodeId, names: &Names, count: usize) -> Result<NodeId> {
+    let x = patches(stack, x, names)?;
+    stages(stack, x, names, count)
+}
+
+/// A convolution of pieces that do not overlap.
+fn pieces(out: usize, size: usize) -> Conv {
+    Conv { out, kernel: size, stride: size, pads: [0; 4], groups: 1 }
+}
+
+fn patches(stack: &mut Stack, x: NodeId, names: &Names) -> Result<NodeId> {
+    let [conv, norm] = names.stem.map(|n| names.at(n));
+    let [out, _, size, _] = stack.dict.sizes(&format!("{conv}.weight"))?;
+    let x = stack.conv_with(x, &conv, pieces(out, size), true)?;
+    image_norm(stack, x, &norm)
+}
+
+/// `stem.stem.0`, `.1`, `.2`, `.3`, ...: 3x3 convolution, layer norm, GELU, and again. The first two halve the size.
+fn conv_stem(stack: &mut Stack, mut x: NodeId) -> Result<NodeId> {
+    let at = |i: usize| format!("stem.stem.{i}");
+    for i in 0..stack.dict.count(|i| at(3 * i)) {
+        let [conv, norm, act] = [0, 1, 2].map(|part| at(3 * i + part));
+        let [out, ..] = stack.dict.sizes::<4>(&format!("{conv}.weight"))?;
+        x = stack.conv_with(x, &conv, Conv::same(out, 3, if i < 2 { 2 } else { 1 }), true)?;
+        x = image_norm(stack, x, &norm)?;
+        x = stack.act(x, &act, Activation::Gelu)?;
+    }
+    Ok(x)
+}
+
+fn stages(stack: &mut Stack, mut x: NodeId, names: &Names, count: usize) -> Result<NodeId> {
+    for i in 0..count {
         if i > 0 {
             let [norm, conv] = (names.down)(i).map(|n| names.at(&n));
             let [out, _, size, _] = stack.dict.sizes(&format!("{conv}.weight"))?;
@@ -164,8 +225,12 @@ fn response(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     let mean = binary(stack, "mean_eps", Binary::Add, mean, eps)?;
     let share = binary(stack, "share", Binary::Div, norms, mean)?;
     let scaled = binary(stack, "scaled", Binary::Mul, x, share)?;
-    let weight = stack.constant(&at("weight"), &[1, 1, 1, c])?;
-    let bias = stack.constant(&at("bias"), &[1, 1, 1, c])?;
+    // The authors' names, or timm's and those of transformers; `[c]` in timm alone.
+    let authors = !["weight", "bias"].iter().any(|part| stack.dict.contains(&at(part)));
+    let [weight, bias] = (if authors { ["gamma", "beta"] } else { ["weight", "bias"] }).map(at);
+    let shape = stack.dict.dims(&weight).filter(|d| d.len() == 1).map_or(vec![1, 1, 1, c], |_| vec![c]);
+    let weight = stack.constant(&weight, &shape)?;
+    let bias = stack.constant(&bias, &shape)?;
     let scaled = binary(stack, "weighted", Binary::Mul, scaled, weight)?;
     let scaled = binary(stack, "shifted", Binary::Add, scaled, bias)?;
     binary(stack, "out", Binary::Add, scaled, x)

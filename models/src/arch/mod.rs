@@ -6,11 +6,16 @@ mod cifar_resnet;
 mod cifar_resnext;
 mod clip;
 pub(crate) mod convnext;
+mod densenet;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
+mod efficientnet;
+mod mbconv;
 mod mnist_cnn;
 mod mobilenet_v2;
+mod mobilenet_v3;
 mod preact_resnet;
+mod regnet;
 mod resnet;
 pub(crate) mod stack;
 mod swin;
@@ -46,10 +51,14 @@ pub static ARCHITECTURES: &[Architecture] = &[
     cifar_resnext::ARCHITECTURE,
     clip::ARCHITECTURE,
     convnext::ARCHITECTURE,
+    densenet::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
     dm_wide_resnet::ARCHITECTURE,
+    efficientnet::ARCHITECTURE,
     mobilenet_v2::ARCHITECTURE,
+    mobilenet_v3::ARCHITECTURE,
     preact_resnet::ARCHITECTURE,
+    regnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
     swin::ARCHITECTURE,
     torchvision_vit::ARCHITECTURE,

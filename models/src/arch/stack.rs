@@ -21,6 +21,8 @@ pub(crate) enum Usual {
 pub(crate) const IMAGENET: Usual =
     Usual::Known { whose: "ImageNet's", mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
+pub(crate) const HALF: Usual = Usual::Known { whose: "Inception's", mean: [0.5; 3], std: [0.5; 3] };
+
 /// One square convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Conv {
@@ -283,6 +285,16 @@ impl Stack<'_> {
         }
         self.dict.embeds();
         self.mean(x)
+    }
+
+    /// The last linear layer over an embedding, or the embedding itself where the file has none.
+    pub fn head(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
+        if !self.dict.any(&format!("{name}.")) {
+            self.dict.embeds();
+            return Ok(x);
+        }
+        let [classes, _] = self.dict.sizes(&format!("{name}.weight"))?;
+        self.linear(x, name, classes)
     }
 
     fn mean(&mut self, x: NodeId) -> Result<NodeId> {

@@ -41,12 +41,10 @@ pub struct Case {
     pub loss: f64,
     /// Holds `output` and `grad`.
     pub file: PathBuf,
-    /// Whether it is one of the shared fixtures, not one of `scripts/vectors.py`.
-    pub shared: bool,
 }
 
 impl Case {
-    fn new(entry: &Value, shapes: Value, folder: &Path, shared: bool) -> Self {
+    fn new(entry: &Value, shapes: Value, folder: &Path) -> Self {
         let shape: Vec<usize> = serde_json::from_value(entry["input_shape"].clone()).unwrap();
         let text = |key: &str| entry["options"].get(key).map(|v| v.as_str().unwrap().to_string());
         let options = Options {
@@ -66,8 +64,22 @@ impl Case {
             labels: serde_json::from_value(entry["labels"].clone()).unwrap(),
             loss: entry["loss"].as_f64().unwrap(),
             file: folder.join(entry["file"].as_str().unwrap()),
-            shared,
         }
+    }
+
+    /// What the loader is told, as the parameters of a spec.
+    pub fn query(&self) -> String {
+        let [c, h, w] = self.options.input.unwrap();
+        let mut query = format!("?input={c}x{h}x{w}");
+        let listed = |v: &Vec<f64>| v.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+        for (key, values) in [("mean", &self.options.mean), ("std", &self.options.std)] {
+            query += &values.as_ref().map_or(String::new(), |v| format!("&{key}={}", listed(v)));
+        }
+        let Options { variant, heads, activation, .. } = &self.options;
+        for (key, value) in [("variant", variant), ("heads", heads), ("activation", activation)] {
+            query += &value.as_ref().map_or(String::new(), |v| format!("&{key}={v}"));
+        }
+        query
     }
 
     pub fn weights(&self) -> StateDict {
@@ -75,24 +87,36 @@ impl Case {
     }
 }
 
-/// The shared fixtures where they are installed, and the vectors kept here.
-pub fn cases() -> Vec<Case> {
-    let mut all = vec![];
-    if let Some(root) = fixtures() {
-        let folder = root.join("parity");
-        for entry in index(&folder.join("index.json")) {
-            let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
-            all.push(Case::new(&entry, serde_json::from_str(&shapes).unwrap(), &folder, true));
-        }
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+/// The shared fixtures, where they are installed.
+pub fn shared_cases() -> Vec<Case> {
+    let Some(root) = fixtures() else { return vec![] };
+    let folder = root.join("parity");
+    let case = |entry: Value| {
+        let shapes = std::fs::read_to_string(folder.join(entry["tensors"].as_str().unwrap())).unwrap();
+        Case::new(&entry, serde_json::from_str(&shapes).unwrap(), &folder)
+    };
+    index(&folder.join("index.json")).into_iter().map(case).collect()
+}
+
+/// The vectors kept here (`scripts/vectors.py`).
+pub fn kept_cases() -> Vec<Case> {
+    let read = |path: &PathBuf| {
+        let entry: Value = serde_json::from_reader(GzDecoder::new(std::fs::File::open(path).unwrap())).unwrap();
+        Case::new(&entry, entry["shapes"].clone(), &vectors())
+    };
+    kept(".json.gz").iter().map(read).collect()
+}
+
+/// The files of that ending in the folder of vectors, sorted.
+pub fn kept(ending: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(vectors()).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<PathBuf> = all.filter(|f| f.to_string_lossy().ends_with(ending)).collect();
     files.sort();
-    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "gz")) {
-        let entry: Value = serde_json::from_reader(GzDecoder::new(std::fs::File::open(file).unwrap())).unwrap();
-        all.push(Case::new(&entry, entry["shapes"].clone(), &folder, false));
-    }
-    all
+    files
+}
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
 }
 
 /// An array of an npz file as an f32 tensor.
