@@ -60,7 +60,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     let x = s.input(options, [channels, size, size], Usual::Raw)?;
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
-    let x = s.conv(x, "patch_embed.proj", conv)?;
+    let x = s.conv_with(x, "patch_embed.proj", conv, true)?;
     let x = flatten(s, x, "tokens")?;
     let class = s.constant("cls_token", &[1, 1, width])?;
     let mut x = s.net.node("with_class", Op::Concat { axis: 1 }, &[class, x])?;

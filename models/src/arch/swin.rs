@@ -96,7 +96,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let s = &mut Stack { dict, net };
     let x = s.input(options, [channels, size, size], IMAGENET)?;
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
-    let x = s.conv(x, home.patches[0], conv)?;
+    let x = s.conv_with(x, home.patches[0], conv, true)?;
     let mut grid = [s.net.shape(x).row[1], s.net.shape(x).row[2]];
     let x = flatten(s, x, "patches")?;
     let mut x = s.layer_norm(x, home.patches[1], EPS)?;
@@ -134,7 +134,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 /// A block's windows on its grid; every second block shifts by half of one.
 fn fit(home: &Home, grid: [usize; 2], window: usize, j: usize) -> Block<'_> {
     let side = |n: usize| if home.shrinks { n.min(window) } else { window };
-    let shift = |n: usize| if j % 2 == 0 || n <= window { 0 } else { window / 2 };
+    let shift = |n: usize| if j.is_multiple_of(2) || n <= window { 0 } else { window / 2 };
     Block {
         names: &home.block,
         version: Version::V1,

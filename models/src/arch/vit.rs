@@ -93,7 +93,9 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 /// Patches with their places, after the tokens that lead them.
 fn embedded(s: &mut Stack, x: NodeId, lead: &Lead, [width, patch, places]: [usize; 3]) -> Result<NodeId> {
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
-    let x = s.conv(x, "patch_embed.proj", conv)?;
+    // Networks that norm before the blocks have no bias here.
+    let biased = !s.dict.contains("norm_pre.weight") || s.dict.contains("patch_embed.proj.bias");
+    let x = s.conv_with(x, "patch_embed.proj", conv, biased)?;
     let grid = [s.net.shape(x).row[1], s.net.shape(x).row[2]];
     let x = flatten(s, x, "tokens")?;
     let places = resized(s, lead, grid, [places, width])?;

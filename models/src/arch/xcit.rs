@@ -133,7 +133,7 @@ fn waves(n: usize) -> Vec<Vec<f64>> {
     let speed = |i: usize| 10_000f32.powf((2 * (i / 2)) as f32 / WAVES as f32);
     let one = |place: usize| {
         let at = (place + 1) as f32 / (n as f32 + 1e-6) * std::f32::consts::TAU;
-        let wave = |i: usize| if i % 2 == 0 { (at / speed(i)).sin() } else { (at / speed(i)).cos() };
+        let wave = |i: usize| if i.is_multiple_of(2) { (at / speed(i)).sin() } else { (at / speed(i)).cos() };
         (0..WAVES).map(|i| f64::from(wave(i))).collect()
     };
     (0..n).map(one).collect()
@@ -150,10 +150,10 @@ fn block(s: &mut Stack, x: NodeId, name: &str, [h, w]: [usize; 2]) -> Result<Nod
     let y = transpose(s, y, &at("local_mp.in"), &[0, 2, 1])?;
     let y = reshape(s, y, &at("local_mp.image"), &[width, h, w])?;
     let conv = Conv::same(width, 3, 1).grouped(width);
-    let y = s.conv(y, &at("local_mp.conv1"), conv)?;
+    let y = s.conv_with(y, &at("local_mp.conv1"), conv, true)?;
     let y = s.act(y, &at("local_mp.act"), Activation::Gelu)?;
     let y = s.batch_norm(y, &at("local_mp.bn"))?;
-    let y = s.conv(y, &at("local_mp.conv2"), conv)?;
+    let y = s.conv_with(y, &at("local_mp.conv2"), conv, true)?;
     let y = flatten(s, y, &at("local_mp"))?;
     let y = layer_scale(s, y, &at("gamma3"))?;
     let x = s.add(x, y, &at("add3"))?;

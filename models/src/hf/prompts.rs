@@ -3,6 +3,7 @@
 use super::Config;
 use crate::files;
 use robust_core::{Error, Result};
+use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -50,16 +51,22 @@ fn open(folder: &Path) -> Result<Tokenizer> {
         return Err(Error::load(folder.display(), format!("it holds no {FILE}"))
             .hint("download it too; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` makes one of vocab.json and merges.txt"));
     }
-    let bytes = files::read_small(&file, MAX_BYTES)?;
     let damaged = |why: String| Error::load(file.display(), why).hint("download the tokenizer again");
+    let bytes = files::read_small(&file, MAX_BYTES)?;
+    let read: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("it is no JSON ({e})")))?;
+    let Value::Object(mut parts) = read else { return Err(damaged("it is no JSON object".into())) };
+    if parts.get("model").and_then(|m| m.get("type")).and_then(Value::as_str) != Some("BPE") {
+        return Err(damaged("its model is not byte pair encoding, which CLIP's is".into()));
+    }
+    // What is not needed here cannot be damaged.
+    for unused in ["decoder", "truncation", "padding"] {
+        parts.insert(unused.into(), Value::Null);
+    }
+    let plain = serde_json::to_vec(&parts).map_err(|e| damaged(e.to_string()))?;
     // A library that meets a hostile file must not end the process.
-    let read = catch_unwind(|| Tokenizer::from_bytes(&bytes));
-    let mut tokenizer = read
-        .map_err(|_| damaged("its reader gave up on it".into()))?
-        .map_err(|e| damaged(format!("it is no tokenizer ({e})")))?;
-    tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(|e| damaged(e.to_string()))?;
-    Ok(tokenizer)
+    let read = catch_unwind(|| Tokenizer::from_bytes(&plain));
+    let read = read.map_err(|_| damaged("its reader gave up on it".into()))?;
+    read.map_err(|e| damaged(format!("it is no tokenizer ({e})")))
 }
 
 fn one(tokenizer: &Tokenizer, prompt: &str, longest: usize) -> Result<Vec<u32>> {

@@ -270,8 +270,10 @@ fn windows_merged_with_the_batch_are_kept_apart_until_they_come_back() {
         x.reshape((8, 4, 2)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap().reshape((2, 32)).unwrap();
     assert_eq!(ours.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
     // What looks across windows, or mixes them with plain rows, is refused.
-    let moved = with(node("Transpose", &["a"], "b"), attr("perm", &[1, 0, 2]));
+    let moved = with(node("Transpose", &["a"], "b"), attr("perm", &[1, 2, 0]));
     refused(&windowed(&[-1, 4, 2], vec![moved], vec![]), &["moves the batch axis"]);
+    let front = with(node("Transpose", &["a"], "b"), attr("perm", &[1, 0, 2]));
+    refused(&windowed(&[-1, 4, 2], vec![front], vec![]), &["in front of the batch"]);
     let mixed = vec![node("Flatten", &["x"], "f"), node("Add", &["a", "f"], "b")];
     refused(&windowed(&[-1, 16], mixed, vec![]), &["mixes values"]);
     let along = floats("w", &[2, 4, 2]);

@@ -1,6 +1,6 @@
 //! Transformers by name: what files say beside their weights, and what is wrong with damaged ones.
 
-use crate::support::{Case, cases};
+use crate::support::{Case, kept_cases};
 use candle_core::{DType, Device, Tensor};
 use robust_core::Kind;
 use robust_models::safetensors::StateDict;
@@ -11,7 +11,7 @@ const HOMES: [&str; 8] = ["timm/vit", "timm/deit", "timm/beit", "xcit", "swin", 
 
 /// Stored vectors of transformers.
 fn stored() -> impl Iterator<Item = Case> {
-    cases().into_iter().filter(|c| !c.shared && HOMES.iter().any(|h| c.arch.contains(h)))
+    kept_cases().into_iter().filter(|c| HOMES.iter().any(|h| c.arch.contains(h)))
 }
 
 fn case(name: &str) -> Case {
