@@ -37,6 +37,7 @@ pub(crate) struct Won<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Pool<'a> {
     pub(super) grid: &'a Grid,
+    squares: bool,
     relu: bool,
     sink: Sink<'a>,
     winners: Option<Shared<'a, u8>>,
@@ -52,7 +53,7 @@ impl<'a> Pool<'a> {
         let sink = Sink::new(&Finish::default(), n * grid.targets(), channels, out, None, None);
         let bytes = n * grid.targets() * winner_bytes(grid, channels);
         assert!(grid.area() <= MAX_AREA && winners.as_ref().is_none_or(|w| w.len() >= bytes), "too few bits");
-        Self { grid, relu, sink, winners: winners.map(Shared::new) }
+        Self { grid, squares: grid.squares(), relu, sink, winners: winners.map(Shared::new) }
     }
 
     /// Stores the largest value of a target and the positions that hold it, each of which beat all before it.
@@ -84,7 +85,7 @@ impl<'a> Pool<'a> {
 
 /// Which lanes of `v` beat `best`, the largest so far: the first maximum stays; a NaN wins and stays.
 #[inline(always)]
-pub(super) unsafe fn beats<S: Simd>(v: S::V, best: S::V) -> u32 {
+unsafe fn beats<S: Simd>(v: S::V, best: S::V) -> u32 {
     // SAFETY: arithmetic alone.
     unsafe { S::above(v, best) & !S::above(best, best) }
 }
@@ -99,13 +100,55 @@ pub(super) struct Maxima<'a> {
     pub(super) first: usize,
 }
 
+/// The largest of four, and which lanes of each beat those before it.
+#[inline(always)]
+pub(super) unsafe fn best_of<S: Simd>(values: [S::V; 4]) -> (S::V, [u32; 4]) {
+    // SAFETY: arithmetic alone.
+    unsafe {
+        let (mut best, mut won) = (values[0], [u32::MAX, 0, 0, 0]);
+        for k in 1..4 {
+            won[k] = beats::<S>(values[k], best);
+            best = S::pick(won[k], values[k], best);
+        }
+        (best, won)
+    }
+}
+
+impl Maxima<'_> {
+    /// Targets that are whole squares, from the left on; the number of them.
+    #[inline(always)]
+    unsafe fn squares<S: Simd>(&self, row: usize) -> usize {
+        let (grid, c) = (self.pool.grid, self.pool.sink.channels);
+        let (wide, rows) = (grid.columns.sources, grid.rows.of(self.y));
+        let whole = if self.pool.squares && rows.len() == 2 { wide / 2 } else { 0 };
+        for x in 0..whole.min(grid.columns.targets()) {
+            let p = ((rows[0].source - self.first) * wide + 2 * x) * c;
+            for channel in (0..c).step_by(S::LANES) {
+                let width = (c - channel).min(S::LANES);
+                // SAFETY: the caller holds both rows of sources, in which the square lies.
+                unsafe {
+                    let value = |k: usize| {
+                        let at = p + (k / 2 * wide + k % 2) * c + channel;
+                        S::load_up_to(from(self.x, at, width), width)
+                    };
+                    let (best, won) = best_of::<S>([value(0), value(1), value(2), value(3)]);
+                    self.pool.store::<S>(best, &won, row + x, channel, width);
+                }
+            }
+        }
+        whole.min(grid.columns.targets())
+    }
+}
+
 impl Kernel for Maxima<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (grid, channels) = (self.pool.grid, self.pool.sink.channels);
         let row = (self.image * grid.rows.targets() + self.y) * grid.columns.targets();
-        for x in 0..grid.columns.targets() {
+        // SAFETY: as below.
+        let done = unsafe { self.squares::<S>(row) };
+        for x in done..grid.columns.targets() {
             for channel in (0..channels).step_by(S::LANES) {
                 let width = (channels - channel).min(S::LANES);
                 let mut won = [0u32; MAX_AREA];

@@ -417,6 +417,10 @@ impl Kernel for &Line<'_> {
                             dots::<S, 8, 1>(self, x, channel);
                             8
                         }
+                        (1, 4..) => {
+                            dots::<S, 4, 1>(self, x, channel);
+                            4
+                        }
                         (1, _) => {
                             dots::<S, 1, 1>(self, x, channel);
                             1

@@ -4,7 +4,7 @@
 
 use super::finish::{Finish, Second, Sink, bits, mask_stride, store};
 use super::isa::{Isa, Kernel};
-use super::maximum::{Pool, Pooled, Won, beats};
+use super::maximum::{Pool, Pooled, Won, best_of};
 use super::memory::{Shared, from, scratch};
 use super::product::{Packed, Raw, parallel};
 use super::simd::Simd;
@@ -271,22 +271,23 @@ impl Kernel for Transform<'_> {
             let [image, ty, tx] = call.place(self.first + t);
             let y0 = (ty * call.w.m) as isize + call.frame.start[0];
             let x0 = (tx * call.w.m) as isize + call.frame.start[1];
-            let row = |i: usize| usize::try_from(y0 + i as isize).ok().filter(|y| *y < h);
-            let column = |j: usize| usize::try_from(x0 + j as isize).ok().filter(|x| *x < w);
+            // Behind a pool of squares pixels are the pool's, and every place has bits of its own in one of them.
+            let ([rows, columns], halves) = (pooled.unwrap_or([h, w]), pooled.is_some());
+            let place = |from: isize, i: usize, size: usize, targets: usize| {
+                let at = usize::try_from(from + i as isize).ok().filter(|at| *at < size)?;
+                let (target, bit) = if halves { (at / 2, at % 2) } else { (at, 0) };
+                (target < targets).then_some((target, bit))
+            };
+            let ys: [_; 6] = std::array::from_fn(|i| place(y0, i, h, rows));
+            let xs: [_; 6] = std::array::from_fn(|j| place(x0, j, w, columns));
             let mut at = [[usize::MAX; 6]; 6];
-            // Behind a pool of squares: where the bits of a place begin.
             let mut bit = [[0; 6]; 6];
-            for (i, (at, bit)) in at.iter_mut().zip(&mut bit).enumerate() {
-                for (j, (at, bit)) in at.iter_mut().zip(bit).enumerate() {
-                    let (Some(y), Some(x)) = (row(i), column(j)) else { continue };
-                    match pooled {
-                        None => *at = ((image * h + y) * w + x) * c,
-                        Some([ph, pw]) if y / 2 < ph && x / 2 < pw => {
-                            let pixel = (image * ph + y / 2) * pw + x / 2;
-                            *at = pixel * c;
-                            *bit = (pixel * 4 + y % 2 * 2 + x % 2) * stride;
-                        }
-                        Some(_) => {}
+            for i in 0..6 {
+                for j in 0..6 {
+                    if let (Some((y, dy)), Some((x, dx))) = (ys[i], xs[j]) {
+                        let pixel = (image * rows + y) * columns + x;
+                        at[i][j] = pixel * c;
+                        bit[i][j] = (pixel * 4 + 2 * dy + dx) * stride;
                     }
                 }
             }
@@ -375,17 +376,15 @@ impl Restore<'_> {
             if y >= ph || x >= pw {
                 continue;
             }
+            // Where the square is cut off, its first value again, which beats nothing.
+            let first = values[2 * i][2 * j];
+            let value = |dy: usize, dx: usize| match 2 * y + dy < oh && 2 * x + dx < ow {
+                true => values[2 * i + dy][2 * j + dx],
+                false => first,
+            };
             // SAFETY: arithmetic, and a pixel of the pool's that lies in this tile alone.
             unsafe {
-                let (mut best, mut won) = (values[2 * i][2 * j], [u32::MAX, 0, 0, 0]);
-                for k in 1..4 {
-                    let (dy, dx) = (k / 2, k % 2);
-                    if 2 * y + dy < oh && 2 * x + dx < ow {
-                        let v = values[2 * i + dy][2 * j + dx];
-                        won[k] = beats::<S>(v, best);
-                        best = S::pick(won[k], v, best);
-                    }
-                }
+                let (best, won) = best_of::<S>([first, value(0, 1), value(1, 0), value(1, 1)]);
                 pool.store::<S>(best, &won, (image * ph + y) * pw + x, channel, width);
             }
         }

@@ -14,6 +14,16 @@ fn first(n: usize) -> [i32; 8] {
     lanes
 }
 
+/// The sum of four lanes, halves onto each other.
+#[inline(always)]
+unsafe fn four(v: __m128) -> f32 {
+    // SAFETY: the caller has AVX.
+    unsafe {
+        let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
+    }
+}
+
 macro_rules! plain {
     ($v:ty: $($name:ident ( $($arg:ident: $t:ty),* ) -> $out:ty = $body:expr;)*) => {
         $(#[inline(always)]
@@ -57,6 +67,7 @@ unsafe impl Simd for Avx2 {
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
         };
+        total(v: __m256) -> f32 = four(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)));
     }
 }
 
@@ -92,5 +103,10 @@ unsafe impl Simd for Avx512 {
         pick(bits: u32, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(bits as u16, b, a);
         round(v: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
         exp2(v: __m512) -> __m512 = _mm512_scalef_ps(_mm512_set1_ps(1.), v);
+        total(v: __m512) -> f32 = {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)));
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), high);
+            four(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
+        };
     }
 }
