@@ -150,8 +150,8 @@ class ConvStem(torch.nn.Module):
 
 
 def timm_convnext(stem=None, **settings):
-    widths = (16, 24, 32, 40)
-    model = timm_part("convnext", "ConvNeXt", depths=(1, 1, 2, 1), dims=widths, **settings)
+    settings = dict(depths=(1, 1, 2, 1), dims=(16, 24, 32, 40)) | settings
+    model = timm_part("convnext", "ConvNeXt", **settings)
     if stem:
         model.stem = ConvStem(*stem)
     return model
@@ -232,6 +232,9 @@ ENTRIES = {
     "facebook/convnext": Entry(timm_convnext, 46, authors=(facebook_name, facebook_read)),
     "facebook/convnextv2": Entry(lambda: timm_convnext(use_grn=True, ls_init_value=None), 46,
                                  authors=(facebook_name, facebook_read)),
+    # Known by its first width.
+    "timm/convnext_xxlarge": Entry(
+        lambda: timm_convnext(depths=(1, 1, 1, 1), dims=(384, 8, 16, 16), norm_eps=1e-5), 32),
     "timm/convnextv2": Entry(lambda: timm_convnext(use_grn=True, ls_init_value=None), 46),
     "singh2023/convnext_t_cvst": Entry(lambda: timm_convnext(((12, 16), (2, 2))), 46),
     "singh2023/convnext_b_cvst": Entry(lambda: timm_convnext(((8, 12, 16), (2, 2, 1))), 46),

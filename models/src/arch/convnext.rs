@@ -8,7 +8,7 @@ use crate::safetensors::StateDict;
 use robust_core::Result;
 use robust_engine::{Activation, Binary, Builder, NodeId, Op, Reduction};
 
-const EPS: f64 = 1e-6;
+pub(crate) const EPS: f64 = 1e-6;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "convnext",
@@ -43,6 +43,8 @@ pub(crate) struct Names {
     /// Depthwise convolution, norm, two linear layers.
     pub parts: [&'static str; 4],
     pub scale: Scale,
+    /// Of all norms.
+    pub eps: f64,
 }
 
 /// What a block does beyond its layers.
@@ -70,6 +72,7 @@ const TORCHVISION: Names = Names {
     block: |i, j| format!("features.{}.{j}", 2 * i + 1),
     parts: ["block.0", "block.2", "block.3", "block.5"],
     scale: Scale::Maybe("layer_scale"),
+    eps: EPS,
 };
 
 const TIMM: Names = Names {
@@ -79,9 +82,14 @@ const TIMM: Names = Names {
     block: |i, j| format!("stages.{i}.blocks.{j}"),
     parts: ["conv_dw", "norm", "mlp.fc1", "mlp.fc2"],
     scale: Scale::Maybe("gamma"),
+    eps: EPS,
 };
 
 const TIMM_V2: Names = Names { scale: Scale::Response("mlp.grn"), ..TIMM };
+
+/// timm's largest, of CLIP, is the only one as wide, and has another epsilon.
+const WIDEST: usize = 384;
+const TIMM_WIDEST: Names = Names { eps: 1e-5, ..TIMM };
 
 const AUTHORS: Names = Names {
     prefix: "",
@@ -90,6 +98,7 @@ const AUTHORS: Names = Names {
     block: |i, j| format!("stages.{i}.{j}"),
     parts: ["dwconv", "norm", "pwconv1", "pwconv2"],
     scale: Scale::Maybe("gamma"),
+    eps: EPS,
 };
 
 const AUTHORS_V2: Names = Names { scale: Scale::Response("grn"), ..AUTHORS };
@@ -101,8 +110,13 @@ fn names(dict: &StateDict) -> (&'static Names, [&'static str; 2]) {
         return (if second { &AUTHORS_V2 } else { &AUTHORS }, ["norm", "head"]);
     }
     if dict.any("stages.") {
-        let second = dict.any("stages.0.blocks.0.mlp.grn.");
-        return (if second { &TIMM_V2 } else { &TIMM }, ["head.norm", "head.fc"]);
+        let widest = dict.dims("stem.0.weight").is_some_and(|d| d[0] == WIDEST);
+        let names = match dict.any("stages.0.blocks.0.mlp.grn.") {
+            true => &TIMM_V2,
+            false if widest => &TIMM_WIDEST,
+            false => &TIMM,
+        };
+        return (names, ["head.norm", "head.fc"]);
     }
     (&TORCHVISION, ["classifier.0", "classifier.2"])
 }
@@ -114,9 +128,9 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let [_, channels, ..] = dict.sizes::<4>(&format!("{first}.weight"))?;
     let mut stack = Stack { dict, net };
     let x = stack.input(options, [channels, 224, 224], IMAGENET)?;
-    let x = if convolves { conv_stem(&mut stack, x)? } else { patches(&mut stack, x, names)? };
+    let x = if convolves { conv_stem(&mut stack, x, names)? } else { patches(&mut stack, x, names)? };
     let x = stages(&mut stack, x, names, 4)?;
-    let x = stack.layer_norm(x, head[0], EPS)?;
+    let x = stack.layer_norm(x, head[0], names.eps)?;
     stack.head(x, head[1])
 }
 
@@ -135,17 +149,17 @@ fn patches(stack: &mut Stack, x: NodeId, names: &Names) -> Result<NodeId> {
     let [conv, norm] = names.stem.map(|n| names.at(n));
     let [out, _, size, _] = stack.dict.sizes(&format!("{conv}.weight"))?;
     let x = stack.conv_with(x, &conv, pieces(out, size), true)?;
-    image_norm(stack, x, &norm)
+    image_norm(stack, x, &norm, names.eps)
 }
 
 /// `stem.stem.0`, `.1`, `.2`, `.3`, ...: 3x3 convolution, layer norm, GELU, and again. The first two halve the size.
-fn conv_stem(stack: &mut Stack, mut x: NodeId) -> Result<NodeId> {
+fn conv_stem(stack: &mut Stack, mut x: NodeId, names: &Names) -> Result<NodeId> {
     let at = |i: usize| format!("stem.stem.{i}");
     for i in 0..stack.dict.count(|i| at(3 * i)) {
         let [conv, norm, act] = [0, 1, 2].map(|part| at(3 * i + part));
         let [out, ..] = stack.dict.sizes::<4>(&format!("{conv}.weight"))?;
         x = stack.conv_with(x, &conv, Conv::same(out, 3, if i < 2 { 2 } else { 1 }), true)?;
-        x = image_norm(stack, x, &norm)?;
+        x = image_norm(stack, x, &norm, names.eps)?;
         x = stack.act(x, &act, Activation::Gelu)?;
     }
     Ok(x)
@@ -156,7 +170,7 @@ fn stages(stack: &mut Stack, mut x: NodeId, names: &Names, count: usize) -> Resu
         if i > 0 {
             let [norm, conv] = (names.down)(i).map(|n| names.at(&n));
             let [out, _, size, _] = stack.dict.sizes(&format!("{conv}.weight"))?;
-            x = image_norm(stack, x, &norm)?;
+            x = image_norm(stack, x, &norm, names.eps)?;
             x = stack.conv_with(x, &conv, pieces(out, size), true)?;
         }
         for j in 0..stack.dict.count(|j| names.at(&(names.block)(i, j))) {
@@ -171,9 +185,9 @@ fn last(stack: &mut Stack, x: NodeId, name: &str, axes: [usize; 4]) -> Result<No
 }
 
 /// A norm over the channels of each pixel.
-fn image_norm(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+fn image_norm(stack: &mut Stack, x: NodeId, name: &str, eps: f64) -> Result<NodeId> {
     let x = last(stack, x, &format!("{name}.in"), [0, 2, 3, 1])?;
-    let x = stack.layer_norm(x, name, EPS)?;
+    let x = stack.layer_norm(x, name, eps)?;
     last(stack, x, &format!("{name}.out"), [0, 3, 1, 2])
 }
 
@@ -182,7 +196,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, names: &Names) -> Result<Node
     let c = stack.channels(x);
     let y = stack.conv_with(x, &conv, Conv::same(c, 7, 1).grouped(c), true)?;
     let y = last(stack, y, &format!("{name}.in"), [0, 2, 3, 1])?;
-    let y = stack.layer_norm(y, &norm, EPS)?;
+    let y = stack.layer_norm(y, &norm, names.eps)?;
     let y = stack.pointwise(y, &wide)?;
     let mut y = stack.act(y, &format!("{name}.act"), Activation::Gelu)?;
     if let Scale::Response(part) = names.scale {

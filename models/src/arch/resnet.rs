@@ -37,6 +37,12 @@ fn deep(dict: &StateDict) -> bool {
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
+    if deep(dict) || dict.names().any(|n| n.contains(".se.") || n.ends_with(".downsample.2.weight")) {
+        dict.note(
+            "timm's networks with anti-aliasing (resnetaa*, resnetblur*) have the same tensors but compute something else: if it is \
+             one of those, export it to ONNX instead",
+        );
+    }
     let first = if deep(dict) { "conv1.0" } else { "conv1" };
     let [_, channels, ..] = dict.sizes::<4>(&format!("{first}.weight"))?;
     let mut stack = Stack { dict, net };

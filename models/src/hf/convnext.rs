@@ -2,7 +2,7 @@
 
 use super::tokens::Act;
 use super::{Body, Family, Made};
-use crate::arch::convnext::{Names, Scale, features};
+use crate::arch::convnext::{EPS, Names, Scale, features};
 use robust_core::{Error, Result};
 use robust_engine::Activation;
 
@@ -22,6 +22,7 @@ const fn names(prefix: &'static str, scale: Scale) -> Names {
         block: |i, j| format!("encoder.stages.{i}.layers.{j}"),
         parts: ["dwconv", "layernorm", "pwconv1", "pwconv2"],
         scale,
+        eps: EPS,
     }
 }
 
