@@ -16,6 +16,8 @@ pub(crate) const FAR: f64 = -100.;
 /// v2: scales of cosines stop here, and so do the biases of places.
 const MAX_SCALE: f64 = 100.;
 const MAX_PLACE: f64 = 16.;
+/// Products that make a table of v2: twenty times those of the largest network.
+const MAX_WORK: usize = 1 << 30;
 
 /// Where a package keeps queries, keys and values.
 #[derive(Clone, Copy)]
@@ -208,6 +210,13 @@ impl Block<'_> {
         // What does not fit stands in as less; the file is refused in the end.
         if first.len() != 2 * hidden || bias.len() != hidden || second.len() != self.heads * hidden {
             return Err(Error::load(format!("`{net}`"), "its weights do not fit"));
+        }
+        let work = (offsets.len() / 2).saturating_mul(self.heads).saturating_mul(hidden);
+        if work > MAX_WORK {
+            return Err(Error::load(
+                format!("`{net}`"),
+                format!("{hidden} units for {} heads are beyond any network", self.heads),
+            ));
         }
         let mut table = Vec::with_capacity(offsets.len() / 2 * self.heads);
         for offset in offsets.chunks(2) {

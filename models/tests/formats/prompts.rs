@@ -1,32 +1,33 @@
 //! Prompts as text, by a tokenizer small enough to follow by hand.
 
+use crate::support::{distance, fixtures};
 use robust_core::Kind;
-use robust_models::hf::tokenised;
+use robust_models::hf::{tokenised, zero_shot};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// As CLIP's: lower case, words apart, pairs of pieces joined, a start and an end around.
-fn small() -> Value {
+fn small([start, end]: [u32; 2]) -> Value {
     let pattern = r"<\|startoftext\|>|<\|endoftext\|>|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let special = |id: u32, text: &str| json!({ "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": true, "special": true });
     json!({
         "version": "1.0",
         "truncation": { "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 },
         "padding": null,
-        "added_tokens": [special(10, "<|startoftext|>"), special(11, "<|endoftext|>")],
+        "added_tokens": [special(start, "<|startoftext|>"), special(end, "<|endoftext|>")],
         "normalizer": { "type": "Sequence", "normalizers": [{ "type": "NFC" }, { "type": "Lowercase" }] },
         "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
             { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Removed", "invert": true },
             { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
         ] },
-        "post_processor": { "type": "RobertaProcessing", "sep": ["<|endoftext|>", 11], "cls": ["<|startoftext|>", 10],
+        "post_processor": { "type": "RobertaProcessing", "sep": ["<|endoftext|>", end], "cls": ["<|startoftext|>", start],
             "trim_offsets": false, "add_prefix_space": false },
         "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
         "model": {
             "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
             "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
             "vocab": { "a": 0, "c": 1, "t": 2, "a</w>": 3, "t</w>": 4, "s</w>": 5, "ca": 6, "cat</w>": 7, "s": 8, "cat": 9,
-                "<|startoftext|>": 10, "<|endoftext|>": 11 },
+                "<|startoftext|>": start, "<|endoftext|>": end },
             "merges": ["c a", "ca t</w>", "ca t"],
         },
     })
@@ -46,7 +47,7 @@ fn ask(folder: &Path, prompts: &[&str]) -> robust_core::Result<Vec<Vec<u32>>> {
 
 #[test]
 fn prompts_become_numbers_of_one_length() {
-    let folder = folder(small().to_string().as_bytes(), "clip");
+    let folder = folder(small([10, 11]).to_string().as_bytes(), "clip");
     let rows = ask(folder.path(), &["A cat", "cats", "a  CAT a"]).unwrap();
     assert_eq!(rows, [vec![10, 3, 7, 11, 11], vec![10, 9, 5, 11, 11], vec![10, 3, 7, 3, 11]]);
     for (prompt, why) in [("a a a a", "has 6 tokens, the tower reads 5"), (" ", "1 to 4096"), ("", "1 to 4096")] {
@@ -57,14 +58,32 @@ fn prompts_become_numbers_of_one_length() {
 }
 
 #[test]
+fn what_fills_a_prompt_up_changes_nothing() {
+    let Some(root) = fixtures() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(root.join("huggingface/clip").join(file), folder.path().join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join("tokenizer.json"), small([97, 98]).to_string()).unwrap();
+    let both = ask(folder.path(), &["cat", "a cats cat"]).unwrap();
+    assert_eq!(both, [vec![97, 7, 98, 98, 98, 98], vec![97, 3, 9, 5, 7, 98]]);
+    let together = zero_shot(folder.path(), &both).unwrap().embeddings;
+    for (i, prompt) in ["cat", "a cats cat"].into_iter().enumerate() {
+        let alone = zero_shot(folder.path(), &ask(folder.path(), &[prompt]).unwrap()).unwrap().embeddings;
+        let gap = distance(&alone.get(0).unwrap(), &together.get(i).unwrap());
+        assert!(gap < 1e-12, "{prompt}: {gap:e}");
+    }
+}
+
+#[test]
 fn damaged_and_hostile_tokenizers_are_refused() {
-    let whole = small().to_string();
+    let whole = small([10, 11]).to_string();
     for cut in (0..whole.len()).step_by(97) {
         let error = ask(folder(&whole.as_bytes()[..cut], "clip").path(), &["a"]).unwrap_err();
         assert!(error.kind == Kind::Load && error.message.contains("tokenizer.json"), "{cut}: {error}");
     }
     let with = |change: fn(&mut Value)| {
-        let mut all = small();
+        let mut all = small([10, 11]);
         change(&mut all);
         ask(folder(all.to_string().as_bytes(), "clip").path(), &["a cat"])
     };
