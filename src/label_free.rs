@@ -44,14 +44,12 @@ fn embed(model: &dyn Model, batch: &Batch, seed: u64) -> Result<Vec<Vec<f32>>> {
     Ok(z.to_vec2::<f32>()?)
 }
 
+/// A sample that another is driven toward, and its clean embedding or why there is none.
+type Approached = (u64, Result<Vec<f32>, String>);
+
 /// The clean embeddings of the samples that those of a batch are driven toward, by the id of the one that is driven; the
 /// reason where one cannot be read.
-fn anchors(
-    target: &Target,
-    data: &dyn Dataset,
-    ids: &[u64],
-    seed: u64,
-) -> Result<HashMap<u64, (u64, Result<Vec<f32>, String>)>> {
+fn anchors(target: &Target, data: &dyn Dataset, ids: &[u64], seed: u64) -> Result<HashMap<u64, Approached>> {
     let samples = data.card().samples;
     let wanted: Vec<(u64, u64)> = ids.iter().map(|id| Ok((*id, other(seed, *id, samples)?))).collect::<Result<_>>()?;
     let mut unique: Vec<u64> = wanted.iter().map(|(_, other)| *other).collect();

@@ -260,12 +260,12 @@ pub fn tilting(head: &Head, features: &Features) -> Result<Tilting> {
     let gap = |m: &[Vec<f64>], i: usize, j: usize| -> Vec<f64> { m[i].iter().zip(&m[j]).map(|(a, b)| a - b).collect() };
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let (mut angle, mut strength, mut pairs) = (0., 0., 0.);
-    let mut lengths = vec![vec![0.; classes]; classes];
+    let mut lengths = vec![0.; classes * classes];
     for i in 0..classes {
         for j in 0..i {
             let (normal, line) = (gap(&weight, i, j), gap(&means, i, j));
             let (own, other) = (dot(&normal, &normal).sqrt(), dot(&line, &line).sqrt());
-            (lengths[i][j], lengths[j][i]) = (own, own);
+            (lengths[i * classes + j], lengths[j * classes + i]) = (own, own);
             let cosine = (dot(&normal, &line).abs() / (own * other).max(TINY)).clamp(TINY, 1.);
             angle += cosine.acos().to_degrees();
             strength += cosine.recip();
@@ -277,7 +277,8 @@ pub fn tilting(head: &Head, features: &Features) -> Result<Tilting> {
     for (z, &label) in scores.iter().zip(&features.labels) {
         let own = label as usize;
         let others = (0..classes).filter(|j| *j != own);
-        let least = others.map(|j| (z[own] - z[j]) / lengths[own][j].max(TINY)).fold(f64::INFINITY, f64::min);
+        let least =
+            others.map(|j| (z[own] - z[j]) / f64::max(lengths[own * classes + j], TINY)).fold(f64::INFINITY, f64::min);
         if least > 0. {
             distance += least;
             right += 1.;
