@@ -127,11 +127,12 @@ impl Maxima<'_> {
                 let width = (c - channel).min(S::LANES);
                 // SAFETY: the caller holds both rows of sources, in which the square lies.
                 unsafe {
-                    let value = |k: usize| {
+                    let mut square = [S::splat(0.); 4];
+                    for k in 0..4 {
                         let at = p + (k / 2 * wide + k % 2) * c + channel;
-                        S::load_up_to(from(self.x, at, width), width)
-                    };
-                    let (best, won) = best_of::<S>([value(0), value(1), value(2), value(3)]);
+                        square[k] = S::load_up_to(from(self.x, at, width), width);
+                    }
+                    let (best, won) = best_of::<S>(square);
                     self.pool.store::<S>(best, &won, row + x, channel, width);
                 }
             }
@@ -197,7 +198,7 @@ impl Won<'_> {
     }
 }
 
-/// One row of sources of an image gets its gradient: `to` has `width` floats for each source, zeros behind the channels.
+/// One row of sources of an image, whose targets are apart, gets its gradient: `to` has `width` floats for each source, zeros behind the channels.
 pub(super) struct Unpooled<'a> {
     pub(super) won: Won<'a>,
     pub(super) grad: &'a [f32],
@@ -215,23 +216,25 @@ impl Kernel for Unpooled<'_> {
     unsafe fn run<S: Simd>(self) {
         let Won { back, winners } = self.won;
         let (c, stride, area) = (self.channels, mask_stride(self.channels), back.area());
+        // Targets are apart: a source belongs to one or none.
+        let row = back.rows.of(self.y).first();
         for (to, x) in self.to.chunks_mut(self.width).zip(self.columns) {
-            to[c..].fill(0.);
+            let (Some(row), Some(column)) = (row, back.columns.of(x).first()) else {
+                to.fill(0.);
+                continue;
+            };
+            if c < to.len() {
+                to[c..].fill(0.);
+            }
+            let p = self.image * back.sources() + row.source * back.columns.sources + column.source;
+            let first = (p * area + row.at * back.columns.span + column.at) * stride;
             for channel in (0..c).step_by(S::LANES) {
                 let width = (c - channel).min(S::LANES);
                 // SAFETY: links name targets of the image, whose values and bits `Won::check` counted.
                 unsafe {
-                    let mut sum = S::splat(0.);
-                    for row in back.rows.of(self.y) {
-                        for column in back.columns.of(x) {
-                            let p = self.image * back.sources() + row.source * back.columns.sources + column.source;
-                            let k = row.at * back.columns.span + column.at;
-                            let won = bits::<S>(winners, (p * area + k) * stride + channel / 8);
-                            let v = S::load_up_to(from(self.grad, p * c + channel, width), width);
-                            sum = S::add(sum, S::keep(won, v));
-                        }
-                    }
-                    S::store_up_to(to[channel..channel + width].as_mut_ptr(), sum, width);
+                    let won = bits::<S>(winners, first + channel / 8);
+                    let v = S::load_up_to(from(self.grad, p * c + channel, width), width);
+                    S::store_up_to(to[channel..channel + width].as_mut_ptr(), S::keep(won, v), width);
                 }
             }
         }

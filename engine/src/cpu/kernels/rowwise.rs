@@ -81,7 +81,7 @@ impl Curve {
                 }
                 Curve::GeluTanh => {
                     // x (1 + tanh u) / 2 = x sigmoid(2 u)
-                    let (root, cube) = (S::splat(0.797_884_56), S::splat(0.044_715));
+                    let (root, cube) = (S::splat(0.797_884_6), S::splat(0.044_715));
                     let square = S::mul(x, x);
                     let u = S::mul(S::mul(root, x), S::fma(cube, square, one));
                     let s = sigmoid::<S>(S::add(u, u));

@@ -371,21 +371,24 @@ impl Restore<'_> {
     ) {
         let ([oh, ow], [image, ty, tx]) = (self.call.frame.output, self.call.place(self.first + t));
         let [ph, pw] = [pool.grid.rows.targets(), pool.grid.columns.targets()];
-        for (i, j) in (0..M / 2).flat_map(|i| (0..M / 2).map(move |j| (i, j))) {
-            let (y, x) = (ty * (M / 2) + i, tx * (M / 2) + j);
-            if y >= ph || x >= pw {
-                continue;
-            }
-            // Where the square is cut off, its first value again, which beats nothing.
-            let first = values[2 * i][2 * j];
-            let value = |dy: usize, dx: usize| match 2 * y + dy < oh && 2 * x + dx < ow {
-                true => values[2 * i + dy][2 * j + dx],
-                false => first,
-            };
-            // SAFETY: arithmetic, and a pixel of the pool's that lies in this tile alone.
-            unsafe {
-                let (best, won) = best_of::<S>([first, value(0, 1), value(1, 0), value(1, 1)]);
-                pool.store::<S>(best, &won, (image * ph + y) * pw + x, channel, width);
+        for i in 0..M / 2 {
+            for j in 0..M / 2 {
+                let (y, x) = (ty * (M / 2) + i, tx * (M / 2) + j);
+                if y >= ph || x >= pw {
+                    continue;
+                }
+                // Where the square is cut off, its first value again, which beats nothing.
+                let mut square = [values[2 * i][2 * j]; 4];
+                for k in 1..4 {
+                    if 2 * y + k / 2 < oh && 2 * x + k % 2 < ow {
+                        square[k] = values[2 * i + k / 2][2 * j + k % 2];
+                    }
+                }
+                // SAFETY: arithmetic, and a pixel of the pool's that lies in this tile alone.
+                unsafe {
+                    let (best, won) = best_of::<S>(square);
+                    pool.store::<S>(best, &won, (image * ph + y) * pw + x, channel, width);
+                }
             }
         }
     }
@@ -415,7 +418,13 @@ impl Restore<'_> {
                     To::Sink(sink) => sink,
                     To::Pool(pool) => {
                         let bias = call.finish.bias.map_or(S::splat(0.), |b| S::load(from(b, channel, S::LANES)));
-                        let values = half.map(|half| outward(half).map(|v| S::add(v, bias)));
+                        let mut values = [[bias; M]; M];
+                        for i in 0..M {
+                            let row = outward(half[i]);
+                            for j in 0..M {
+                                values[i][j] = S::add(row[j], bias);
+                            }
+                        }
                         self.pool::<S, M>(pool, t, &values, channel, width);
                         continue;
                     }
