@@ -1,6 +1,8 @@
 //! Four checks of every op and of small whole networks: finite differences, parity of number types, row bits, PyTorch.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+#[path = "ops/blocks.rs"]
+mod blocks;
 #[path = "ops/cases.rs"]
 mod cases;
 #[path = "ops/differences.rs"]

@@ -112,3 +112,28 @@ fn a_variance_below_minus_eps_is_refused() {
     let op = Op::BatchNorm { mean: ParamId(0), var: ParamId(1), gamma: None, beta: None, eps: 1e-5 };
     assert!(of(op, &[Shape::rows([2])], &[weight(&[2]), var]).is_err());
 }
+
+#[test]
+fn a_bias_of_attention_is_a_constant_that_may_be_shared() {
+    let op = Op::Attention { heads: 2, scale: 1. };
+    let shape = |lead: &[usize], bias: Shape| {
+        let tokens = |t: usize| Shape::rows([lead, &[t, 8]].concat());
+        of(op.clone(), &[tokens(3), tokens(5), tokens(5), bias], &[])
+    };
+    for dims in [[1, 2, 3, 5], [1, 1, 3, 5]] {
+        assert_eq!(shape(&[], Shape::constant(dims)).unwrap(), Shape::rows([3, 8]));
+    }
+    for dims in [[1, 4, 2, 3, 5], [1, 1, 1, 3, 5]] {
+        assert_eq!(shape(&[4], Shape::constant(dims)).unwrap(), Shape::rows([4, 3, 8]));
+    }
+    let wrong: [Shape; 4] = [
+        Shape::rows([2, 3, 5]),
+        Shape::constant([2, 3, 5]),
+        Shape::constant([1, 3, 3, 5]),
+        Shape::constant([2, 2, 3, 5]),
+    ];
+    for bias in wrong {
+        assert!(shape(&[], bias.clone()).unwrap_err().message.contains("[1, 2 or 1, 3, 5]"), "{bias:?}");
+    }
+    assert!(shape(&[4], Shape::constant([1, 3, 2, 3, 5])).is_err());
+}

@@ -203,6 +203,46 @@ proptest! {
     }
 }
 
+/// Attention over parts of its input: tokens that ask and are asked, heads and their depth, windows, and a bias of which
+/// windows and heads have one of their own or share it.
+type Attention = ([usize; 2], [usize; 2], Option<usize>, Option<[bool; 2]>);
+
+fn any_attention() -> impl Strategy<Value = Attention> {
+    let bias = prop_oneof![1 => Just(None), 3 => any::<[bool; 2]>().prop_map(Some)];
+    let windows = prop_oneof![Just(None), (1..4usize).prop_map(Some)];
+    (prop::array::uniform2(1..36usize), (1..5usize, 1..19usize).prop_map(|(h, d)| [h, d]), windows, bias)
+}
+
+fn attention(([asking, asked], [heads, depth], windows, bias): Attention) -> Network {
+    let (mut g, mut b) = (Gen::new(98), Builder::new());
+    let lead: Vec<usize> = windows.into_iter().collect();
+    let x = b.input("x", &[&lead[..], &[asking + 2 * asked, heads * depth]].concat()).unwrap();
+    let ends = [0, asking, asking + asked, asking + 2 * asked];
+    let mut inputs: Vec<NodeId> = (0..3)
+        .map(|i| Op::Slice { axis: lead.len() + 1, start: ends[i], end: ends[i + 1], step: 1 })
+        .map(|op| b.node("part", op, &[x]).unwrap())
+        .collect();
+    if let Some([by_window, by_head]) = bias {
+        let own = |has: bool, size: usize| if has { size } else { 1 };
+        let lead = windows.map(|w| own(by_window, w));
+        let dims: Vec<usize> = [1].into_iter().chain(lead).chain([own(by_head, heads), asking, asked]).collect();
+        let bias = b.param("bias", g.tensor(&dims));
+        inputs.push(b.node("bias", Op::Param(bias), &[]).unwrap());
+    }
+    let y = b.node("y", Op::Attention { heads, scale: 0.5 }, &inputs).unwrap();
+    b.finish(y).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn attention_of_any_size_agrees_with_the_reference(a in any_attention(), batch in 1..4usize) {
+        let net = Arc::new(attention(a));
+        let dims: Vec<usize> = std::iter::once(batch).chain(net.input_row().iter().copied()).collect();
+        check(&format!("{a:?}"), &net, &normals(1, 2, &dims));
+    }
+}
+
 #[test]
 fn of_equal_values_the_first_has_the_gradient_of_a_pool() {
     // Whole numbers are exact in every order of summing; most windows hold their largest value several times.

@@ -264,10 +264,10 @@ impl Kernel for Transform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let call = self.call;
-        let ([h, w], c, x) = (call.frame.input, call.w.read, call.x);
+        let ([h, w], c) = (call.frame.input, call.w.read);
         let (ldv, stride) = (call.w.strides().0, mask_stride(c));
         let pooled = call.won.map(|w| [w.back.rows.sources, w.back.columns.sources]);
-        for t in self.range {
+        for t in self.range.clone() {
             let [image, ty, tx] = call.place(self.first + t);
             let y0 = (ty * call.w.m) as isize + call.frame.start[0];
             let x0 = (tx * call.w.m) as isize + call.frame.start[1];
@@ -291,27 +291,19 @@ impl Kernel for Transform<'_> {
                     }
                 }
             }
+            let places = Places { at, bit };
+            let inside = at.iter().flatten().all(|at| *at != usize::MAX);
             for from_c in (0..c).step_by(S::LANES) {
                 let width = (c - from_c).min(S::LANES);
-                // SAFETY: `at` holds entries of images, whose length the caller checked; a stored vector ends within the
+                // SAFETY: places hold entries of images, whose length the caller checked; a stored vector ends within the
                 // tile's `ldv` floats, as those are whole lines.
                 unsafe {
-                    let mut half = [[S::splat(0.); 6]; 6];
-                    for j in 0..6 {
-                        let mut d = [S::splat(0.); 6];
-                        for i in 0..6 {
-                            if at[i][j] != usize::MAX {
-                                d[i] = S::load_up_to(from(x, at[i][j] + from_c, width), width);
-                                if let Some(won) = call.won {
-                                    d[i] = S::keep(bits::<S>(won.winners, bit[i][j] + from_c / 8), d[i]);
-                                }
-                            }
-                        }
-                        let d = inward::<S>(d);
-                        for i in 0..6 {
-                            half[i][j] = d[i];
-                        }
-                    }
+                    let half = match (inside && width == S::LANES, pooled.is_some()) {
+                        (true, false) => self.half::<S, true, false>(&places, from_c, width),
+                        (true, true) => self.half::<S, true, true>(&places, from_c, width),
+                        (false, false) => self.half::<S, false, false>(&places, from_c, width),
+                        (false, true) => self.half::<S, false, true>(&places, from_c, width),
+                    };
                     for (i, half) in half.iter().enumerate() {
                         for (j, &v) in inward::<S>(*half).iter().enumerate() {
                             S::store(self.v.at(((i * 6 + j) * self.count + t) * ldv + from_c, S::LANES), v);
@@ -319,6 +311,48 @@ impl Kernel for Transform<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Where the entries of a tile begin, `usize::MAX` outside the image, and behind a pool their bits.
+struct Places {
+    at: [[usize; 6]; 6],
+    bit: [[usize; 6]; 6],
+}
+
+impl Transform<'_> {
+    /// The tile transformed along columns; `WHOLE` tiles are whole vectors inside the image, `WON` is behind a pool.
+    #[inline(always)]
+    unsafe fn half<S: Simd, const WHOLE: bool, const WON: bool>(
+        &self,
+        places: &Places,
+        channel: usize,
+        width: usize,
+    ) -> [[S::V; 6]; 6] {
+        let winners = if let Some(won) = self.call.won { won.winners } else { &[] };
+        // SAFETY: as the caller promised of the places.
+        unsafe {
+            let mut half = [[S::splat(0.); 6]; 6];
+            for j in 0..6 {
+                let mut d = [S::splat(0.); 6];
+                for i in 0..6 {
+                    let at = places.at[i][j];
+                    if WHOLE {
+                        d[i] = S::load(from(self.call.x, at + channel, S::LANES));
+                    } else if at != usize::MAX {
+                        d[i] = S::load_up_to(from(self.call.x, at + channel, width), width);
+                    }
+                    if WON && (WHOLE || at != usize::MAX) {
+                        d[i] = S::keep(bits::<S>(winners, places.bit[i][j] + channel / 8), d[i]);
+                    }
+                }
+                let d = inward::<S>(d);
+                for i in 0..6 {
+                    half[i][j] = d[i];
+                }
+            }
+            half
         }
     }
 }

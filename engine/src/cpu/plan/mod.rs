@@ -3,6 +3,7 @@
 //! A row's output and gradient have the same bits for any batch, position and number of threads; between instruction sets
 //! they differ in rounding.
 
+mod back;
 mod compile;
 mod conv;
 mod fuse;
@@ -10,6 +11,7 @@ mod layout;
 mod pieces;
 mod pool;
 mod run;
+mod single;
 mod step;
 
 use super::kernels::Isa;
