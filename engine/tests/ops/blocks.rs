@@ -1,6 +1,6 @@
 //! Blocks of networks: pools behind convolutions, gates and branches, norms and attention.
 
-use crate::cases::{Case, Gen, act, case, convolve, dense};
+use crate::cases::{Case, Gen, act, case, convolve, dense, norm};
 use robust_engine::*;
 
 /// Convolutions with a maximum pool behind their ReLU or before it: few channels, many, and in between.
@@ -32,7 +32,20 @@ pub fn pooled() -> Vec<Case> {
             convolve(b, &mut g, h, 4, 1, 1)
         })
     };
-    forms.into_iter().enumerate().map(build).collect()
+    let mut all: Vec<Case> = forms.into_iter().enumerate().map(build).collect();
+    // A norm with a ReLU is stored beside a convolution's own result elsewhere; behind a pool it must not be.
+    for (row, k) in [([3, 10, 8], 5), ([13, 10, 12], 3)] {
+        all.push(case(format!("pooled conv {row:?}, k{k}, then a norm with a ReLU"), |b| {
+            let mut g = Gen::new(4150);
+            let x = b.input("x", &row).unwrap();
+            let h = convolve(b, &mut g, x, 20, k, 1);
+            let h = b.node("pool", Op::MaxPool(plain), &[h]).unwrap();
+            let h = norm(b, &mut g, h, true);
+            let h = act(b, h, Activation::Relu);
+            convolve(b, &mut g, h, 4, 3, 1)
+        }));
+    }
+    all
 }
 
 /// Squeeze and excitation, a gated pair, and channels put together, padded and cut in a convolutional net.

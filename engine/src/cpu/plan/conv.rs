@@ -386,8 +386,8 @@ impl Conv {
         Ok(())
     }
 
-    /// Whether a second output can be stored.
+    /// Whether a second output can be stored; a pooled result is stored by other kernels, which make one.
     pub(super) fn seconds(&self) -> bool {
-        !self.is_depthwise() && self.masks(false)
+        self.pool.is_none() && !self.is_depthwise() && self.masks(false)
     }
 }
