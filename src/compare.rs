@@ -242,6 +242,9 @@ fn notes(a: Place, b: Place) -> Vec<String> {
         if let Some(grade) = p.row.reliability.filter(|g| *g != crate::doctor::Grade::Reliable) {
             notes.push(format!("{}: the doctor calls its numbers {grade}, see diagnostics.json.", line(&p.row.model)));
         }
+        if p.row.reliability.is_none() {
+            notes.push(format!("{}: the doctor did not look at it.", line(&p.row.model)));
+        }
     }
     notes
 }

@@ -7,7 +7,7 @@ use robust_core::{Dataset, Draw, Error, Model, Output, Result, RowKey, Spec, nea
 use robust_models::probe::{Features, Fit, Method, fit};
 use robust_models::{Head, LoadedModel};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Samples that go through the encoder at once.
 const BATCH: usize = 64;
@@ -147,7 +147,7 @@ pub fn put_on(encoder: &LoadedModel, asked: &[Asked], on: &Training, root: Optio
             train: on.planned(),
             limit: on.limit,
         };
-        let there = root.map(|r| r.join(&planned.file)).filter(|path| path.exists());
+        let there = root.map(|r| place(r, &planned)).transpose()?.filter(|path| path.exists());
         let head = match (there, &mut features) {
             (Some(path), _) => Head::read(&path)?,
             (None, known) => {
@@ -176,25 +176,34 @@ fn file_of(encoder: &LoadedModel, text: &str, on: &Training) -> String {
     format!("heads/{name}-{key}.safetensors")
 }
 
+/// Where the head of a plan lies in the run's folder `root`. The plan may be a stranger's, its file must be inside.
+///
+/// # Errors
+/// Kind `Load` for a file that is not directly in `heads/`.
+pub fn place(root: &Path, planned: &PlannedHead) -> Result<PathBuf> {
+    let plain = |f: &str| !matches!(f, "" | "." | "..") && !f.contains(['/', '\\', ':']);
+    match planned.file.strip_prefix("heads/").is_some_and(plain) {
+        true => Ok(root.join(&planned.file)),
+        false => Err(Error::load("run.json", format!("`{}` is no file of its heads", planned.file))
+            .hint("the folder was changed: do not trust it")),
+    }
+}
+
 /// The encoder of a finished run with the head that lies in its folder.
 ///
 /// # Errors
-/// Kind `Load` when the file is missing or damaged.
+/// Kind `Load` when the file is missing, damaged, or not inside.
 pub fn reopen(encoder: &LoadedModel, planned: &PlannedHead, name: &str, root: &Path) -> Result<LoadedModel> {
-    let inside = planned.file.strip_prefix("heads/").is_some_and(|f| !f.contains(['/', '\\']) && f != "..");
-    if !inside {
-        return Err(Error::load("run.json", format!("`{}` is no file of its heads", planned.file)));
-    }
-    encoder.with_head(&Head::read(&root.join(&planned.file))?, name)
+    encoder.with_head(&Head::read(&place(root, planned)?)?, name)
 }
 
 /// Writes heads that are not there yet.
 ///
 /// # Errors
-/// Kind `Write`.
+/// Kind `Write`, kind `Load` for files that do not lie inside.
 pub fn keep<'a>(root: &Path, heads: impl IntoIterator<Item = (&'a PlannedHead, &'a Head)>) -> Result<()> {
     for (planned, head) in heads {
-        let path = root.join(&planned.file);
+        let path = place(root, planned)?;
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|e| Error::write(dir.display(), e))?;
         }
@@ -211,6 +220,23 @@ mod tests {
 
     fn read(texts: &[&str]) -> Result<Vec<Asked>> {
         parse(&texts.iter().map(|t| t.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn heads_lie_in_their_folder_whatever_the_plan_says() {
+        let of = |file: &str| {
+            let card = robust_core::DataCard { name: "d".into(), digest: "e".into(), samples: 9, classes: None };
+            let train = PlannedData { source: "npz:d.npz".into(), card };
+            let planned =
+                PlannedHead { encoder: "a".into(), head: "knn".into(), file: file.into(), train, limit: None };
+            place(Path::new("run"), &planned)
+        };
+        assert_eq!(of("heads/a-knn-00.safetensors").unwrap(), Path::new("run/heads/a-knn-00.safetensors"));
+        for file in
+            ["", "heads/", "heads/.", "heads/..", "../x", "heads/../x", "heads/a/b", "heads/a\\b", "/x", "a", "C:x"]
+        {
+            assert_eq!(of(file).unwrap_err().kind, robust_core::Kind::Load, "{file}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Bare encoders: clean embeddings, the anchors they are held against, and thresholds taken from the data.
 
 use crate::evaluate::{Clean, check_fit, out_of_domain, row_digest, row_keys};
-use candle_core::{DType, Device};
+use crate::plan::spread;
+use candle_core::{DType, Device, Tensor};
 use robust_core::{
     Aim, AimKind, AimSpec, Batch, Dataset, Draw, Error, Model, Result, RowKey, Similarity, Target, fragile, stream,
     to_host,
@@ -31,17 +32,22 @@ pub fn other(seed: u64, id: u64, samples: u64) -> Result<u64> {
     Ok(if pick >= id { pick + 1 } else { pick })
 }
 
-/// Embeddings of a batch by the model's exact path, one row each.
-fn embed(model: &dyn Model, batch: &Batch, seed: u64) -> Result<Vec<Vec<f32>>> {
+/// Embeddings `[n, d]` of the images `x` of samples `ids` by the model's exact path.
+pub(crate) fn exact(model: &dyn Model, ids: &[u64], x: &Tensor, seed: u64) -> Result<Tensor> {
     let card = model.card();
-    let keys = row_keys(&batch.ids);
+    let keys = row_keys(ids);
     let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
-    let z = model.exact(&batch.x, &draw)?.to_dtype(DType::F32)?;
-    if z.dims() != [batch.len(), card.output.width()] {
+    let z = model.exact(x, &draw)?.to_dtype(DType::F32)?;
+    if z.dims() != [ids.len(), card.output.width()] {
         let (name, dims, width) = (&card.name, z.dims(), card.output.width());
         return Err(Error::load(format!("model `{name}`"), format!("it answered {dims:?}, not [n, {width}]")));
     }
-    Ok(z.to_vec2::<f32>()?)
+    Ok(z)
+}
+
+/// Embeddings of a batch, one row each.
+fn embed(model: &dyn Model, batch: &Batch, seed: u64) -> Result<Vec<Vec<f32>>> {
+    Ok(exact(model, &batch.ids, &batch.x, seed)?.to_vec2::<f32>()?)
 }
 
 /// A sample that another is driven toward, and its clean embedding or why there is none.
@@ -128,17 +134,15 @@ const SAMPLES: usize = 128;
 /// sample to its nearest other one (it is taken for a neighbour).
 ///
 /// # Errors
-/// Kind `Load` when there are no two samples to compare, kind `Usage` when all embeddings are one.
+/// Kind `Load` when there are no two samples to compare, kind `Usage` when all embeddings are one, or so nearly of
+/// one direction that their cosines say nothing.
 pub fn aim(spec: AimSpec, model: &dyn Model, data: &dyn Dataset, ids: &[u64], seed: u64) -> Result<Aim> {
     if let Some(threshold) = spec.threshold {
         return Ok(Aim::new(spec.kind, spec.by, threshold));
     }
-    let count = ids.len().min(SAMPLES);
-    let some: Vec<u64> = (0..count).map(|i| ids[i * ids.len() / count]).collect();
-    let hint = "say the threshold yourself, such as --goal away:cosine=0.5";
-    let few = || Error::load("the data set", "it has no two samples to take a threshold from").hint(hint);
+    let few = || Error::load("the data set", "it has no two samples to take a threshold from").hint(OWN);
     let mut z = vec![];
-    for part in some.chunks(PART) {
+    for part in spread(ids, SAMPLES).chunks(PART) {
         if let Some(batch) = data.load(part, &model.card().view(), &Device::Cpu)?.batch {
             z.extend(embed(model, &batch, seed)?);
         }
@@ -153,17 +157,33 @@ pub fn aim(spec: AimSpec, model: &dyn Model, data: &dyn Dataset, ids: &[u64], se
     }
     values.sort_by(f64::total_cmp);
     let median = *values.get(values.len() / 2).ok_or_else(few)?;
-    let threshold = rounded(median, spec.by);
-    if spec.by == Similarity::L2 && threshold == 0. {
-        return Err(Error::usage("different samples have the same embedding").hint(hint));
-    }
-    Ok(Aim::new(spec.kind, spec.by, threshold))
+    Ok(Aim::new(spec.kind, spec.by, threshold(median, spec.by)?))
 }
 
-/// Cosines to three decimals, distances to three digits: what a person can read and type again.
+const OWN: &str = "say the threshold yourself, such as --goal away:cosine=0.5";
+
+/// Nearer to 1 a cosine cannot be told from that of a sample with itself: such margins count as fragile.
+const NEAREST: f64 = 1. - 1e-4;
+
+/// The threshold at what is usual among different samples.
+fn threshold(median: f64, by: Similarity) -> Result<f64> {
+    let value = rounded(median, by);
+    match by {
+        Similarity::L2 if value == 0. => Err(Error::usage("different samples have the same embedding").hint(OWN)),
+        Similarity::Cosine if value >= NEAREST => {
+            let what = format!("embeddings of different samples have one direction (median cosine {median:.7})");
+            Err(Error::usage(what).hint("measure by distance instead: --goal away:l2 or towards:l2"))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Cosines to three decimals, near 1 to two digits of the rest to it; distances to three digits: what a person can read and
+/// type again.
 fn rounded(value: f64, by: Similarity) -> f64 {
     let decimals = match by {
-        Similarity::Cosine => 3,
+        Similarity::Cosine if value >= 1. => 3,
+        Similarity::Cosine => (1 - (1. - value).log10().floor() as i32).clamp(3, 12),
         Similarity::L2 if value == 0. => 0,
         Similarity::L2 => (2 - value.abs().log10().floor() as i32).clamp(0, 12),
     };
@@ -191,8 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn encoders_of_a_narrow_cone_get_a_threshold_that_can_be_reached_or_none() {
+        let by = Similarity::Cosine;
+        for (median, usual) in [(0.9953, 0.9953), (0.99951234, 0.99951), (0.9998765, 0.99988), (-1., -1.)] {
+            assert_eq!(threshold(median, by).unwrap(), usual);
+        }
+        for (median, by) in [(0.99995, by), (1., by), (1. + 1e-12, by), (0., Similarity::L2)] {
+            let error = threshold(median, by).unwrap_err();
+            assert!(error.kind == robust_core::Kind::Usage && error.hint.is_some(), "{median}: {error}");
+        }
+    }
+
+    #[test]
     fn thresholds_are_short() {
         assert_eq!(rounded(0.123456, Similarity::Cosine), 0.123);
+        assert_eq!(rounded(0.98765, Similarity::Cosine), 0.988);
         assert_eq!(rounded(-12.3456, Similarity::L2), -12.3);
         assert_eq!(rounded(-0.00123456, Similarity::L2), -0.00123);
         assert_eq!(rounded(-98765., Similarity::L2), -98765.);

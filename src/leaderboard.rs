@@ -58,13 +58,14 @@ pub struct Group {
 }
 
 /// The flags an entry can have, and what they mean.
-pub const FLAGS: [(&str, &str); 8] = [
+pub const FLAGS: [(&str, &str); 9] = [
     ("limited", "a part of the data set's samples: not comparable with published numbers"),
     ("compat", "attacked in the reference's counts: comparable with its numbers only"),
     ("incomplete", "the run has not done all it planned"),
     ("attacks-differ", "other attacks than the first of its group: a weaker set flatters"),
     ("failed", "some samples could not be judged; they count as not robust"),
     ("fragile", "some verdicts lie within rounding of the boundary"),
+    ("unchecked", "the doctor did not look at the model"),
     ("doubtful", "the doctor found reasons why the number may be too high"),
     ("unreliable", "the doctor found reasons not to use the number"),
 ];
@@ -137,6 +138,7 @@ fn entry(run: &Loaded, row: &Row) -> (Key, Entry) {
     flag(incomplete, "incomplete");
     flag(row.failed > 0, "failed");
     flag(row.fragile > 0, "fragile");
+    flag(row.reliability.is_none(), "unchecked");
     flag(row.reliability == Some(Grade::Doubtful), "doubtful");
     flag(row.reliability == Some(Grade::Unreliable), "unreliable");
     let key = Key {
@@ -189,7 +191,7 @@ pub const COLUMNS: [(&str, &str); 24] = [
     ("per_attack", "robust accuracy under each of them, joined by ` + `"),
     (
         "flags",
-        "what to know before believing it, joined by blanks: limited, compat, incomplete, attacks-differ, failed, fragile, doubtful, unreliable",
+        "what to know before believing it, joined by blanks: limited, compat, incomplete, attacks-differ, failed, fragile, unchecked, doubtful, unreliable",
     ),
     ("failed", "samples that could not be judged"),
     ("fragile", "samples whose verdict lies within rounding"),

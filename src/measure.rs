@@ -1,15 +1,14 @@
 //! What an encoder's embeddings are like, how far a disturbance moves them, and where the error of a head on them comes
 //! from: numbers beside an accuracy, most of them without labels.
 
-use crate::evaluate::{attack_batch, judge_clean, row_keys, stack};
+use crate::evaluate::{attack_batch, judge_clean, stack};
 use crate::heads::{Training, embed};
-use crate::label_free;
+use crate::label_free::{self, exact};
+use crate::plan::spread;
 use candle_core::{DType, Device, Tensor};
 use robust_attacks::resolve;
 use robust_benchmarks::subset;
-use robust_core::{
-    Aim, AimKind, Batch, Dataset, Draw, Error, Norm, Result, Similarity, Target, Verdict, stream, to_host,
-};
+use robust_core::{Aim, AimKind, Batch, Dataset, Error, Norm, Result, Similarity, Target, Verdict, to_host};
 use robust_models::probe::measures::{self, Flips, Steps, Tilting};
 use robust_models::probe::{Features, Fit, Method, accuracy, fit};
 use robust_models::{Head, LoadedModel};
@@ -21,8 +20,11 @@ pub const SCHEMA: &str = "robust.measure/1";
 const BATCH: usize = 64;
 /// Every fifth training sample is held out where a head must meet samples that its encoder may know and it does not.
 const HELD_OUT: usize = 5;
-/// A distance that no embedding moves by: the attack goes on to its end.
-const NEVER: f64 = -1e6;
+/// So many times the longest clean embedding none moves: the attack goes on to its end. Much more would leave no digits for
+/// the distance itself.
+const NEVER: f64 = 1e6;
+/// Samples or entries, whichever are fewer, up to which the effective rank takes seconds: its work grows with their cube.
+pub const RANK_SIDE: usize = 512;
 
 /// How hard images are disturbed.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +52,8 @@ pub struct Report {
     pub n: usize,
     /// Wang and Isola 2020: lower is more uniform, -8 to 0.
     pub uniformity: f64,
-    /// Of `min(n, d)` directions (RankMe).
-    pub effective_rank: f64,
+    /// Of `min(n, d)` directions (RankMe); `None` above [`RANK_SIDE`] of them, and where all embeddings are zero.
+    pub effective_rank: Option<f64>,
     /// Mean cosine within a class; needs labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
@@ -170,32 +172,37 @@ pub fn measure(
         Moved { kind: "pgd", specs: spec(&|e| format!("pgd-{suffix}:eps={e},steps={}", settings.steps)), rows: vec![] },
     ];
     moved.iter_mut().for_each(|m| m.rows = vec![vec![]; m.specs.len()]);
+    let chunks = || ids.chunks(settings.batch.clamp(1, BATCH));
+    // What can fail on the clean embeddings does so before the long part.
     let (mut clean, mut labels) = (vec![], vec![]);
-    for chunk in ids.chunks(settings.batch.clamp(1, BATCH)) {
-        tick(chunk.len())?;
-        let loaded = data.load(chunk, &model.card.view(), &Device::Cpu)?;
-        if let Some((id, why)) = loaded.failed.first() {
-            return Err(Error::load(format!("sample {id} of {}", data.card().name), why));
-        }
-        let batch = loaded.batch.ok_or_else(|| Error::load(&data.card().name, "it gave no images"))?;
+    for chunk in chunks() {
+        tick(0)?;
+        let batch = load(model, data, chunk)?;
         labels.extend(batch.labels.iter().flatten().copied());
-        clean.push(exact(&target, &batch.ids, &batch.x, settings.seed)?);
-        for moved in &mut moved {
-            for (spec, rows) in moved.specs.iter().zip(&mut moved.rows) {
-                rows.push(disturbed(&target, data, &batch, spec, settings.seed)?);
-            }
-        }
+        clean.push(exact(model.model.as_ref(), &batch.ids, &batch.x, settings.seed)?);
     }
     let clean = Tensor::cat(&clean, 0)?;
     let labels = Some(labels).filter(|l| l.len() == ids.len());
+    let uniformity = measures::uniformity(&clean)?;
+    let effective_rank = rank(&clean)?;
+    let aim = far(&clean)?;
+    for chunk in chunks() {
+        tick(chunk.len())?;
+        let batch = load(model, data, chunk)?;
+        for moved in &mut moved {
+            for (spec, rows) in moved.specs.iter().zip(&mut moved.rows) {
+                rows.push(disturbed(&target, data, &batch, spec, aim, settings.seed)?);
+            }
+        }
+    }
     let told = |m: &Moved| summary(m, &clean, labels.as_deref(), settings, at);
     Ok(Report {
         schema: SCHEMA,
         model: model.name.clone(),
         dataset: data.card().name.clone(),
         n: ids.len(),
-        uniformity: measures::uniformity(&clean)?,
-        effective_rank: measures::effective_rank(&clean)?,
+        uniformity,
+        effective_rank,
         // Without two samples of one class there is none.
         tolerance: labels.as_ref().and_then(|l| measures::tolerance(&Features::new(&clean, l.clone()).ok()?).ok()),
         norm: settings.norm.to_string(),
@@ -218,16 +225,34 @@ fn check(settings: &Settings, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Embeddings `[n, d]` by the exact path.
-fn exact(target: &Target, ids: &[u64], x: &Tensor, seed: u64) -> Result<Tensor> {
-    let keys = row_keys(ids);
-    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
-    Ok(target.deployed.exact(x, &draw)?.to_dtype(DType::F32)?)
+/// Every one of these samples.
+fn load(model: &LoadedModel, data: &dyn Dataset, ids: &[u64]) -> Result<Batch> {
+    let loaded = data.load(ids, &model.card.view(), &Device::Cpu)?;
+    if let Some((id, why)) = loaded.failed.first() {
+        return Err(Error::load(format!("sample {id} of {}", data.card().name), why));
+    }
+    loaded.batch.ok_or_else(|| Error::load(&data.card().name, "it gave no images"))
+}
+
+fn rank(clean: &Tensor) -> Result<Option<f64>> {
+    let (n, d) = clean.dims2()?;
+    if n.min(d) > RANK_SIDE {
+        return Ok(None);
+    }
+    // It fails where all embeddings are zero, and no rank is right then.
+    Ok(measures::effective_rank(clean).ok())
+}
+
+/// The goal of going as far away as possible: a distance that no embedding reaches.
+fn far(clean: &Tensor) -> Result<Aim> {
+    let lengths = clean.to_dtype(DType::F64)?.sqr()?.sum(1)?.sqrt()?.to_vec1::<f64>()?;
+    let longest = lengths.into_iter().filter(|l| l.is_finite() && *l > 0.).fold(0., f64::max);
+    let distance = NEVER * if longest > 0. { longest } else { 1. };
+    Ok(Aim::new(AimKind::Away, Similarity::L2, -distance))
 }
 
 /// Embeddings of the points to which an attack moves a batch, as far from the clean ones as it can.
-fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, seed: u64) -> Result<Tensor> {
-    let aim = Aim::new(AimKind::Away, Similarity::L2, NEVER);
+fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, aim: Aim, seed: u64) -> Result<Tensor> {
     let ready = resolve(spec, target.deployed.card())?.aimed(aim)?;
     let clean = label_free::judge_clean(target, data, batch, aim, seed)?;
     if let Some((id, why)) = clean.iter().find_map(|c| Some((c.id, c.fault.as_ref()?))) {
@@ -237,7 +262,7 @@ fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, see
     let (pixels, width) = to_host(&batch.x)?;
     let points = judged.into_iter().zip(pixels.chunks(width.max(1)));
     let points: Vec<Vec<f32>> = points.map(|(j, x)| j.point.unwrap_or_else(|| x.to_vec())).collect();
-    exact(target, &batch.ids, &stack(&points, &batch.x.dims()[1..])?, seed)
+    exact(target.deployed.as_ref(), &batch.ids, &stack(&points, &batch.x.dims()[1..])?, seed)
 }
 
 fn summary(
@@ -294,20 +319,15 @@ pub fn of_head(
         Some(spec) => {
             let n = test_ids.len().min(held.len());
             let held: Vec<u64> = held.iter().map(|&i| ids[i]).collect();
-            let under =
-                |head: &Head, data: &dyn Dataset, ids: &[u64]| attacked(encoder, head, data, &few(ids, n), spec, seed);
+            let under = |head: &Head, data: &dyn Dataset, ids: &[u64]| {
+                attacked(encoder, head, data, &spread(ids, n), spec, seed)
+            };
             let errors =
                 [under(&head, on.data, &ids)?, under(&partial, on.data, &held)?, under(&head, test, test_ids)?];
             Some(Attacked { attack: spec.to_string(), n, risk: Risk::of(errors) })
         }
     };
     Ok(OfHead { method: text.to_string(), train_samples: ids.len(), risk, attacked, tilting })
-}
-
-/// At most `n` of these, spread evenly.
-fn few(ids: &[u64], n: usize) -> Vec<u64> {
-    let n = n.min(ids.len());
-    (0..n).map(|i| ids[i * ids.len() / n]).collect()
 }
 
 /// Share of samples that are wrong already or fooled.
@@ -328,9 +348,15 @@ fn attacked(encoder: &LoadedModel, head: &Head, data: &dyn Dataset, ids: &[u64],
 /// For people.
 pub fn to_text(report: &Report) -> String {
     let mut text = format!(
-        "{} on {} samples of {}\n\nuniformity      {:8.3}   (-8 to 0; lower is more uniform)\neffective rank  {:8.1}\n",
-        report.model, report.n, report.dataset, report.uniformity, report.effective_rank
+        "{} on {} samples of {}\n\nuniformity      {:8.3}   (-8 to 0; lower is more uniform)\n",
+        report.model, report.n, report.dataset, report.uniformity
     );
+    text += &match report.effective_rank {
+        Some(rank) => format!("effective rank  {rank:8.1}\n"),
+        None => {
+            format!("effective rank         -   (left out: {RANK_SIDE} samples or entries at most, not all zero)\n")
+        }
+    };
     if let Some(tolerance) = report.tolerance {
         text += &format!("tolerance       {tolerance:8.3}   (mean cosine within a class)\n");
     }
@@ -393,7 +419,19 @@ mod tests {
         let risk = Risk::of([0.1, 0.25, 0.2]);
         let sum = risk.usability + risk.probe_generalisation + risk.encoder_generalisation;
         assert!((sum - risk.aggregate).abs() < 1e-15 && risk.encoder_generalisation < 0.);
-        assert_eq!(few(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
-        assert_eq!(few(&[1, 2], 9), [1, 2]);
+    }
+
+    #[test]
+    fn the_rank_of_many_directions_or_of_none_is_left_out_and_no_embedding_goes_far_enough() {
+        let zeros = |n: usize, d: usize| Tensor::zeros((n, d), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(rank(&zeros(RANK_SIDE + 1, RANK_SIDE + 1)).unwrap(), None);
+        assert_eq!(rank(&zeros(3, 2)).unwrap(), None);
+        let flat = Tensor::ones((3, 2), DType::F32, &Device::Cpu).unwrap();
+        assert!((rank(&flat).unwrap().unwrap() - 1.).abs() < 1e-3);
+        let aim = |x: &Tensor| far(x).unwrap();
+        let away = |distance: f64| Aim::new(AimKind::Away, Similarity::L2, -distance);
+        assert_eq!(aim(&zeros(3, 2)), away(1e6));
+        let one = Tensor::new(&[[3f32, 4.], [0., 1.]], &Device::Cpu).unwrap();
+        assert_eq!(aim(&one), away(5e6));
     }
 }

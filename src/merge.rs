@@ -70,7 +70,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
 /// The heads that the shards fitted, each the same ones.
 fn keep_heads(plan: &Plan, from: &Path, out: &Path) -> Result<()> {
     let planned: Vec<&PlannedHead> = plan.models.iter().filter_map(|m| m.head.as_ref()).collect();
-    let read = |p: &&PlannedHead| Head::read(&from.join(&p.file));
+    let read = |p: &&PlannedHead| Head::read(&heads::place(from, p)?);
     let heads: Vec<Head> = planned.iter().map(read).collect::<Result<_>>()?;
     heads::keep(out, planned.into_iter().zip(&heads))
 }

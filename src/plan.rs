@@ -131,6 +131,12 @@ pub enum Keep {
     None,
 }
 
+/// At most `n` of these ids, spread evenly: the first ones of a sorted folder are of one class.
+pub fn spread(ids: &[u64], n: usize) -> Vec<u64> {
+    let n = n.min(ids.len());
+    (0..n).map(|i| ids[i * ids.len() / n]).collect()
+}
+
 /// The work of one journal entry: `ids[start..start + count]` under one attack on one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {

@@ -175,7 +175,7 @@ pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<Diagnosis>
     let mut rows = report::summarise(&record.plan, outcomes, &seconds(record));
     let diagnoses = doctor::diagnose(record, outcomes);
     for row in &mut rows {
-        row.reliability = diagnoses.iter().find(|d| d.model == row.model).map(|d| d.grade);
+        row.reliability = diagnoses.iter().find(|d| d.model == row.model).and_then(|d| d.grade);
     }
     (rows, diagnoses)
 }
@@ -236,6 +236,20 @@ mod tests {
         assert_eq!(pair(&was, &is).n(), worst.n);
         let of_b: Vec<Verdict> = before.verdicts(&before.rows[1]).into_values().collect();
         assert_eq!((before.attacks(&before.rows[1]), of_b), (vec!["b"], vec![Held, Fooled]));
+    }
+
+    #[test]
+    fn only_what_the_doctor_looked_at_is_called_reliable() {
+        let Loaded { mut record, outcomes, .. } = run([Verdict::Held; 2], [Verdict::Held; 2]);
+        let grade = |record: &Record| table(record, &outcomes).0[0].reliability;
+        record.sessions = vec![folder::Session::default()];
+        assert_eq!(grade(&record), None);
+        // A look that found nothing, in any session.
+        let doctor = vec![("m".to_string(), vec![])];
+        record.sessions.push(folder::Session { doctor, ..folder::Session::default() });
+        assert_eq!(grade(&record), Some(doctor::Grade::Reliable));
+        let bad = doctor::Finding::new(doctor::Code::Softmax, "seen", "do");
+        assert_eq!(doctor::Diagnosis::new("m", vec![bad]).unchecked().grade, Some(doctor::Grade::Doubtful));
     }
 
     #[test]

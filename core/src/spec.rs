@@ -36,7 +36,7 @@ impl Spec {
             if params.iter().any(|(k, _)| *k == key) {
                 return Err(Error::usage(format!("`{key}` is given twice in `{text}`")));
             }
-            params.push((key, Value { text: value.to_string(), json: parse_value(value)? }));
+            params.push((key, Value::parse(value)?));
         }
         Ok(Self { name, params })
     }
@@ -63,6 +63,14 @@ impl fmt::Display for Spec {
 }
 
 impl Value {
+    /// A number, a fraction such as `8/255`, `true` or `false`, and any other text as it is.
+    ///
+    /// # Errors
+    /// Kind `Usage` for numbers that are not finite.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(Self { text: text.to_string(), json: parse_value(text)? })
+    }
+
     /// The number meant, for parameters that must be one.
     pub fn number(&self, key: &str) -> Result<f64> {
         self.json.as_f64().ok_or_else(|| {

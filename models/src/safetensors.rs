@@ -11,6 +11,10 @@ const SHOWN: usize = 20;
 const LONGEST: usize = 200;
 /// Entries of zeros that stand in for a tensor that is missing.
 const STAND_IN: usize = 1 << 24;
+/// Entries that may be made of any file's weights, and for each entry of the file. Of real networks BEiT and Swin v2 need the
+/// most, 1.5 for each.
+const MADE: usize = 1 << 26;
+const MADE_EACH: usize = 2;
 
 /// A tensor of any file: name, element type, shape, little-endian bytes in row-major order.
 pub(crate) type View<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
@@ -28,6 +32,8 @@ pub struct StateDict {
     notes: Vec<String>,
     /// Shapes of what [`StateDict::is_no_weight`] left out.
     skipped: BTreeMap<String, Vec<usize>>,
+    /// What [`StateDict::spend`] has left, once asked.
+    room: Option<usize>,
 }
 
 impl StateDict {
@@ -206,6 +212,25 @@ impl StateDict {
         Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
     }
 
+    /// Accounts for a value that weights expand to, before it is made: all of a network's together stay near the size of its
+    /// file, so that a small one cannot fill memory.
+    ///
+    /// # Errors
+    /// Kind `Load` for what goes beyond.
+    pub(crate) fn spend(&mut self, name: &str, dims: &[usize]) -> Result<()> {
+        let room = self.room.unwrap_or_else(|| {
+            let held: usize = self.tensors.values().map(Tensor::elem_count).sum();
+            held.saturating_mul(MADE_EACH).saturating_add(MADE)
+        });
+        let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= room);
+        let n = n.ok_or_else(|| {
+            Error::load(format!("`{name}`"), format!("it expands to {dims:?}, far beyond the size of the file"))
+                .hint("does the file come from where you think? No known network's tables are so large")
+        })?;
+        self.room = Some(room - n);
+        Ok(())
+    }
+
     /// Nothing if every tensor was taken and fitted; otherwise one error with all problems.
     pub fn finish(&self) -> Result<()> {
         let spare: Vec<&str> = self.names().filter(|n| !self.taken.contains(*n)).collect();
@@ -288,6 +313,18 @@ mod tests {
         {
             assert!(error.message.contains(part), "{part} not in {error}");
         }
+    }
+
+    #[test]
+    fn what_weights_expand_to_is_bounded_for_all_of_them_together() {
+        let mut d = dict(&[("w", &[4])]);
+        (0..4).for_each(|_| d.spend("bias", &[2, MADE / 8]).unwrap());
+        d.spend("bias", &[4 * MADE_EACH]).unwrap();
+        let error = d.spend("late", &[1]).unwrap_err();
+        assert!(error.kind == robust_core::Kind::Load && error.message.contains("`late`"), "{error}");
+        // Sizes that overflow, and a file that is larger itself.
+        assert!(dict(&[]).spend("bias", &[usize::MAX, 2]).is_err());
+        dict(&[("w", &[1000])]).spend("bias", &[MADE + 1000]).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
 use robust::evaluate::judge_clean;
 use robust::known;
 use robust::models::{self, LoadedModel};
+use robust::plan::spread;
 use robust::say;
 use serde_json::json;
 use std::sync::Arc;
@@ -62,8 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let data = data::open(&source)?;
     let samples = data.card().samples;
-    let count = samples.min(args.limit as u64);
-    let ids: Vec<u64> = (0..count).map(|i| i * samples / count).collect();
+    let ids = spread(&(0..samples).collect::<Vec<u64>>(), args.limit);
     let loaded = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu)?;
     let batch = loaded.batch.ok_or_else(|| Error::load(&source, "none of the samples looked at can be read"))?;
     let attack = args.attack.clone().unwrap_or_else(|| usual(&model));
@@ -134,7 +134,7 @@ pub fn describe(findings: &[Finding]) -> String {
 
 fn to_text(d: &Diagnosis, attack: &str, held: &[Held], tried: &[Tried], samples: usize) -> String {
     let percent = |v: f64| format!("{:5.1} %", 100. * v);
-    let mut text = format!("{} under {attack}, {samples} samples: {}\n", d.model, d.grade);
+    let mut text = format!("{} under {attack}, {samples} samples: {}\n", d.model, doctor::grade_text(d.grade));
     text += &describe(&d.findings);
     if d.findings.is_empty() {
         text += "nothing looks wrong\n";

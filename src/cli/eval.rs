@@ -91,7 +91,7 @@ pub struct Args {
     /// What to print on standard output
     #[arg(long, default_value = "text", value_enum)]
     format: Format,
-    /// Skip the doctor, which looks at a few samples for wrong loading and masked gradients (`robust doctor` looks further)
+    /// Skip the doctor, which looks at a few samples for wrong loading and masked gradients (`robust doctor` looks further); the grade is then `unchecked`
     #[arg(long)]
     no_doctor: bool,
     /// No progress bar
@@ -180,12 +180,14 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
     let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
     let (mut journal, mut outcomes, mut record) = open(args, &root, plan, prepared.batch_size)?;
     robust::heads::keep(&root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
-    // The doctor looks at scores of classes.
-    if outcomes.is_empty() && !args.no_doctor && args.goal.is_none() {
+    // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
+    let unchecked = record.sessions.iter().all(|s| s.doctor.is_empty());
+    if unchecked && !args.no_doctor && args.goal.is_none() {
         let found = consult(plan, subjects, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
+        folder::write_record(&root, &record)?;
     }
     let hidden = args.no_progress;
     let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
@@ -219,7 +221,8 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
     for subject in subjects {
         let model = &subject.target.deployed;
         let view = model.card().view();
-        let Some(batch) = data.load(&doctor::spread(&plan.ids), &view, &candle_core::Device::Cpu)?.batch else {
+        let Some(batch) = data.load(&plan::spread(&plan.ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch
+        else {
             continue;
         };
         let mut found = doctor::examine(model.as_ref(), &batch)?;

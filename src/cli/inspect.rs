@@ -4,7 +4,7 @@ use super::print;
 use robust::benchmarks::data;
 use robust::core::Result;
 use robust::models::{self, Facts, LoadedModel};
-use robust::{doctor, known, say};
+use robust::{doctor, known, plan, say};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -66,7 +66,7 @@ fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
             let data = data::open(source)?;
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
-            let batch = data.load(&doctor::spread(&ids), &view, &candle_core::Device::Cpu)?.batch;
+            let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
             Some(batch.map_or(Ok(vec![]), |b| doctor::examine(model.model.as_ref(), &b))?)
         }
         None => None,

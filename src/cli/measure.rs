@@ -2,7 +2,7 @@
 
 use super::{Answer, STOP, load, machine, pick, print};
 use robust::benchmarks::data;
-use robust::core::{Error, Kind, Norm, Result};
+use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::heads::{self, Training};
 use robust::measure::{Settings, measure, of_head, to_text};
 use robust::progress::Counter;
@@ -79,12 +79,7 @@ pub struct Args {
 const BATCH: usize = 64;
 
 fn parse_eps(text: &str) -> std::result::Result<f64, String> {
-    let number = match text.split_once('/') {
-        Some((over, under)) => {
-            over.trim().parse::<f64>().ok().zip(under.trim().parse::<f64>().ok()).map(|(a, b)| a / b)
-        }
-        None => text.parse().ok(),
-    };
+    let number = Value::parse(text).and_then(|v| v.number("eps")).ok();
     number
         .filter(|v| v.is_finite() && *v > 0.)
         .ok_or_else(|| "it is a positive number such as 0.1 or 8/255".to_string())

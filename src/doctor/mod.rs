@@ -157,7 +157,9 @@ impl std::fmt::Display for Grade {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
     pub model: String,
-    pub grade: Grade,
+    /// `None` where nothing was found and the doctor did not look at the model: that says nothing.
+    #[serde(default)]
+    pub grade: Option<Grade>,
     pub findings: Vec<Finding>,
 }
 
@@ -166,19 +168,38 @@ impl Diagnosis {
     pub fn new(model: impl Into<String>, mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|f| (std::cmp::Reverse(f.severity), f.code));
         findings.dedup_by_key(|f| f.code);
-        Self { model: model.into(), grade: Grade::of(&findings), findings }
+        Self { model: model.into(), grade: Some(Grade::of(&findings)), findings }
     }
+
+    /// Of a model that the doctor did not look at: what was found in its outcomes counts, that nothing was does not.
+    #[must_use]
+    pub fn unchecked(mut self) -> Self {
+        self.grade = self.grade.filter(|g| *g > Grade::Reliable);
+        self
+    }
+}
+
+/// A grade for people; a model that the doctor did not look at is `unchecked`.
+pub fn grade_text(grade: Option<Grade>) -> String {
+    grade.map_or_else(|| "unchecked".to_string(), |g| g.to_string())
 }
 
 /// What was found about each model of a run: by the doctor before it, and in its outcomes.
 pub fn diagnose(record: &Record, outcomes: &[Outcome]) -> Vec<Diagnosis> {
-    let before = |name: &str| -> Vec<Finding> {
-        let mine = record.sessions.iter().flat_map(|s| &s.doctor).filter(|(model, _)| model == name);
-        mine.flat_map(|(_, found)| found.iter().cloned()).collect()
+    // A session lists every model that the doctor looked at, also those about which it found nothing.
+    let before = |name: &str| -> Option<Vec<Finding>> {
+        let looked = record.sessions.iter().flat_map(|s| &s.doctor).filter(|(model, _)| model == name);
+        let found: Vec<&Vec<Finding>> = looked.map(|(_, found)| found).collect();
+        (!found.is_empty()).then(|| found.into_iter().flatten().cloned().collect())
     };
     let published = known::examine(&record.plan, outcomes);
     let found = compare(&record.plan, outcomes).into_iter().zip(published);
-    found.map(|((model, found), (_, known))| Diagnosis::new(&model, [before(&model), found, known].concat())).collect()
+    found
+        .map(|((model, found), (_, known))| match before(&model) {
+            Some(before) => Diagnosis::new(&model, [before, found, known].concat()),
+            None => Diagnosis::new(&model, [found, known].concat()).unchecked(),
+        })
+        .collect()
 }
 
 /// `{"schema", "models": [diagnosis...]}`.
@@ -193,12 +214,6 @@ pub fn to_json(diagnoses: &[Diagnosis]) -> Result<String> {
 
 /// Samples that are looked at.
 pub const SAMPLES: usize = 48;
-
-/// Up to [`SAMPLES`] ids spread evenly over `ids`: the first ones of a sorted folder are of one class.
-pub fn spread(ids: &[u64]) -> Vec<u64> {
-    let count = ids.len().min(SAMPLES);
-    (0..count).map(|i| ids[i * ids.len() / count]).collect()
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,9 @@
 use super::toy;
 use super::*;
 use crate::evaluate::{attack_batch, judge_clean};
-use crate::plan::{PlannedAttack, tests as plans};
+use crate::plan::{PlannedData, PlannedHead, tests as plans};
 use robust_benchmarks::{data, subset};
-use robust_core::Target;
+use robust_core::{Aim, AimKind, Similarity, Target};
 
 fn entry(name: &str, board: &str, threat: &str, eps: &str, clean: f64, robust: f64) -> Known {
     let [name, board, threat, eps] = [name, board, threat, eps].map(str::to_string);
@@ -53,6 +53,10 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
     assert!(boards("Standard", "Standard=net.onnx").is_empty() && boards("x", "standard.pt").is_empty());
     assert_eq!(boards("x", "models/cifar10/Linf/Standard.pt"), ["cifar10/Linf"]);
     assert!(boards("net", "net.onnx").is_empty() && boards("", "").is_empty());
+    // An embedding, and a head of the user's, are other networks.
+    for query in ["output=features", "arch=wide-resnet&head=h.safetensors", "mean=0.5&output=features"] {
+        assert!(boards("Carmon2019Unlabeled", &format!("Carmon2019Unlabeled.pt?{query}")).is_empty(), "{query}");
+    }
 }
 
 #[test]
@@ -113,6 +117,14 @@ fn a_wrong_normalisation_is_a_probable_loading_error_and_the_right_one_is_none()
     assert_eq!(find(&(plan.clone(), outcomes.clone())), []);
     plan.pick = "all".into();
     assert_eq!(find(&(plan.clone(), outcomes.clone())).len(), 1);
+    let mut other = plan.clone();
+    other.models[0].attacks[0].aim = Some(Aim::new(AimKind::Away, Similarity::Cosine, 0.5));
+    assert_eq!(find(&(other, outcomes.clone())), []);
+    let mut other = plan.clone();
+    let train = PlannedData { source: "here".into(), card: plan.dataset.card.clone() };
+    let [encoder, head, file] = ["any", "knn", "heads/any-knn.safetensors"].map(String::from);
+    other.models[0].head = Some(PlannedHead { encoder, head, file, train, limit: None });
+    assert_eq!(find(&(other, outcomes.clone())), []);
     for name in ["npz:cifar10.npz", "cifar10:cifar?split=train", "parquet:test"] {
         plan.dataset.card.name = name.into();
         assert_eq!(find(&(plan.clone(), outcomes.clone())), [], "{name}");
@@ -126,20 +138,28 @@ fn more_than_autoattack_leaves_is_a_weak_attack_unless_it_is_noise() {
     toy::data(&folder);
     toy::model(&file);
     let source = format!("Toy2026Brightness={}?{}", file.display(), toy::RIGHT);
-    let (plan, outcomes) = run(&source, 1000, "uniform-noise-linf:eps=8/255", &folder);
+    let (mut plan, outcomes) = run(&source, 1000, "uniform-noise-linf:eps=8/255", &folder);
     let held = outcomes.iter().filter(|o| o.verdict == Verdict::Held).count() as f64 / 10.;
-    let under = |threat: &str, eps: &str, robust: f64| {
+    let under = |plan: &Plan, threat: &str, eps: &str, robust: f64| {
         let table = [entry("Toy2026Brightness", "cifar10", threat, eps, toy::accuracy(), robust)];
-        of_model(&table, &plan, &plan.models[0], &outcomes)
+        of_model(&table, plan, &plan.models[0], &outcomes)
     };
-    let found = under("Linf", "8/255", 0.);
-    assert_eq!((found.len(), found[0].code), (1, Code::RobustAbovePublished));
+    // Of a little noise, or one step, it is no news.
+    for passes in [(1, 0), (2, 1), (999, 0), (40, 39)] {
+        plan.models[0].attacks[0].passes = passes;
+        let found = under(&plan, "Linf", "8/255", 0.);
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Note), "{passes:?}");
+        assert!(found[0].evidence.starts_with("as is normal after few steps"), "{found:?}");
+    }
+    plan.models[0].attacks[0].passes = (41, 40);
+    let found = under(&plan, "Linf", "8/255", 0.);
+    assert_eq!((found.len(), found[0].code, found[0].severity), (1, Code::RobustAbovePublished, Severity::Warning));
     assert!(found[0].evidence.starts_with("attack too weak or other protocol"), "{found:?}");
     assert_eq!(found[0].measured["robust_accuracy"], held / 100.);
     // Below the published value is a better attack; other threat models are other numbers.
     for (threat, eps, robust) in
         [("Linf", "8/255", held), ("Linf", "8/255", held + 9.), ("Linf", "0.031", 0.), ("L2", "8/255", 0.)]
     {
-        assert_eq!(under(threat, eps, robust), [], "{threat} {eps} {robust}");
+        assert_eq!(under(&plan, threat, eps, robust), [], "{threat} {eps} {robust}");
     }
 }

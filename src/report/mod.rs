@@ -57,7 +57,7 @@ pub struct Row {
     pub full: bool,
     pub model_digest: String,
     pub data_digest: String,
-    /// The doctor's grade of the model's numbers; see `diagnostics.json`.
+    /// The doctor's grade of the model's numbers, `None` where it did not look at the model; see `diagnostics.json`.
     #[serde(default)]
     pub reliability: Option<Grade>,
     /// Where the run put heads on encoders: which is which.

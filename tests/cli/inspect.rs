@@ -37,6 +37,9 @@ fn the_doctor_speaks_up_in_every_evaluation() {
     assert!(!place.ok(&format!("{run} quiet --no-doctor")).err.contains("warning"));
     let healthy = place.ok("eval --model builtin:mnist-std --attack fgsm:eps=0.1 --limit 64 --out healthy");
     assert!(!healthy.err.contains("warning"), "{}", healthy.err);
+    // Only where it looked is silence a good sign.
+    assert!(place.read("healthy/diagnostics.json").contains(r#""grade": "reliable""#));
+    assert!(place.read("quiet/diagnostics.json").contains(r#""grade": null"#));
 }
 
 #[test]

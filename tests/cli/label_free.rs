@@ -74,6 +74,9 @@ fn a_threshold_left_open_comes_from_the_data_and_is_written_down() {
         (aim["goal"].as_str(), aim["by"].as_str(), aim["below"].as_f64()),
         (Some("away"), Some("cosine"), Some(number))
     );
+    // The doctor does not look at bare encoders, so nothing calls their numbers reliable.
+    assert!(json(&place.read("run/summary.json"))["results"][0]["reliability"].is_null());
+    assert!(json(&place.read("run/diagnostics.json"))["models"][0]["grade"].is_null());
     place.ok(&format!("{base} --goal away --out run --resume"));
     place.fails(&format!("{base} --goal away:cosine=0.9 --out run --resume"), 2, &["other settings", "aim.below"]);
     place.ok("verify run");
@@ -140,6 +143,13 @@ fn encoders_are_compared_under_heads_that_the_run_fits() {
     place.ok("merge s1 s2 --out joined");
     assert_eq!(whole, place.read("joined/outcomes.jsonl"));
     place.ok("verify joined");
+    // A plan that names a file outside its folder writes nothing there.
+    for shard in ["s1", "s2"] {
+        let text = place.read(&format!("{shard}/run.json")).replace("\"heads/", "\"../outside/");
+        std::fs::write(place.path(&format!("{shard}/run.json")), text).unwrap();
+    }
+    place.fails("merge s1 s2 --out robbed", 4, &["no file of its heads"]);
+    assert!(!place.path("outside").exists());
     // Another head under the same name is another model.
     std::fs::copy(&heads_of(&place, "moved")[0], &heads_of(&place, "moved")[1]).unwrap();
     let said = place.robust("verify moved");

@@ -110,7 +110,7 @@ fn names(dict: &StateDict) -> (&'static Names, [&'static str; 2]) {
         return (if second { &AUTHORS_V2 } else { &AUTHORS }, ["norm", "head"]);
     }
     if dict.any("stages.") {
-        let widest = dict.dims("stem.0.weight").is_some_and(|d| d[0] == WIDEST);
+        let widest = dict.dims("stem.0.weight").is_some_and(|d| d.first() == Some(&WIDEST));
         let names = match dict.any("stages.0.blocks.0.mlp.grn.") {
             true => &TIMM_V2,
             false if widest => &TIMM_WIDEST,

@@ -164,7 +164,8 @@ impl Block<'_> {
             Version::V1 => format!("{name}.{}relative_position_bias_table", self.names.attention),
             Version::V2 { .. } => format!("{name}.{}", self.names.places),
         };
-        tokens::check_bias(&node, &[windows, self.heads, area, area])?;
+        let apart = if self.shift == [0, 0] { 1 } else { windows };
+        s.dict.spend(&node, &[apart, self.heads, area, area])?;
         let table = match self.version {
             Version::V1 => tokens::values(&s.dict.take(&node, &[(2 * m - 1) * (2 * n - 1), self.heads])?)?,
             Version::V2 { trained } => self.places(s, name, &node, trained)?,

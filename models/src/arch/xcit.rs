@@ -116,7 +116,7 @@ fn placed(s: &mut Stack, x: NodeId, name: &str, [h, w]: [usize; 2]) -> Result<No
     if weight.len() != 2 * WAVES * width || bias.len() != width {
         return Err(Error::load(format!("`{name}`"), "its weights do not fit"));
     }
-    tokens::check_bias(name, &[h, w, width])?;
+    s.dict.spend(name, &[h, w, width])?;
     let (rows, cols) = (waves(h), waves(w));
     let mut values = Vec::with_capacity(h * w * width);
     for (row, col) in rows.iter().flat_map(|row| cols.iter().map(move |col| (row, col))) {

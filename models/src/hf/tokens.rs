@@ -179,17 +179,6 @@ pub fn layer_scale(s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
     s.net.node(format!("{name}.scaled"), Op::Binary(Binary::Mul), &[x, by])
 }
 
-/// Entries a bias of scores may have: far above any network's, and no more memory than its weights.
-const MAX_BIAS: usize = 1 << 26;
-
-/// Refuses a bias of scores that would fill memory, before it is made.
-pub fn check_bias(name: &str, dims: &[usize]) -> Result<()> {
-    match dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_BIAS) {
-        Some(_) => Ok(()),
-        None => Err(Error::load(format!("`{name}`"), format!("it expands to {dims:?}, more than {MAX_BIAS} entries"))),
-    }
-}
-
 /// A bias of scores, in f32 as its table is.
 pub fn score_bias(s: &mut Stack, name: &str, values: Vec<f64>, dims: &[usize]) -> Result<NodeId> {
     let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
@@ -207,7 +196,7 @@ pub fn relative_with_class(s: &mut Stack, name: &str, heads: usize, [h, w]: [usi
     let entries = (2 * h - 1) * (2 * w - 1) + 3;
     let table = s.dict.take(name, &[entries, heads])?;
     let area = h * w;
-    check_bias(name, &[heads, area + 1, area + 1])?;
+    s.dict.spend(name, &[heads, area + 1, area + 1])?;
     let inner = offsets(h, w);
     let mut index = vec![entries - 1];
     index.extend(std::iter::repeat_n(entries - 3, area));

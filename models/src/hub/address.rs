@@ -60,9 +60,14 @@ impl Address {
 
     /// Whether nobody else can listen: encrypted, or not leaving the machine.
     pub fn is_private(&self) -> bool {
+        self.is_https() || self.is_loopback()
+    }
+
+    /// Whether it is this machine's own.
+    pub fn is_loopback(&self) -> bool {
         let host = self.host();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        self.is_https() || host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
     }
 
     /// Where a `Location` leads from here.
@@ -74,7 +79,8 @@ impl Address {
         let absolute = match location {
             l if l.starts_with("//") => format!("{}:{l}", self.origin().0),
             l if l.starts_with('/') => origin() + l,
-            l if l.contains("://") => l.to_string(),
+            // A scheme comes before all else; later a colon may be part of a path or a question.
+            l if l.split(['/', '?', '#']).next().is_some_and(|start| start.contains(':')) => l.to_string(),
             // Beside the last part of the path.
             l => format!("{}{}/{l}", origin(), self.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder)),
         };
@@ -104,6 +110,7 @@ mod tests {
         for (location, to) in [
             ("/api/b?c=d", "https://hub.example:8443/api/b?c=d"),
             ("b", "https://hub.example:8443/org/net/resolve/main/b"),
+            ("b?u=https://y", "https://hub.example:8443/org/net/resolve/main/b?u=https://y"),
             ("//cdn.example/b", "https://cdn.example/b"),
             ("https://cdn.example/b?x=https://y", "https://cdn.example/b?x=https://y"),
         ] {
@@ -134,6 +141,7 @@ mod tests {
         assert!(Address::parse("https://hub.example@evil.example/").is_err());
         assert!(at("http://127.0.0.2:80").is_private() && at("http://[::1]:1/").is_private());
         assert!(at("http://localhost").is_private() && !at("http://127.0.0.1.evil.example").is_private());
+        assert!(at("https://localhost:8443").is_loopback() && !at("https://hub.example").is_loopback());
         assert!(!at("http://hub.example").is_private() && at("https://hub.example").is_private());
     }
 }

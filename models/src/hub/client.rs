@@ -56,6 +56,8 @@ pub struct Content {
 
 pub struct Client<'a> {
     agent: Agent,
+    /// Asks this machine's own addresses: what is sent to them must not leave it by a proxy.
+    direct: Agent,
     settings: &'a Settings,
 }
 
@@ -77,6 +79,12 @@ impl<'a> Client<'a> {
     /// # Errors
     /// Kind `Load` for certificates that are none.
     pub fn new(settings: &'a Settings) -> Result<Self> {
+        let direct = Self::agent(settings, false)?;
+        let agent = if settings.proxies { Self::agent(settings, true)? } else { direct.clone() };
+        Ok(Self { agent, direct, settings })
+    }
+
+    fn agent(settings: &Settings, proxied: bool) -> Result<Agent> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -87,14 +95,14 @@ impl<'a> Client<'a> {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(settings.patience))
             .timeout_per_read(Some(settings.patience));
-        if !settings.proxies {
+        if !proxied {
             config = config.proxy(None);
         }
         if let Some(pem) = &settings.authorities {
             let roots = authorities(pem)?;
             config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
         }
-        Ok(Self { agent: config.build().new_agent(), settings })
+        Ok(config.build().new_agent())
     }
 
     /// The commit behind a revision, and its files.
@@ -120,8 +128,7 @@ impl<'a> Client<'a> {
             return Err(fail("lists more files than a model has"));
         }
         let model: Model = serde_json::from_slice(&bytes).map_err(|_| fail("does not answer as a hub does"))?;
-        let is_commit = model.sha.len() == 40 && model.sha.chars().all(|c| c.is_ascii_hexdigit());
-        if !is_commit {
+        if !super::is_commit(&model.sha) {
             return Err(fail("names no commit"));
         }
         Ok(Listing { commit: model.sha, files: model.siblings.into_iter().map(|f| f.rfilename).collect() })
@@ -225,7 +232,8 @@ impl<'a> Client<'a> {
         }
         let request =
             request.body(()).map_err(|_| Error::load(at.place(), "no question can be made of its address"))?;
-        self.agent.run(request).map_err(|e| self.unreached(at, &e))
+        let agent = if at.is_loopback() { &self.direct } else { &self.agent };
+        agent.run(request).map_err(|e| self.unreached(at, &e))
     }
 
     fn unreached(&self, at: &Address, error: &ureq::Error) -> Trouble {

@@ -18,7 +18,7 @@ pub use settings::{Progress, Watch};
 use crate::files;
 use crate::hf::cache::{Wanted, find, plain};
 use crate::hf::weights::{INDEX, MAX_INDEX, ONE, PICKLED, PICKLED_INDEX, shards_of};
-use client::{Client, Listing};
+use client::{Client, Listing, Trouble};
 use download::{Download, persist};
 use robust_core::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str,
             .hint("unset it, or let `hf download` bring the files where there is a connection"));
     }
     let client = Client::new(settings)?;
-    let Listing { commit, files } = persist(settings, &mut || client.list(wanted, revision))?;
+    let Listing { commit, files } = listing(&client, settings, wanted, revision, state)?;
     let has = |name: &str| files.iter().any(|f| f == name);
     let weights = [ONE, INDEX, PICKLED, PICKLED_INDEX].into_iter().find(|name| has(name));
     let (true, Some(weights)) = (has(CONFIG), weights) else {
@@ -132,6 +132,32 @@ fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str,
         total += download.bring(shard, files::MAX_BYTES.min(MAX_TOTAL - total))?;
     }
     Ok(folder)
+}
+
+/// The files of a revision; where a commit is asked for, of that one alone.
+fn listing(client: &Client, settings: &Settings, wanted: &Wanted, revision: &str, state: State) -> Result<Listing> {
+    let mut ask = || client.list(wanted, revision);
+    let found = match state {
+        // What is there can be loaded whatever the answer is: once is enough.
+        State::Loadable => match ask() {
+            Ok(listing) => listing,
+            Err(Trouble::Passing(error, _) | Trouble::Final(error)) => return Err(error),
+        },
+        State::Whole | State::Lacking => persist(settings, &mut ask)?,
+    };
+    // A local snapshot is completed at its own commit, whichever the branch has now.
+    let pinned = revision != wanted.revision || is_commit(revision);
+    match pinned && !revision.eq_ignore_ascii_case(&found.commit) {
+        true => Err(wanted
+            .missing(format!("the commit {revision} is asked for, the hub answers with {}", found.commit))
+            .hint("do not trust this answer: does HF_ENDPOINT name the hub you mean?")),
+        false => Ok(found),
+    }
+}
+
+/// Whether a revision is a commit in full, which no branch or tag is taken for.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// A shard is weights, under a plain name that the revision has.

@@ -76,12 +76,12 @@ impl Settings {
     }
 }
 
-/// `HF_TOKEN`, or what `hf auth login` wrote down.
+/// `HF_TOKEN` or its former name, or what `hf auth login` wrote down.
 fn token(var: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<String>> {
     let set = |key: &str| var(key).filter(|v| !v.is_empty());
-    let said = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")).map(|v| v.to_string_lossy().into_owned());
+    let said = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|key| set(key).map(|v| (v, key)));
     let (text, from) = match said {
-        Some(text) => (text, "HF_TOKEN".to_string()),
+        Some((text, key)) => (text.to_string_lossy().into_owned(), key.to_string()),
         None => {
             let file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| cache::home(var).map(|h| h.join("token")));
             let Some(file) = file.filter(|f| f.is_file()) else { return Ok(None) };
@@ -121,6 +121,10 @@ mod tests {
         for wrong in [("HF_TOKEN", "a\r\nhost: b"), ("HF_ENDPOINT", "ftp://a"), ("HF_ENDPOINT", "https://u:p@a")] {
             let Err(error) = of(&[wrong]) else { panic!("{wrong:?}") };
             assert!(!error.to_string().contains("host: b") && !error.to_string().contains(":p@"), "{error}");
+        }
+        for key in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+            let Err(error) = of(&[(key, "two words")]) else { panic!("{key}") };
+            assert!(error.to_string().contains(&format!("{key} holds no token")), "{error}");
         }
         assert!(of(&[("SSL_CERT_FILE", "/nothing/here.pem")]).is_err());
     }

@@ -2,6 +2,7 @@
 //! must not.
 
 mod server;
+mod trust;
 
 use super::*;
 use server::{Ending, Reply, Seen, Server};

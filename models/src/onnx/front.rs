@@ -44,11 +44,15 @@ pub fn begin(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
 pub fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let (front, windows) = (lead(graph, id), graph.windows(id));
-    let size = shape.row[front - 1];
     let first = |axis: i64| call.axis(axis, shape.rank() + 1 - front).is_ok_and(|a| a == 0);
     let refuse = |what: &str| {
         let why = format!("{what} while an axis lies in front of the batch, which is not supported here");
         call.fail(why).hint(super::BATCH_HINT)
+    };
+    // Only the first input is looked at below; such a value may be another one.
+    let size = match shape.row.get(front - 1) {
+        Some(&size) if graph.fronted(id) => size,
+        _ => return Err(refuse(&format!("{} joins values", call.op()))),
     };
     let cut = |graph: &mut Graph, what: &str, start: usize, end: usize| -> Result<NodeId> {
         let part = graph.step(call, what, Op::Slice { axis: front, start, end, step: 1 }, &[id])?;

@@ -223,7 +223,14 @@ fn ops_that_touch_the_batch_axis_are_refused() {
     refused(&model(vec![moved], vec![]), &["moves the batch axis"]);
     let front = with(node("Transpose", &["x"], "t"), attr("perm", &[1, 0, 2, 3]));
     refused(&model(vec![front.clone(), node("Relu", &["t"], "y")], vec![]), &["in front of the batch", "n_y"]);
-    refused(&model(vec![NodeProto { output: vec!["y".into()], ..front }], vec![]), &["in front of the batch"]);
+    let last = NodeProto { output: vec!["y".into()], ..front.clone() };
+    refused(&model(vec![last], vec![]), &["in front of the batch"]);
+    // The first input is a plain value, with fewer axes than the other one or with as many.
+    let pooled = with(with(node("ReduceMean", &["x"], "r"), attr("axes", &[1, 2, 3])), int_attr("keepdims", 0));
+    for first in ["r", "x"] {
+        let nodes = vec![pooled.clone(), front.clone(), node("Add", &[first, "t"], "y")];
+        refused(&model(nodes, vec![]), &["joins values", "in front of the batch", "n_y"]);
+    }
     let softmax = with(node("Softmax", &["x"], "y"), int_attr("axis", 0));
     refused(&model(vec![softmax], vec![]), &["neighbours"]);
     refused(&model(vec![node("ReduceMean", &["x"], "y")], vec![]), &["the batch included"]);

@@ -74,6 +74,17 @@ fn the_stored_fuzz_corpus_is_answered_without_a_panic() {
     }
 }
 
+#[test]
+fn a_tensor_without_axes_is_a_load_error_where_its_sizes_are_looked_at() {
+    let names =
+        ["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.0.mlp.fc1.weight", "head.norm.weight"];
+    let scalar = candle_core::Tensor::new(1f32, &candle_core::Device::Cpu).unwrap();
+    let dict = StateDict::from_tensors(names.into_iter().map(|n| (n.to_string(), scalar.clone())).collect());
+    let options = Options { arch: Some("convnext".into()), ..Options::default() };
+    let error = arch::build(&dict, &options).unwrap_err();
+    assert!(error.kind == Kind::Load && error.to_string().contains("stem.0.weight"), "{error}");
+}
+
 fn flip(file: &str, changes: &[(prop::sample::Index, u8)]) {
     let mut bytes = std::fs::read(golden(file)).unwrap();
     for (place, value) in changes {

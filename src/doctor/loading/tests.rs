@@ -1,7 +1,8 @@
 //! Every mistake is planted once and must be named; a healthy pair must not be accused.
 
 use super::*;
-use crate::doctor::{SAMPLES, spread};
+use crate::doctor::SAMPLES;
+use crate::plan::spread;
 use candle_core::Device;
 use robust_core::{Card, Output};
 use robust_engine::{Binary, Builder, NetworkModel, Op};
@@ -159,8 +160,10 @@ fn neighbours_and_state_are_named() {
 #[test]
 fn samples_are_spread_over_a_sorted_folder() {
     let ids: Vec<u64> = (0..5000).collect();
-    let chosen = spread(&ids);
+    let chosen = spread(&ids, SAMPLES);
     assert_eq!(chosen.len(), SAMPLES);
     assert_eq!(chosen.iter().map(|id| id / 500).collect::<std::collections::BTreeSet<_>>().len(), 10);
-    assert_eq!(spread(&ids[..3]), [0, 1, 2]);
+    assert_eq!(spread(&ids[..3], SAMPLES), [0, 1, 2]);
+    assert_eq!(spread(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
+    assert!(spread(&[], 3).is_empty() && spread(&ids, 0).is_empty());
 }

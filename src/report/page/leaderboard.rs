@@ -161,7 +161,7 @@ fn cells(entry: &Entry, attacks: &[&str]) -> Vec<Cell> {
     cells.push(Cell::number(worst.robust_interval.0, interval(worst.robust_interval)));
     cells.push(Cell::count(worst.n));
     cells.push(Cell::count(worst.failed));
-    let grade = worst.reliability.map_or(String::new(), |g| g.to_string());
+    let grade = crate::doctor::grade_text(worst.reliability);
     cells.push(Cell { class: format!("grade {grade}"), ..Cell::text(grade) });
     cells
 }

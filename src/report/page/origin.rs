@@ -2,7 +2,7 @@
 
 use super::subjects::Subject;
 use super::{Cell, Figure, Section, Table};
-use crate::doctor::{Finding, Severity};
+use crate::doctor::{Finding, Severity, grade_text};
 use crate::folder::Session;
 use crate::plan::PlannedAttack;
 use crate::runs::Loaded;
@@ -15,7 +15,7 @@ pub fn diagnostics(subjects: &[Subject]) -> Section {
     };
     for subject in subjects {
         let Some(found) = subject.run.diagnoses.iter().find(|d| d.model == subject.model.name) else { continue };
-        let grade = found.grade.to_string();
+        let grade = grade_text(found.grade);
         let first = || [Cell::text(&subject.label), Cell { class: format!("grade {grade}"), ..Cell::text(&grade) }];
         if found.findings.is_empty() {
             let nothing = [Cell::default(), Cell::text("none"), Cell::default(), Cell::default()];
@@ -29,7 +29,7 @@ pub fn diagnostics(subjects: &[Subject]) -> Section {
         id: "diagnostics",
         title: "Can the numbers be trusted?",
         about: "What the doctor found before the run and in its outcomes. `reliable` means that no check found anything, not \
-                that the attack was strong."
+                that the attack was strong; `unchecked`, that the doctor did not look at the model."
             .to_string(),
         figures: if rows == 0 { vec![] } else { vec![figure] },
     }

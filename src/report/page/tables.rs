@@ -57,7 +57,7 @@ pub fn to_long_csv(runs: &[Loaded]) -> Result<String> {
                 r.robust_interval.1,
             ];
             let counts = [r.held, r.fooled, r.failed, r.fragile, r.forwards, r.backwards];
-            let grade = r.reliability.map_or(String::new(), |g| g.to_string());
+            let grade = crate::doctor::grade_text(r.reliability);
             let mut row: Vec<String> = texts.iter().map(|t| cell(t)).collect();
             row.extend([r.eps.to_string(), r.n.to_string()]);
             row.extend(rates.iter().map(f64::to_string));
@@ -96,7 +96,7 @@ pub fn to_wide_csv(runs: &[Loaded]) -> Result<String> {
         row.extend([w.n.to_string(), w.clean_accuracy.to_string()]);
         row.extend(attacks.iter().map(held));
         row.extend([w.robust_accuracy, w.robust_interval.0, w.robust_interval.1].map(|v| v.to_string()));
-        row.extend([w.failed.to_string(), w.reliability.map_or(String::new(), |g| g.to_string())]);
+        row.extend([w.failed.to_string(), crate::doctor::grade_text(w.reliability)]);
         row.extend([cell(&w.model_digest), cell(&w.data_digest)]);
         row
     };
