@@ -1,9 +1,10 @@
 //! Heads that a run fits on its encoders, so that encoders are compared by what a classifier can do with them.
 
+use crate::evaluate::row_keys;
 use crate::plan::{PlannedData, PlannedHead};
 use candle_core::{Device, Tensor};
 use robust_benchmarks::subset;
-use robust_core::{Dataset, Draw, Error, Model, Output, Result, RowKey, Spec, nearest, stream};
+use robust_core::{Dataset, Draw, Error, Model, Output, Result, Spec, nearest, stream};
 use robust_models::probe::{Features, Fit, Method, fit};
 use robust_models::{Head, LoadedModel};
 use serde_json::json;
@@ -93,7 +94,7 @@ pub fn embed(model: &dyn Model, data: &dyn Dataset, source: &str, ids: &[u64]) -
         }
         let batch = loaded.batch.ok_or_else(|| Error::load(source, "it gave no images"))?;
         let own = batch.labels.ok_or_else(|| Error::load(source, "it has no labels"))?;
-        let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let keys = row_keys(&batch.ids);
         let draw = Draw { seed: 0, stream: stream("probe"), turn: i as u64, rows: &keys };
         rows.push(model.forward(&batch.x, &draw)?);
         labels.extend(own);

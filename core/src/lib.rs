@@ -3,6 +3,7 @@
 
 mod attack;
 mod batch;
+mod caught;
 mod dataset;
 mod draw;
 mod error;
@@ -19,6 +20,7 @@ mod threat;
 
 pub use attack::{Attack, Built, Entry, documentation, parameters};
 pub use batch::{Batch, Rows, take, to_host};
+pub use caught::caught;
 pub use dataset::{DataCard, Dataset, Loaded, View};
 pub use draw::{Draw, Noise, RowKey, stream};
 pub use error::{Error, Kind, Result, nearest};

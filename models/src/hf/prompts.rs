@@ -2,12 +2,9 @@
 
 use super::Config;
 use crate::files;
-use robust_core::{Error, Result};
+use robust_core::{Error, Result, caught};
 use serde_json::Value;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::Once;
 use tokenizers::Tokenizer;
 
 const FILE: &str = "tokenizer.json";
@@ -65,31 +62,9 @@ fn open(folder: &Path) -> Result<Tokenizer> {
         parts.insert(unused.into(), Value::Null);
     }
     let plain = serde_json::to_vec(&parts).map_err(|e| damaged(e.to_string()))?;
-    let read = guard(|| Tokenizer::from_bytes(&plain));
+    let read = caught(|| Tokenizer::from_bytes(&plain));
     let read = read.ok_or_else(|| damaged("its reader gave up on it".into()))?;
     read.map_err(|e| damaged(format!("it is no tokenizer ({e})")))
-}
-
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// `None` where the library panics: it answers some hostile files so, which must not end the process, nor be shown as a bug to
-/// report.
-fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let others = take_hook();
-        set_hook(Box::new(move |info| {
-            if !GUARDED.get() {
-                others(info);
-            }
-        }));
-    });
-    GUARDED.set(true);
-    let answer = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(false);
-    answer.ok()
 }
 
 fn one(tokenizer: &Tokenizer, prompt: &str, longest: usize) -> Result<Vec<u32>> {
@@ -100,7 +75,7 @@ fn one(tokenizer: &Tokenizer, prompt: &str, longest: usize) -> Result<Vec<u32>> 
             prompt.len()
         )));
     }
-    let made = guard(|| tokenizer.encode(prompt, true));
+    let made = caught(|| tokenizer.encode(prompt, true));
     let made = made
         .ok_or_else(|| Error::load(FILE, format!("it gave up on `{shown}`")))?
         .map_err(|e| Error::load(FILE, format!("it cannot read `{shown}` ({e})")))?;
@@ -112,32 +87,5 @@ fn one(tokenizer: &Tokenizer, prompt: &str, longest: usize) -> Result<Vec<u32>> 
                 .hint("shorten it"))
         }
         _ => Ok(ids),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-    static HEARD: AtomicUsize = AtomicUsize::new(0);
-
-    #[test]
-    fn panics_of_the_library_are_caught_and_quiet_and_no_others_are() {
-        // Other tests of this process keep what they would be told.
-        let (me, others) = (std::thread::current().id(), take_hook());
-        set_hook(Box::new(move |info| {
-            if std::thread::current().id() == me {
-                HEARD.fetch_add(1, SeqCst);
-            } else {
-                others(info);
-            }
-        }));
-        assert_eq!(guard(|| 7), Some(7));
-        assert_eq!(guard(|| -> u8 { panic!("the library's") }), None);
-        assert_eq!(HEARD.load(SeqCst), 0);
-        assert!(catch_unwind(|| -> u8 { panic!("our own") }).is_err());
-        assert_eq!(HEARD.load(SeqCst), 1);
-        drop(take_hook());
     }
 }

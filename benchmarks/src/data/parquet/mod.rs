@@ -14,12 +14,10 @@ use ::parquet::data_type::ByteArray;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use pages::{Pages, Source, wrong};
-use robust_core::{DataCard, Error, Result};
-use std::cell::Cell;
+use robust_core::{DataCard, Error, Result, caught};
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const IMAGES: [&str; 3] = ["image", "img", "x"];
 const LABELS: [&str; 6] = ["label", "labels", "fine_label", "target", "cls", "y"];
@@ -65,27 +63,11 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     Ok(Found { data: Box::new(ImageSet::new(card, set, prepare)), notes })
 }
 
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// The library answers some broken files by panicking; those panics are an answer, not a bug to report on the screen.
 fn guard<T>(work: impl FnOnce() -> Answer<T>) -> std::result::Result<T, String> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let others = take_hook();
-        set_hook(Box::new(move |info| {
-            if !GUARDED.get() {
-                others(info);
-            }
-        }));
-    });
-    GUARDED.set(true);
-    let answer = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(false);
-    match answer {
-        Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err("a broken Parquet file".to_string()),
+    match caught(work) {
+        Some(answer) => answer.map_err(|e| e.to_string()),
+        None => Err("a broken Parquet file".to_string()),
     }
 }
 
