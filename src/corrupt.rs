@@ -67,7 +67,7 @@ impl Attack for Corrupt {
 
 fn spoil(recipe: &Recipe, seed: u64, stream: u64, id: u64, row: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
     let draw = Draw { seed, stream, turn: 0, rows: &[] };
-    let mut random = Random::of(draw.noise(&RowKey { id, lane: 0, draw: 0 }));
+    let mut random = Random::of(draw.noise(&RowKey::of(id)));
     recipe.apply_row(row, shape, &mut random).map_err(|e| e.within(format!("sample {id}")))
 }
 

@@ -53,7 +53,7 @@ pub fn row_digest(row: &[f32]) -> String {
 
 /// What names the rows of these samples to a model's randomness: the first lane, the first draw.
 pub fn row_keys(ids: &[u64]) -> Vec<RowKey> {
-    ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect()
+    ids.iter().copied().map(RowKey::of).collect()
 }
 
 /// One exact forward for each row of a labelled batch.
@@ -123,34 +123,38 @@ pub(crate) fn out_of_domain(x: &[f32], domain: Option<(f32, f32)>) -> Option<Str
     Some(format!("the clean sample holds {bad}, outside [{low}, {high}]"))
 }
 
-/// Attacks the correct rows of a batch in slices of at most `slice` rows; one result per row, in the batch's order.
+/// Attacks the correct rows of a batch of at most `at_once` rows; one result per row, in the batch's order.
 pub fn attack_batch(
     target: &Target,
     attack: &Ready,
     batch: &Batch,
     clean: &[Clean],
     seed: u64,
-    slice: usize,
+    at_once: usize,
 ) -> Result<Vec<Judged>> {
-    attack_watched(target, attack, batch, clean, seed, slice, &|_| ())
+    attack_watched(&Asked { target, attack, seed, at_once, watch: &|_| () }, batch, clean)
 }
 
-/// [`attack_batch`], telling `watch` of the attack's parts.
-pub fn attack_watched(
-    target: &Target,
-    attack: &Ready,
-    batch: &Batch,
-    clean: &[Clean],
-    seed: u64,
-    slice: usize,
-    watch: &dyn Fn(&Lap),
-) -> Result<Vec<Judged>> {
+/// What an attack is run with.
+pub struct Asked<'a> {
+    pub target: &'a Target,
+    pub attack: &'a Ready,
+    pub seed: u64,
+    /// Rows that a model is given at once, at most.
+    pub at_once: usize,
+    /// Hears of the attack's parts.
+    pub watch: &'a dyn Fn(&Lap),
+}
+
+/// [`attack_batch`], telling of the attack's parts.
+pub fn attack_watched(asked: &Asked, batch: &Batch, clean: &[Clean]) -> Result<Vec<Judged>> {
+    let Asked { target, attack, at_once, .. } = *asked;
     let every = attack.attack.takes_misses();
     let taken = |c: &Clean| c.correct() || (every && c.fault.is_none());
     let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| taken(&clean[i as usize])).collect();
     let mut findings: Vec<Option<(Finding, Option<u32>)>> = vec![None; clean.len()];
-    for rows in correct.chunks(slice.max(1)) {
-        for (&row, finding) in rows.iter().zip(attack_rows(target, attack, batch, clean, seed, rows, watch)?) {
+    for rows in correct.chunks(at_once.max(1)) {
+        for (&row, finding) in rows.iter().zip(attack_rows(asked, batch, clean, rows)?) {
             findings[row as usize] = Some(finding);
         }
     }
@@ -158,15 +162,8 @@ pub fn attack_watched(
     Ok(clean.iter().zip(findings).map(|(c, f)| conclude(name, &attack.label, c, f)).collect())
 }
 
-fn attack_rows(
-    target: &Target,
-    attack: &Ready,
-    batch: &Batch,
-    clean: &[Clean],
-    seed: u64,
-    rows: &[u32],
-    watch: &dyn Fn(&Lap),
-) -> Result<Vec<(Finding, Option<u32>)>> {
+fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> Result<Vec<(Finding, Option<u32>)>> {
+    let Asked { target, attack, seed, at_once, watch } = *asked;
     let pick = |i: &u32| &clean[*i as usize];
     let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
@@ -194,6 +191,7 @@ fn attack_rows(
         path: &attack.path,
         stop: Stop::AtFirst,
         budget: attack.budget,
+        at_once,
     })?;
     oracle.watch(watch);
     attack.attack.run(&mut oracle)?;

@@ -156,7 +156,7 @@ fn survival(
             }
         };
         let rounded: Vec<Vec<f32>> = part.iter().map(|p| to_levels(&p.x, &p.clean)).collect();
-        let keys: Vec<RowKey> = part.iter().map(|p| RowKey { id: p.outcome.id, lane: 0, draw: 0 }).collect();
+        let keys: Vec<RowKey> = part.iter().map(|p| RowKey::of(p.outcome.id)).collect();
         let draw = Draw { seed: 0, stream: stream("export"), turn: 0, rows: &keys };
         let scores = target.deployed.exact(&stack(&rounded, &attack.threat.input.shape)?, &draw)?.to_vec2::<f32>()?;
         for ((point, x), scores) in part.iter().zip(&rounded).zip(&scores) {

@@ -28,7 +28,7 @@ pub fn other(seed: u64, id: u64, samples: u64) -> Result<u64> {
     }
     let draw = Draw { seed, stream: stream("anchor"), turn: 0, rows: &[] };
     let most = u32::try_from(samples - 1).unwrap_or(u32::MAX);
-    let pick = u64::from(draw.noise(&RowKey { id, lane: 0, draw: 0 }).index(most));
+    let pick = u64::from(draw.noise(&RowKey::of(id)).index(most));
     Ok(if pick >= id { pick + 1 } else { pick })
 }
 

@@ -1,6 +1,6 @@
 //! A whole run: every unit of a plan, journalled as it ends.
 
-use crate::evaluate::{Clean, Judged, attack_watched, judge_clean, unreadable};
+use crate::evaluate::{Asked, Clean, Judged, attack_watched, judge_clean, unreadable};
 use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::stages::{Stage, Watch};
@@ -142,7 +142,7 @@ impl Run<'_> {
             Some(batch) => {
                 let hear = |lap: &Lap| watch.hear(lap);
                 let (target, seed) = (&subject.target, self.plan.seed);
-                attack_watched(target, attack, batch, &clean, seed, self.batch_size, &hear)?
+                attack_watched(&Asked { target, attack, seed, at_once: self.batch_size, watch: &hear }, batch, &clean)?
             }
             None => vec![],
         }

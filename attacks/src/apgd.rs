@@ -31,26 +31,30 @@ pub struct Apgd {
 const NEW: f32 = 0.75;
 
 impl Apgd {
-    /// Runs one after the other, each a stage on the samples not found yet.
+    /// Runs on the samples not found yet: the first alone and the others abreast, or in the reference's order.
     pub fn attack(&self, oracle: &mut Oracle, runs: impl Iterator<Item = (String, Climb)>) -> Result<()> {
-        let stop = if self.compat { Stop::Never } else { Stop::AtFirst };
-        if self.compat {
-            ask_clean(oracle)?;
+        let (labels, climbs): (Vec<String>, Vec<Climb>) = runs.unzip();
+        if !self.compat {
+            return oracle.abreast(&labels, |o| self.run(o, &climbs));
         }
-        for (label, climb) in runs {
-            oracle.stage(&label, stop, Budget::default(), |o| self.run(o, climb))?;
+        ask_clean(oracle)?;
+        for (label, climb) in labels.iter().zip(climbs) {
+            oracle.stage(label, Stop::Never, Budget::default(), |o| self.run(o, &[climb]))?;
         }
         Ok(())
     }
 
-    fn run(&self, oracle: &mut Oracle, climb: Climb) -> Result<()> {
-        if self.compat && matches!(climb, Climb::Toward(_)) {
+    /// `climbs` by the oracle's number of a row's run.
+    fn run(&self, oracle: &mut Oracle, climbs: &[Climb]) -> Result<()> {
+        let Some(&first) = climbs.first() else { return Ok(()) };
+        if self.compat && matches!(first, Climb::Toward(_)) {
             ask_clean(oracle)?;
         }
+        let targets = targets(climbs, oracle)?;
         oracle.judge_last_draw(self.compat);
         let result = match oracle.threat().norm() {
-            Some(Norm::L1) => apgd_l1::run(self, oracle, climb),
-            _ => self.ascend(oracle, climb),
+            Some(Norm::L1) => apgd_l1::run(self, oracle, first, &targets),
+            _ => self.ascend(oracle, first, &targets),
         };
         oracle.judge_last_draw(false);
         result
@@ -67,10 +71,9 @@ impl Apgd {
         }
     }
 
-    fn ascend(&self, oracle: &mut Oracle, climb: Climb) -> Result<()> {
+    fn ascend(&self, oracle: &mut Oracle, climb: Climb, targets: &[u32]) -> Result<()> {
         let threat = oracle.threat().clone();
-        let targets = climb.targets(oracle)?;
-        let mut rows = self.start(oracle, &threat, &targets)?;
+        let mut rows = self.start(oracle, &threat, targets)?;
         if !self.evaluate(oracle, &mut rows, climb)? {
             return Ok(());
         }
@@ -148,14 +151,19 @@ impl Apgd {
     }
 }
 
-impl Climb {
-    /// The class every live sample is driven toward (0 where that means nothing).
-    pub fn targets(self, oracle: &Oracle) -> Result<Vec<u32>> {
-        let Climb::Toward(rank) = self else { return Ok(vec![0; oracle.len()]) };
-        let pick = |order: &Vec<u32>| order.get(rank as usize).or(order.last()).copied().unwrap_or(0);
-        Ok(runners_up(oracle)?.iter().map(pick).collect())
+/// The class every live row is driven toward by the climb of its run (0 where that means nothing).
+fn targets(climbs: &[Climb], oracle: &Oracle) -> Result<Vec<u32>> {
+    if !climbs.iter().any(|c| matches!(c, Climb::Toward(_))) {
+        return Ok(vec![0; oracle.len()]);
     }
+    let pick = |(order, run): (&Vec<u32>, &u32)| match climbs.get(*run as usize) {
+        Some(Climb::Toward(rank)) => order.get(*rank as usize).or(order.last()).copied().unwrap_or(0),
+        _ => 0,
+    };
+    Ok(runners_up(oracle)?.iter().zip(oracle.runs()).map(pick).collect())
+}
 
+impl Climb {
     /// With too few classes for the ratio, its numerator is left. `compat` leaves an error instead.
     pub fn objective(self, oracle: &Oracle, targets: impl Iterator<Item = u32>, compat: bool) -> Result<Objective> {
         let classes = oracle.clean_scores()?.first().map_or(0, Vec::len);

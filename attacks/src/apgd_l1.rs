@@ -19,11 +19,10 @@ const SHORTEST: f64 = 10.;
 const SPARSER: f64 = 0.95;
 
 /// One run: random start, then every part of the schedule from the best point of the part before.
-pub fn run(apgd: &Apgd, oracle: &mut Oracle, climb: Climb) -> Result<()> {
+pub fn run(apgd: &Apgd, oracle: &mut Oracle, climb: Climb, targets: &[u32]) -> Result<()> {
     let whole = [(1., 100)];
     let parts: &[(f64, u64)] = if apgd.larger { &PARTS } else { &whole };
-    let targets = climb.targets(oracle)?;
-    let mut rows = start(oracle, &targets)?;
+    let mut rows = start(oracle, targets)?;
     let mut left = apgd.steps;
     for (index, (factor, share)) in parts.iter().enumerate() {
         let last = index + 1 == parts.len();

@@ -7,7 +7,7 @@
 //! # Steps
 //! For each of the `targets` classes of largest clean score after the label's, in falling order: one run as in `apgd-ce`,
 //! climbing (target's score - label's score) / (largest score - half the sum of third and fourth largest). Any wrong
-//! class counts as success. Later targets take the samples that held.
+//! class counts as success. Later targets and restarts take the samples that held to the first, in step (compat: in turn).
 //!
 //! # Parameters
 //! `steps` (default 100). `targets` (default 9, or all other classes when there are fewer). `restarts` per target (default

@@ -17,6 +17,19 @@ pub enum Toward {
     Rank(u64),
 }
 
+/// One run: its boundary, and which restart it is.
+#[derive(Debug, Clone, Copy)]
+struct Walk(Toward, u64);
+
+impl Walk {
+    fn label(&self) -> String {
+        match self.0 {
+            Toward::Closest => format!("r{}", self.1),
+            Toward::Rank(t) => format!("t{t}/r{}", self.1),
+        }
+    }
+}
+
 /// The parameters of FAB, which FAB-T shares; see `fab`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,28 +72,24 @@ impl Fab {
         Ok(self)
     }
 
-    /// Every restart of every boundary, each a stage on the samples not found yet; all in one when `nearest`.
+    /// Every restart of every boundary on the samples not found yet: the first alone and the others abreast, or in the
+    /// reference's order; all in one stage when `nearest`, where a restart begins as far away as the last one came.
     pub fn attack(&self, oracle: &mut Oracle, boundaries: &[Toward]) -> Result<()> {
-        let all = || boundaries.iter().flat_map(|b| (0..self.restarts).map(move |r| (*b, r)));
+        let all: Vec<Walk> = boundaries.iter().flat_map(|b| (0..self.restarts).map(|r| Walk(*b, r))).collect();
         if self.nearest {
             return oracle.stage("nearest", Stop::Nearest, Budget::default(), |o| {
                 let mut best = vec![f64::INFINITY; o.len()];
-                all().try_for_each(|(toward, restart)| self.run(o, toward, restart, &mut best))
+                all.iter().try_for_each(|walk| self.run(o, &[*walk], &mut best))
             });
         }
-        if self.compat {
-            ask_clean(oracle)?;
+        let run = |o: &mut Oracle, walks: &[Walk]| self.run(o, walks, &mut vec![f64::INFINITY; o.len()]);
+        let labels: Vec<String> = all.iter().map(Walk::label).collect();
+        if !self.compat {
+            return oracle.abreast(&labels, |o| run(o, &all));
         }
-        let stop = if self.compat { Stop::Never } else { Stop::AtFirst };
-        for (toward, restart) in all() {
-            let label = match toward {
-                Toward::Closest => format!("r{restart}"),
-                Toward::Rank(t) => format!("t{t}/r{restart}"),
-            };
-            oracle.stage(&label, stop, Budget::default(), |o| {
-                let mut best = vec![f64::INFINITY; o.len()];
-                self.run(o, toward, restart, &mut best)
-            })?;
+        ask_clean(oracle)?;
+        for (label, walk) in labels.iter().zip(&all) {
+            oracle.stage(label, Stop::Never, Budget::default(), |o| run(o, &[*walk]))?;
         }
         Ok(())
     }
@@ -97,8 +106,10 @@ impl Fab {
         (runs * (self.steps * draws + 1), backward)
     }
 
-    /// One restart toward one boundary. `best` holds the distance of the nearest success of every live sample so far.
-    fn run(&self, oracle: &mut Oracle, toward: Toward, restart: u64, best: &mut [f64]) -> Result<()> {
+    /// One restart toward one boundary for every live row: that of its run among `walks`. `best` holds the distance of the
+    /// nearest success so far.
+    fn run(&self, oracle: &mut Oracle, walks: &[Walk], best: &mut [f64]) -> Result<()> {
+        let Some(&Walk(toward, _)) = walks.first() else { return Ok(()) };
         if self.compat {
             ask_clean(oracle)?;
             if matches!(toward, Toward::Rank(_)) {
@@ -106,7 +117,7 @@ impl Fab {
             }
         }
         let threat = oracle.threat().clone();
-        let mut rows = self.start(oracle, &threat, toward, restart, best)?;
+        let mut rows = start(oracle, &threat, walks, best)?;
         for _ in 0..self.steps {
             self.linearise(oracle, &mut rows, toward, &threat)?;
             if !self.compat && !self.nearest && !oracle.advance(&mut [&mut rows])? {
@@ -132,37 +143,6 @@ impl Fab {
             best.iter_mut().zip(&rows).for_each(|(b, r)| *b = r.best);
         }
         Ok(())
-    }
-
-    fn start(
-        &self,
-        oracle: &Oracle,
-        threat: &ThreatModel,
-        toward: Toward,
-        restart: u64,
-        best: &[f64],
-    ) -> Result<Vec<Row>> {
-        let (draw, ranks) = (oracle.draw(restart), runners_up(oracle)?);
-        let labels = oracle.goal().classes();
-        let others = |order: &Vec<u32>| match toward {
-            Toward::Closest => vec![],
-            Toward::Rank(t) => order.get(t as usize).or(order.last()).copied().into_iter().collect(),
-        };
-        let norm = threat.norm().unwrap_or(Norm::L2);
-        let make = |(i, clean): (usize, Vec<f32>)| {
-            let mut x = clean.clone();
-            if restart > 0 {
-                let mut noise = draw.noise(&draw.rows[i]);
-                let cube = norm == Norm::Linf;
-                let raw: Vec<f32> =
-                    clean.iter().map(|_| if cube { 2. * noise.unit() - 1. } else { noise.normal() }).collect();
-                let scale = 0.5 * best[i].min(radius(threat)) / length(norm, &raw).max(LEAST_DISTANCE);
-                let (low, high) = threat.domain();
-                x.iter_mut().zip(&raw).for_each(|(x, r)| *x = (*x + (scale * f64::from(*r)) as f32).clamp(low, high));
-            }
-            Row { next: x.clone(), x, clean, label: labels[i], target: others(&ranks[i]), best: best[i] }
-        };
-        Ok(clean_rows(oracle)?.into_iter().enumerate().map(make).collect())
     }
 
     /// Asks gradients where the rows are and writes to `next` where they go, in parts that fit in memory.
@@ -215,6 +195,33 @@ impl Fab {
             }
         }
     }
+}
+
+/// The clean points, or for restarts points at random beside them.
+fn start(oracle: &Oracle, threat: &ThreatModel, walks: &[Walk], best: &[f64]) -> Result<Vec<Row>> {
+    let ranks = runners_up(oracle)?;
+    let labels = oracle.goal().classes();
+    let norm = threat.norm().unwrap_or(Norm::L2);
+    let make = |(i, clean): (usize, Vec<f32>)| {
+        let Walk(toward, restart) = walks.get(oracle.runs()[i] as usize).copied().unwrap_or(walks[0]);
+        let target = match toward {
+            Toward::Closest => vec![],
+            Toward::Rank(t) => ranks[i].get(t as usize).or(ranks[i].last()).copied().into_iter().collect(),
+        };
+        let mut x = clean.clone();
+        if restart > 0 {
+            let draw = oracle.draw(restart);
+            let mut noise = draw.noise(&draw.rows[i]);
+            let cube = norm == Norm::Linf;
+            let raw: Vec<f32> =
+                clean.iter().map(|_| if cube { 2. * noise.unit() - 1. } else { noise.normal() }).collect();
+            let scale = 0.5 * best[i].min(radius(threat)) / length(norm, &raw).max(LEAST_DISTANCE);
+            let (low, high) = threat.domain();
+            x.iter_mut().zip(&raw).for_each(|(x, r)| *x = (*x + (scale * f64::from(*r)) as f32).clamp(low, high));
+        }
+        Row { next: x.clone(), x, clean, label: labels[i], target, best: best[i] }
+    };
+    Ok(clean_rows(oracle)?.into_iter().enumerate().map(make).collect())
 }
 
 /// One sample's walk.

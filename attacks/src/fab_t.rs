@@ -6,7 +6,8 @@
 //!
 //! # Steps
 //! As `fab`, with the hyperplane of one class: for each of the `targets` classes of largest clean score after the
-//! label's, in falling order. Any wrong class counts as success. Later targets take the samples that held.
+//! label's, in falling order. Any wrong class counts as success. Later targets and restarts
+//! take the samples that held to the first, in step (compat and `nearest`: in turn).
 //!
 //! # Parameters
 //! `steps` (default 100). `targets` (default 9, or all other classes when there are fewer). `restarts` per target (default

@@ -18,7 +18,7 @@ fn encoder(w: Vec<Vec<f32>>, b: Vec<f32>) -> Arc<Toy> {
 }
 
 fn embeddings(model: &Toy, batch: &Batch) -> Vec<Vec<f32>> {
-    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = batch.ids.iter().copied().map(RowKey::of).collect();
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     model.exact(&batch.x, &draw).unwrap().to_vec2().unwrap()
 }
@@ -30,7 +30,8 @@ fn attack(text: &str, aim: Aim, model: &Arc<Toy>, batch: &Batch, anchors: &[Vec<
     let clean = embeddings(model, batch);
     let (threat, budget) = (&ready.threat, ready.budget);
     let (goal, path, stop) = (aim.goal(anchors.to_vec()), ready.path.as_str(), Stop::AtFirst);
-    let question = Question { target: &target, threat, batch, goal, clean: &clean, seed: 1, path, stop, budget };
+    let question =
+        Question { target: &target, threat, batch, goal, clean: &clean, seed: 1, path, stop, budget, at_once: 64 };
     let mut oracle = Oracle::new(question).unwrap();
     ready.attack.run(&mut oracle).unwrap();
     oracle.finish().unwrap()
@@ -39,7 +40,7 @@ fn attack(text: &str, aim: Aim, model: &Arc<Toy>, batch: &Batch, anchors: &[Vec<
 const D: usize = 40;
 
 fn row(seed: u64) -> Vec<f32> {
-    let keys = [RowKey { id: seed, lane: 0, draw: 0 }];
+    let keys = [RowKey::of(seed)];
     let draw = Draw { seed: 3, stream: 0, turn: 0, rows: &keys };
     draw.normal(&[D], &candle_core::Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

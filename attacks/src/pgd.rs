@@ -6,7 +6,7 @@
 //! # Steps
 //! For each restart: a random point of the ball (Linf: uniform in the cube; L2, L1: on the sphere, cut by the domain);
 //! then `steps` times: gradient, a step along the steepest direction of the norm, projection onto the ball and the
-//! domain. Every iterate is judged; a sample stops at its first confirmed success, later restarts take the others.
+//! domain. Every iterate is judged; a sample stops at its first confirmed success. Restarts after the first take the others, in step.
 //! The L1 step moves the steepest entries, each by at most a share of 1 % of the entries (Tramer and Boneh 2019, arXiv
 //! 1904.13000) and no further than the domain lets it. Ball and domain are projected onto jointly (for L1: Croce and
 //! Hein 2021, arXiv 2103.01208).
@@ -31,7 +31,7 @@
 
 use crate::ascent::Ascent;
 use crate::choice::{Loss, Toward, at_least_one, positive};
-use robust_core::{Access, Attack, Budget, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, Stop, parameters};
+use robust_core::{Access, Attack, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, parameters};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,10 +72,8 @@ impl Attack for Pgd {
         let decay = self.decay.unwrap_or(usual);
         let step = self.step.or(Some(oracle.threat().eps()).filter(|e| e.is_finite()));
         let ascent = Ascent { steps, step, decay, random_start, momentum: None, objective };
-        for restart in 0..self.restarts {
-            oracle.stage(&format!("r{restart}"), Stop::AtFirst, Budget::default(), |o| ascent.run(o))?;
-        }
-        Ok(())
+        let labels: Vec<String> = (0..self.restarts).map(|r| format!("r{r}")).collect();
+        oracle.abreast(&labels, |o| ascent.run(o))
     }
 
     fn passes(&self) -> (u64, u64) {

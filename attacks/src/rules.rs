@@ -15,11 +15,12 @@ fn image() -> Input {
 /// Every attack in every norm it knows, cut short, at an epsilon that fools some samples and not others.
 fn specs() -> Vec<String> {
     let short = |name: &str| match name {
-        "apgd-t" | "fab-t" => "steps=7,targets=2",
-        "apgd-ce" | "apgd-dlr" | "fab" => "steps=7,restarts=2",
-        "square" => "steps=60",
+        "apgd-t" | "fab-t" => "steps=7,targets=3",
+        "apgd-ce" | "apgd-dlr" | "fab" => "steps=7,restarts=3",
+        "square" => "steps=60,restarts=3",
         "uniform-noise" | "random-sign" => "draws=5",
-        "pgd" | "bim" | "mi-fgsm" => "steps=7",
+        "pgd" => "steps=3,restarts=4",
+        "bim" | "mi-fgsm" => "steps=7",
         _ => "",
     };
     let mut specs = vec![];
@@ -57,6 +58,26 @@ fn rows_ignore_batch_order_and_threads() {
             assert_eq!(essence(f), all[*i as usize], "{spec}, sample {}", f.id);
         }
     }
+}
+
+#[test]
+fn targets_and_restarts_abreast_find_what_they_find_in_turn() {
+    let batch = images(&(0..200).collect::<Vec<_>>(), &image());
+    let several = specs().into_iter().filter(|s| s.contains("targets") || s.contains("restarts"));
+    let mut late = 0;
+    for spec in several {
+        let found = |spec: &str| -> Vec<Option<String>> {
+            let all = attack(spec, Toy::new(5, image()), &batch);
+            all.into_iter().map(|f| f.found.and(f.stage)).collect()
+        };
+        // Under a budget, here one that nobody spends, runs follow each other.
+        let (abreast, in_turn) = (found(&spec), found(&format!("{spec},queries=1000000")));
+        late += abreast.iter().flatten().filter(|s| s.starts_with("rest/")).count();
+        for (i, (a, b)) in abreast.iter().zip(&in_turn).enumerate() {
+            assert_eq!(a.is_some(), b.is_some(), "{spec}, sample {i}: {a:?} abreast, {b:?} in turn");
+        }
+    }
+    assert!(late > 10, "only {late} fell to later runs");
 }
 
 #[test]

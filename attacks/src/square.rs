@@ -81,15 +81,16 @@ impl Attack for Square {
         if !oracle.goal().is_label_free() {
             targets(classes(oracle)?, None, 1)?;
         }
-        let stop = if self.compat { Stop::Never } else { Stop::AtFirst };
-        if self.compat {
-            ask_clean(oracle)?;
+        if !self.compat {
+            let labels: Vec<String> = (0..self.restarts).map(|r| format!("r{r}/search")).collect();
+            return oracle.abreast(&labels, |o| self.search(o));
         }
+        ask_clean(oracle)?;
         for restart in 0..self.restarts {
-            oracle.stage(&format!("r{restart}"), stop, Budget::default(), |o| {
+            oracle.stage(&format!("r{restart}"), Stop::Never, Budget::default(), |o| {
                 // Inside a stage of its own the search may drop samples; the check after it asks all of them.
-                o.stage("search", stop, Budget::default(), |o| self.search(o))?;
-                if self.compat { o.recheck() } else { Ok(()) }
+                o.stage("search", Stop::Never, Budget::default(), |o| self.search(o))?;
+                o.recheck()
             })?;
         }
         Ok(())

@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn noise() -> Noise {
-        Draw { seed: 1, stream: 2, turn: 0, rows: &[] }.noise(&RowKey { id: 0, lane: 0, draw: 0 })
+        Draw { seed: 1, stream: 2, turn: 0, rows: &[] }.noise(&RowKey::of(0))
     }
 
     #[test]

@@ -18,7 +18,7 @@ struct Linear {
 }
 
 fn linear(bias: f32) -> Linear {
-    let keys = [RowKey { id: 0, lane: 0, draw: 0 }];
+    let keys = [RowKey::of(0)];
     let w = Draw { seed: 3, stream: 0, turn: 0, rows: &keys }.normal(&[D], &Device::Cpu).unwrap();
     let card = Card {
         name: "linear".into(),
@@ -64,7 +64,7 @@ impl Model for Linear {
 }
 
 fn points(n: usize, low: f32, high: f32) -> Batch {
-    let keys: Vec<RowKey> = (0..n as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = (0..n as u64).map(RowKey::of).collect();
     let x = Draw { seed: 9, stream: 7, turn: 0, rows: &keys }.uniform(low, high, &[D], &Device::Cpu).unwrap();
     Batch::new((0..n as u64).collect(), x, None).unwrap()
 }
@@ -72,7 +72,7 @@ fn points(n: usize, low: f32, high: f32) -> Batch {
 fn attack(text: &str, model: &Arc<Linear>, batch: &Batch, labels: &[u32]) -> Vec<Finding> {
     let ready = resolve(text, &model.card).unwrap();
     let target = Target::white_box(model.clone());
-    let keys: Vec<RowKey> = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = batch.ids.iter().copied().map(RowKey::of).collect();
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let clean = model.forward(&batch.x, &draw).unwrap().to_vec2::<f32>().unwrap();
     let goal = ready.attack.aim(labels, &clean).unwrap();
@@ -87,6 +87,7 @@ fn attack(text: &str, model: &Arc<Linear>, batch: &Batch, labels: &[u32]) -> Vec
         path: &ready.path,
         stop: Stop::AtFirst,
         budget,
+        at_once: 64,
     };
     let mut oracle = Oracle::new(question).unwrap();
     ready.attack.run(&mut oracle).unwrap();

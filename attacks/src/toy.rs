@@ -26,7 +26,7 @@ pub struct Toy {
 
 impl Toy {
     pub fn new(classes: usize, input: Input) -> Self {
-        let keys: Vec<RowKey> = (0..classes as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let keys: Vec<RowKey> = (0..classes as u64).map(RowKey::of).collect();
         let draw = Draw { seed: 3, stream: 0, turn: 0, rows: &keys };
         let w = to_rows(&draw.normal(&[input.len()], &Device::Cpu).unwrap());
         // Centred where pixels are, so that no class wins everywhere.
@@ -64,7 +64,7 @@ impl Toy {
 
     /// The classes it says, without noise, and their scores.
     pub fn labels(&self, x: &Tensor) -> (Vec<u32>, Vec<Vec<f32>>) {
-        let keys = vec![RowKey { id: 0, lane: 0, draw: 0 }; x.dim(0).unwrap()];
+        let keys = vec![RowKey::of(0); x.dim(0).unwrap()];
         let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
         let quiet = Toy { noise: 0., ..Toy::new(self.w.len(), self.card.input.clone()) };
         let z = to_rows(&quiet.scores(x, &draw).unwrap());
@@ -113,7 +113,7 @@ impl Model for Toy {
 
 /// Uniform points for these samples.
 pub fn images(ids: &[u64], input: &Input) -> Batch {
-    let keys: Vec<RowKey> = ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = ids.iter().copied().map(RowKey::of).collect();
     let x = Draw { seed: 9, stream: 7, turn: 0, rows: &keys }.uniform(0., 1., &input.shape, &Device::Cpu).unwrap();
     Batch::new(ids.to_vec(), x, None).unwrap()
 }
@@ -132,6 +132,7 @@ pub fn run(text: &str, target: &Target, model: &Toy, batch: &Batch) -> Result<Ve
         path: &ready.path,
         stop: Stop::AtFirst,
         budget: ready.budget,
+        at_once: 64,
     };
     let mut oracle = Oracle::new(question)?;
     ready.attack.run(&mut oracle)?;

@@ -16,6 +16,16 @@ pub struct RowKey {
     pub id: u64,
     pub lane: u32,
     pub draw: u32,
+    /// What the stream of the row's own noise differs by from that of the call: rows of one call may belong to several runs
+    /// of an attack.
+    pub run: u64,
+}
+
+impl RowKey {
+    /// A sample's first candidate and draw.
+    pub fn of(id: u64) -> Self {
+        Self { id, lane: 0, draw: 0, run: 0 }
+    }
 }
 
 /// A place in the noise: rows of one call share seed, stream and turn.
@@ -74,7 +84,7 @@ impl Draw<'_> {
     pub fn noise(&self, key: &RowKey) -> Noise {
         let mut seed = [0u8; 32];
         seed[0..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed[8..16].copy_from_slice(&self.stream.to_le_bytes());
+        seed[8..16].copy_from_slice(&(self.stream ^ key.run).to_le_bytes());
         seed[16..24].copy_from_slice(&key.id.to_le_bytes());
         seed[24..28].copy_from_slice(&key.lane.to_le_bytes());
         seed[28..32].copy_from_slice(&key.draw.to_le_bytes());
@@ -137,14 +147,14 @@ mod tests {
     use super::*;
 
     fn keys(ids: &[u64]) -> Vec<RowKey> {
-        ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect()
+        ids.iter().copied().map(RowKey::of).collect()
     }
 
     #[test]
     fn chacha8_matches_the_published_vector() {
         // draft-strombergson-chacha-test-vectors-01, TC1, 8 rounds, 256-bit zero key, zero nonce.
         let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &[] };
-        let mut noise = draw.noise(&RowKey { id: 0, lane: 0, draw: 0 });
+        let mut noise = draw.noise(&RowKey::of(0));
         let first: Vec<u8> = (0..4).flat_map(|_| noise.bits().to_le_bytes()).collect();
         assert_eq!(
             first,
@@ -155,7 +165,7 @@ mod tests {
     #[test]
     fn many_words_at_once_are_the_same_words() {
         let draw = Draw { seed: 1, stream: 2, turn: 3, rows: &[] };
-        let key = RowKey { id: 4, lane: 5, draw: 6 };
+        let key = RowKey { id: 4, lane: 5, draw: 6, run: 0 };
         let (mut one, mut many) = (draw.noise(&key), draw.noise(&key));
         let mut words = [0; 700];
         assert_eq!(one.bits(), many.bits());
@@ -178,7 +188,7 @@ mod tests {
     #[test]
     fn every_argument_changes_the_noise() {
         let base = |seed, stream, turn, id, lane, draw| {
-            Draw { seed, stream, turn, rows: &[] }.noise(&RowKey { id, lane, draw }).bits()
+            Draw { seed, stream, turn, rows: &[] }.noise(&RowKey { id, lane, draw, run: 0 }).bits()
         };
         let all = [
             base(0, 0, 0, 0, 0, 0),

@@ -103,9 +103,7 @@ impl<M: Module + Send + Sync> ModuleModel<M> {
     fn noise(&self, turn: u64, like: &Tensor) -> Result<Tensor> {
         let (row, device) = (&self.card.input.shape, like.device());
         match self.card.input.domain {
-            Some((low, high)) => {
-                draw(turn, &[RowKey { id: 0, lane: 0, draw: 0 }], |d| d.uniform(low, high, row, device))
-            }
+            Some((low, high)) => draw(turn, &[RowKey::of(0)], |d| d.uniform(low, high, row, device)),
             None => normals(turn, 1, row, device),
         }
     }
@@ -247,7 +245,7 @@ fn draw<T>(turn: u64, rows: &[RowKey], f: impl FnOnce(Draw<'_>) -> T) -> T {
 }
 
 fn normals(turn: u64, n: usize, row: &[usize], device: &Device) -> Result<Tensor> {
-    let rows: Vec<RowKey> = (0..n as u64).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let rows: Vec<RowKey> = (0..n as u64).map(RowKey::of).collect();
     draw(turn, &rows, |d| d.normal(row, device))
 }
 

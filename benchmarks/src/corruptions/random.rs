@@ -74,7 +74,7 @@ impl Random {
     /// Depends on nothing but its arguments; `path` names suite, corruption and severity.
     pub fn native(seed: u64, path: &str, sample: u64) -> Self {
         let draw = Draw { seed, stream: stream(path), turn: 0, rows: &[] };
-        Self::of(draw.noise(&RowKey { id: sample, lane: 0, draw: 0 }))
+        Self::of(draw.noise(&RowKey::of(sample)))
     }
 
     /// Draws from a row's own noise.

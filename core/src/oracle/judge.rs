@@ -4,8 +4,10 @@ use super::record::{Confirmed, Point};
 use super::{Finding, Oracle};
 use crate::{Draw, Error, Norm, Objective, Pred, Result, RowKey, Site, Trace, fragile, stream, to_host};
 use candle_core::{DType, Tensor};
+use std::ops::Range;
 
 /// Averages over EOT draws and surrogates, one entry per asked row; the gradient is `dx * exp(log_scale)`.
+#[derive(Default)]
 pub(super) struct Climbed {
     pub out: Vec<f32>,
     pub loss: Vec<f64>,
@@ -14,6 +16,18 @@ pub(super) struct Climbed {
     /// Scores and losses of the last draw.
     pub last_out: Vec<f32>,
     pub last_loss: Vec<f64>,
+}
+
+impl Climbed {
+    /// More rows of the same draw.
+    fn extend(&mut self, more: Self) {
+        self.out.extend(more.out);
+        self.loss.extend(more.loss);
+        self.dx.extend(more.dx);
+        self.log_scale.extend(more.log_scale);
+        self.last_out.extend(more.last_out);
+        self.last_loss.extend(more.last_loss);
+    }
 }
 
 impl Oracle<'_> {
@@ -27,11 +41,11 @@ impl Oracle<'_> {
                 self.len()
             )));
         }
-        let mut planned = vec![0u64; self.len()];
+        let mut planned = vec![0u64; self.records.len()];
         let mut granted = Vec::with_capacity(of.len());
         for &o in of {
             let record = self.live.of[o as usize] as usize;
-            let planned = &mut planned[o as usize];
+            let planned = &mut planned[record];
             let spent = self.records[record].cost.search.forward + *planned;
             let pays = spent.saturating_add(passes) <= self.limits[record];
             if pays {
@@ -68,6 +82,21 @@ impl Oracle<'_> {
         Draw { seed: self.seed, stream: stream(&format!("{}/model", self.path)), turn: 0, rows: keys }
     }
 
+    /// Runs `each` on as many rows at once as a model may be given, with their noise and their places.
+    fn in_parts(
+        &self,
+        x: &Tensor,
+        keys: &[RowKey],
+        mut each: impl FnMut(&Tensor, &Draw, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        for (i, keys) in keys.chunks(self.at_once).enumerate() {
+            let start = i * self.at_once;
+            let rows = x.narrow(0, start, keys.len())?;
+            each(&rows, &self.model_draw(keys), start..start + keys.len())?;
+        }
+        Ok(())
+    }
+
     /// Mean scores of the search models, booked.
     pub(super) fn forward(&mut self, x: &Tensor, of: &[u32]) -> Result<Tensor> {
         let target = self.target;
@@ -75,7 +104,12 @@ impl Oracle<'_> {
         let models = target.search();
         let mut sum: Option<Tensor> = None;
         for model in models {
-            let out = checked(model.forward(x, &self.model_draw(&keys))?, of.len(), target)?;
+            let mut parts = vec![];
+            self.in_parts(x, &keys, |x, draw, rows| {
+                parts.push(checked(model.forward(x, draw)?, rows.len(), target)?);
+                Ok(())
+            })?;
+            let out = Tensor::cat(&parts, 0)?;
             sum = Some(match sum {
                 Some(sum) => (sum + out)?,
                 None => out,
@@ -93,31 +127,18 @@ impl Oracle<'_> {
     /// that row `i` of `x` was.
     pub(super) fn climb(&mut self, x: &Tensor, of: &[u32], rows: &[u32], objective: &Objective) -> Result<Climbed> {
         let target = self.target;
-        let (draws, models) = (self.eot, target.search());
-        let share = 1. / (f64::from(draws) * models.len() as f64);
+        let models = target.search();
         let mut sum: Option<Climbed> = None;
         for model in models {
-            for _ in 0..draws {
+            for _ in 0..self.eot {
                 let keys = self.fresh_keys(of, 0);
-                let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
-                let (mut out, width) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
-                let (mut loss, mut last_loss, mut log_scale) = (vec![], vec![], vec![]);
-                let mut seeds = Vec::with_capacity(out.len());
-                for ((z, &o), &row) in out.chunks(width).zip(of).zip(rows) {
-                    let here = objective.climb(&self.live.goal, o as usize, row as usize, z);
-                    loss.push(here.loss * share);
-                    last_loss.push(here.loss);
-                    log_scale.push(here.log_scale + share.ln());
-                    seeds.extend(here.slope.iter().map(|s| *s as f32));
-                }
-                let seed = Tensor::from_vec(seeds, (of.len(), width), x.device())?;
-                let dx = pulled(trace.as_mut(), seed)?;
+                let mut next = Climbed::default();
+                self.in_parts(x, &keys, |x, draw, part| {
+                    let trace = model.trace(x, draw, &[])?;
+                    next.extend(self.climb_part(trace, x, &of[part.clone()], &rows[part], objective)?);
+                    Ok(())
+                })?;
                 self.book(of, 1, 1);
-                let last_out = if self.last_draw { out.clone() } else { vec![] };
-                if share != 1. {
-                    out.iter_mut().for_each(|z| *z *= share as f32);
-                }
-                let next = Climbed { out, loss, dx, log_scale, last_out, last_loss };
                 sum = Some(match sum {
                     Some(sum) => merge(sum, next),
                     None => next,
@@ -125,6 +146,35 @@ impl Oracle<'_> {
             }
         }
         sum.ok_or_else(|| Error::internal("a target without models"))
+    }
+
+    /// One draw of one model on some of the rows: losses, slopes and scores by their share in the average.
+    fn climb_part(
+        &self,
+        mut trace: Box<dyn Trace + '_>,
+        x: &Tensor,
+        of: &[u32],
+        rows: &[u32],
+        objective: &Objective,
+    ) -> Result<Climbed> {
+        let share = 1. / self.draws() as f64;
+        let (mut out, width) = to_host(&checked(trace.output().clone(), of.len(), self.target)?)?;
+        let (mut loss, mut last_loss, mut log_scale) = (vec![], vec![], vec![]);
+        let mut seeds = Vec::with_capacity(out.len());
+        for ((z, &o), &row) in out.chunks(width).zip(of).zip(rows) {
+            let here = objective.climb(&self.live.goal, o as usize, row as usize, z);
+            loss.push(here.loss * share);
+            last_loss.push(here.loss);
+            log_scale.push(here.log_scale + share.ln());
+            seeds.extend(here.slope.iter().map(|s| *s as f32));
+        }
+        let seed = Tensor::from_vec(seeds, (of.len(), width), x.device())?;
+        let dx = pulled(trace.as_mut(), seed)?;
+        let last_out = if self.last_draw { out.clone() } else { vec![] };
+        if share != 1. {
+            out.iter_mut().for_each(|z| *z *= share as f32);
+        }
+        Ok(Climbed { out, loss, dx, log_scale, last_out, last_loss })
     }
 
     /// Mean scores and mean pullbacks of the seeds over surrogates and EOT draws, booked.
@@ -135,9 +185,15 @@ impl Oracle<'_> {
         for model in target.search() {
             for _ in 0..self.eot {
                 let keys = self.fresh_keys(of, 0);
-                let mut trace = model.trace(x, &self.model_draw(&keys), &[])?;
-                let (out, _) = to_host(&checked(trace.output().clone(), of.len(), target)?)?;
-                let next = seeds.iter().map(|s| pulled(trace.as_mut(), s.clone())).collect::<Result<Vec<_>>>()?;
+                let (mut out, mut next) = (vec![], vec![vec![]; seeds.len()]);
+                self.in_parts(x, &keys, |x, draw, part| {
+                    let mut trace = model.trace(x, draw, &[])?;
+                    out.extend(to_host(&checked(trace.output().clone(), part.len(), target)?)?.0);
+                    for (gradient, seed) in next.iter_mut().zip(seeds) {
+                        gradient.extend(pulled(trace.as_mut(), seed.narrow(0, part.start, part.len())?)?);
+                    }
+                    Ok(())
+                })?;
                 self.book(of, 1, seeds.len() as u64);
                 let Some((scores, gradients)) = &mut sum else {
                     sum = Some((out, next));
@@ -161,7 +217,8 @@ impl Oracle<'_> {
         for ((&o, z), x) in of.iter().zip(scores.chunks(width)).zip(flat.chunks(row.max(1))) {
             let seen = self.live.goal.judge(o as usize, z);
             let reached = seen.is_some_and(|p| self.live.goal.reached(p));
-            self.records[self.live.of[o as usize] as usize].note(self.threat, self.stop, reached, seen, x);
+            let (record, run) = (self.live.of[o as usize] as usize, self.live.runs[o as usize]);
+            self.records[record].note(self.threat, self.stop, reached, seen, (x, run));
         }
         Ok(())
     }
@@ -172,8 +229,12 @@ impl Oracle<'_> {
             records.iter().filter_map(|&r| self.records[r as usize].candidate.take().map(|p| (r, p))).collect();
         for (record, verdict) in self.judge(points)? {
             if let Some((confirmed, true)) = verdict {
-                let stage = self.path.get(self.root + 1..).unwrap_or_default();
-                self.records[record as usize].confirm(self.threat, stage, confirmed);
+                let part = self.path.get(self.root + 1..).unwrap_or_default();
+                let stage = match self.labels.get(confirmed.run as usize) {
+                    Some(run) => format!("{part}/{run}"),
+                    None => part.to_string(),
+                };
+                self.records[record as usize].confirm(self.threat, &stage, confirmed);
             }
         }
         Ok(())
@@ -223,7 +284,7 @@ impl Oracle<'_> {
         order.sort_by(|a, b| a.0.margin.total_cmp(&b.0.margin));
         let (pred, fragile) = *order.get(order.len().saturating_sub(1) / 2)?;
         let votes = (fooled, seen.len() as u32);
-        let confirmed = Confirmed { x: point.x, pred, fragile, distance: None, votes };
+        let confirmed = Confirmed { x: point.x, pred, fragile, distance: None, votes, run: point.run };
         Some((confirmed, fooled >= self.target.votes.k.max(1)))
     }
 

@@ -1,6 +1,7 @@
 //! The only thing an attack may ask. Every row asked is booked to its sample, judged, and the best legal point kept; a
 //! success that search saw is a candidate until the judge, the deployed model's exact path, confirms it.
 
+mod abreast;
 mod judge;
 mod record;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Question<'a> {
     pub path: &'a str,
     pub stop: Stop,
     pub budget: Budget,
+    /// Rows that a model is given at once, at most.
+    pub at_once: usize,
 }
 
 /// Scores `[m, k]` where access allows them, predicted classes, and which rows the budget still paid for. Rows that
@@ -109,7 +112,8 @@ pub struct Lap<'a> {
     pub backward: u64,
 }
 
-/// The samples still under attack, one entry per row; `of` maps rows to records.
+/// The samples still under attack, one entry per row; `of` maps rows to records. Where runs go abreast, a sample has a row
+/// for each of them.
 #[derive(Clone)]
 struct Live {
     of: Vec<u32>,
@@ -117,6 +121,8 @@ struct Live {
     goal: Goal,
     keys: Vec<RowKey>,
     clean: Vec<Vec<f32>>,
+    /// Which run of the attack a row belongs to.
+    runs: Vec<u32>,
 }
 
 impl Rows for Live {
@@ -125,6 +131,7 @@ impl Rows for Live {
         self.x.keep(rows)?;
         self.goal.keep(rows)?;
         self.keys.keep(rows)?;
+        self.runs.keep(rows)?;
         self.clean.keep(rows)
     }
 }
@@ -148,28 +155,50 @@ pub struct Oracle<'a> {
     eot: u32,
     /// Whether a row counts as fooled by its last draw instead of by its mean scores.
     last_draw: bool,
+    /// Names of the runs that go abreast, by `Live::runs`; none elsewhere.
+    labels: Vec<String>,
+    /// Rows that a model is given at once, at most.
+    at_once: usize,
     watch: Option<&'a dyn Fn(&Lap)>,
 }
 
 impl<'a> Oracle<'a> {
     /// Checks that goal, scores and rows agree.
     pub fn new(question: Question<'a>) -> Result<Self> {
-        let Question { target, threat, batch, goal, clean, seed, path, stop, budget } = question;
+        let Question { target, threat, batch, goal, clean, seed, path, stop, budget, at_once } = question;
         if goal.len() != batch.len() || clean.len() != batch.len() {
             return Err(Error::internal("a question needs one goal and one row of clean scores per sample"));
         }
         let (flat, width) = to_host(&batch.x)?;
         let rows = flat.chunks(width.max(1));
         let records: Vec<Record> = batch.ids.iter().zip(rows).map(|(&id, x)| Record::new(id, x.to_vec())).collect();
-        let keys = batch.ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let keys = batch.ids.iter().copied().map(RowKey::of).collect();
         let of = (0..batch.len() as u32).collect();
-        let live = Live { of, x: batch.x.clone(), goal, keys, clean: clean.to_vec() };
+        let runs = vec![0; batch.len()];
+        let live = Live { of, x: batch.x.clone(), goal, keys, clean: clean.to_vec(), runs };
         let limits = vec![budget.queries.unwrap_or(u64::MAX); records.len()];
         let done = vec![false; records.len()];
         let (whole, path, root) = (live.clone(), path.to_string(), path.len());
         let (eot, last_draw) = (target.eot.max(1), false);
-        let watch = None;
-        Ok(Self { target, threat, seed, path, root, stop, limits, records, whole, live, done, eot, last_draw, watch })
+        let (watch, labels, at_once) = (None, vec![], at_once.max(1));
+        Ok(Self {
+            target,
+            threat,
+            seed,
+            path,
+            root,
+            stop,
+            limits,
+            records,
+            whole,
+            live,
+            done,
+            eot,
+            last_draw,
+            labels,
+            at_once,
+            watch,
+        })
     }
 
     /// Tells `watch` of every stage that is not inside another one, so that time can be told apart.
@@ -189,7 +218,7 @@ impl<'a> Oracle<'a> {
         &self.live.x
     }
 
-    /// Live samples.
+    /// Live samples; where runs go abreast, a sample counts once for each of them.
     pub fn len(&self) -> usize {
         self.live.of.len()
     }
@@ -238,14 +267,14 @@ impl<'a> Oracle<'a> {
         Draw { seed: self.seed, stream: stream(&self.path), turn, rows: &self.live.keys }
     }
 
-    /// Noise for a population: keys for rows owned by live samples `of`, lanes counted per owner.
+    /// Noise for a population: keys for rows owned by live samples `of`, lanes counted per sample.
     pub fn keys(&self, of: &[u32]) -> Vec<RowKey> {
-        let mut lanes = vec![0u32; self.len()];
+        let mut lanes = vec![0u32; self.records.len()];
         of.iter()
             .map(|&o| {
-                let lane = lanes[o as usize];
-                lanes[o as usize] += 1;
-                RowKey { lane, ..self.live.keys[o as usize] }
+                let lane = &mut lanes[self.live.of[o as usize] as usize];
+                *lane += 1;
+                RowKey { lane: *lane - 1, run: 0, ..self.live.keys[o as usize] }
             })
             .collect()
     }

@@ -7,6 +7,8 @@ use crate::{Cost, Norm, Pred, Region, Stop, ThreatModel};
 pub(super) struct Point {
     pub x: Vec<f32>,
     pub margin: f64,
+    /// Which of the runs that go abreast led there.
+    pub run: u32,
 }
 
 /// A point the judge confirmed.
@@ -19,6 +21,7 @@ pub struct Confirmed {
     /// Under the threat's norm; `None` for unbounded threats.
     pub distance: Option<f64>,
     pub votes: (u32, u32),
+    pub(super) run: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +54,14 @@ impl Record {
     }
 
     /// Books nothing; judges an asked point by what search saw there (`None`: scores that are not finite).
-    pub fn note(&mut self, threat: &ThreatModel, stop: Stop, reached: bool, seen: Option<Pred>, x: &[f32]) {
+    pub fn note(
+        &mut self,
+        threat: &ThreatModel,
+        stop: Stop,
+        reached: bool,
+        seen: Option<Pred>,
+        (x, run): (&[f32], u32),
+    ) {
         let Some(seen) = seen else {
             self.broken = self.broken || threat.admits(&self.clean, x);
             return;
@@ -62,7 +72,7 @@ impl Record {
         let stronger = self.strongest.as_ref().is_none_or(|p| seen.margin < p.margin);
         let candidate = reached && self.improves(threat, stop, seen.margin, x);
         if (stronger || candidate) && threat.admits(&self.clean, x) {
-            let point = Point { x: x.to_vec(), margin: seen.margin };
+            let point = Point { x: x.to_vec(), margin: seen.margin, run };
             if stronger {
                 self.strongest = Some(point.clone());
             }
@@ -81,7 +91,7 @@ impl Record {
         }
         let distance = threat.distance(threat.norm().unwrap_or(Norm::L2), &self.clean, x);
         if distance > threat.eps() && self.near.as_ref().is_none_or(|(d, _)| distance < *d) {
-            self.near = Some((distance, Point { x: x.to_vec(), margin }));
+            self.near = Some((distance, Point { x: x.to_vec(), margin, run: 0 }));
         }
     }
 
@@ -93,7 +103,7 @@ impl Record {
     /// Puts a legal point that no model has seen before the judge.
     pub fn offer(&mut self, threat: &ThreatModel, x: &[f32]) {
         if threat.admits(&self.clean, x) {
-            self.strongest = Some(Point { x: x.to_vec(), margin: f64::INFINITY });
+            self.strongest = Some(Point { x: x.to_vec(), margin: f64::INFINITY, run: 0 });
         }
     }
 

@@ -26,7 +26,7 @@ const D: usize = 6;
 const K: usize = 3;
 
 fn linear(lie: f64, noise: f64) -> Linear {
-    let keys = [RowKey { id: 0, lane: 0, draw: 0 }];
+    let keys = [RowKey::of(0)];
     let draw = Draw { seed: 3, stream: 0, turn: 0, rows: &keys };
     let w = draw.normal(&[K, D], &Device::Cpu).unwrap().squeeze(0).unwrap();
     let input = Input { shape: vec![D], domain: Some((0., 1.)), kind: InputKind::Features };
@@ -92,7 +92,7 @@ impl Model for Linear {
 }
 
 fn batch(ids: &[u64]) -> Batch {
-    let keys: Vec<RowKey> = ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = ids.iter().copied().map(RowKey::of).collect();
     let x = Draw { seed: 9, stream: 7, turn: 0, rows: &keys }.uniform(0., 1., &[D], &Device::Cpu).unwrap();
     Batch::new(ids.to_vec(), x, None).unwrap()
 }
@@ -100,7 +100,7 @@ fn batch(ids: &[u64]) -> Batch {
 /// The exact path's prediction is the label, so every sample starts correct.
 fn labelled(model: &Linear, ids: &[u64]) -> (Batch, Vec<u32>) {
     let mut batch = batch(ids);
-    let keys: Vec<RowKey> = ids.iter().map(|&id| RowKey { id, lane: 0, draw: 0 }).collect();
+    let keys: Vec<RowKey> = ids.iter().copied().map(RowKey::of).collect();
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let z = model.scores(&batch.x, &Draw { rows: &keys, ..draw }, 0.).unwrap();
     let labels: Vec<u32> = z.to_vec2::<f32>().unwrap().iter().map(|z| crate::argmax(z).unwrap()).collect();
@@ -137,7 +137,7 @@ fn plain<'a>(
     clean: &'a [Vec<f32>],
 ) -> Question<'a> {
     let (goal, stop, budget) = (Goal::Untargeted(labels), Stop::AtFirst, Budget::default());
-    Question { target, threat, batch, goal, clean, seed: 1, path: "p", stop, budget }
+    Question { target, threat, batch, goal, clean, seed: 1, path: "p", stop, budget, at_once: 64 }
 }
 
 struct Case {
@@ -162,6 +162,7 @@ fn run(model: &Arc<Linear>, ids: &[u64], case: &Case) -> Vec<Finding> {
         path: "ascent",
         stop: case.stop,
         budget: case.budget,
+        at_once: 64,
     })
     .unwrap();
     ascend(&mut oracle, case.steps, case.eps).unwrap();
@@ -208,7 +209,7 @@ proptest! {
             match &f.found {
                 Some(c) => {
                     let x = Tensor::from_slice(&c.x, (1, D), &Device::Cpu).unwrap();
-                    let keys = [RowKey { id: f.id, lane: 0, draw: 0 }];
+                    let keys = [RowKey::of(f.id)];
                     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
                     let z = model.scores(&x, &draw, 0.).unwrap().to_vec2::<f32>().unwrap();
                     let goal = Goal::Untargeted(vec![labels[i]]);
@@ -338,4 +339,79 @@ fn a_jacobian_is_the_weights_and_costs_one_backward_a_seed() {
         assert_eq!(j.to_vec2::<f32>().unwrap(), [w[k].clone(), w[k].clone()]);
     }
     assert!(oracle.finish().unwrap().iter().all(|f| f.cost.search == crate::Passes { forward: 1, backward: 3 }));
+}
+
+/// Five restarts, abreast or one after the other.
+fn restarts(model: &Arc<Linear>, ids: &[u64], at_once: usize, queries: Option<u64>, abreast: bool) -> Vec<Finding> {
+    let (batch, labels) = labelled(model, ids);
+    let (target, threat) = (Target::white_box(model.clone()), threat(0.1, Access::Gradient));
+    let clean = vec![vec![0.; K]; ids.len()];
+    let question = Question { at_once, budget: Budget { queries }, ..plain(&target, &threat, &batch, labels, &clean) };
+    let mut oracle = Oracle::new(question).unwrap();
+    let labels: Vec<String> = (0..5).map(|r| format!("r{r}")).collect();
+    if abreast {
+        oracle.abreast(&labels, |o| ascend(o, 3, 0.1)).unwrap();
+    } else {
+        for label in &labels {
+            oracle.stage(label, Stop::AtFirst, Budget::default(), |o| ascend(o, 3, 0.1)).unwrap();
+        }
+    }
+    assert_eq!((oracle.len(), oracle.runs()), (ids.len(), vec![0; ids.len()].as_slice()));
+    oracle.finish().unwrap()
+}
+
+#[test]
+fn runs_abreast_find_what_runs_in_turn_find() {
+    let model = Arc::new(linear(0., 0.));
+    let ids: Vec<u64> = (0..60).collect();
+    let both = [true, false].map(|abreast| restarts(&model, &ids, 64, None, abreast));
+    let found = |f: &Finding| f.found.is_some();
+    let [abreast, in_turn] = both.each_ref().map(|all| all.iter().map(found).collect::<Vec<_>>());
+    assert_eq!(abreast, in_turn);
+    let late = |f: &&Finding| f.stage.as_deref().is_some_and(|s| s.starts_with("rest/r"));
+    assert!(both[0].iter().filter(late).count() > 1, "no restart found anything: the test shows nothing");
+    for (a, b) in both[0].iter().zip(&both[1]) {
+        match &a.stage {
+            // Who falls to the first run falls as ever.
+            Some(stage) if stage == "r0" => assert_eq!((bits(a), &b.stage), (bits(b), &a.stage)),
+            Some(stage) => assert!(b.stage.as_ref().is_some_and(|s| s != "r0") && stage != "rest/r0"),
+            None => assert_eq!((a.cost, a.cost.search.forward), (b.cost, 15)),
+        }
+    }
+}
+
+#[test]
+fn runs_abreast_do_not_depend_on_neighbours_or_on_rows_at_once() {
+    for noise in [0., 0.05] {
+        let model = Arc::new(linear(0., noise));
+        let ids: Vec<u64> = (0..40).collect();
+        let reference: Vec<_> = restarts(&model, &ids, 64, None, true).iter().map(bits).collect();
+        for (size, at_once) in [(40, 1), (40, 3), (1, 64), (1, 1), (7, 10)] {
+            let parts = ids.chunks(size).flat_map(|c| restarts(&model, c, at_once, None, true));
+            assert_eq!(
+                parts.map(|f| bits(&f)).collect::<Vec<_>>(),
+                reference,
+                "{size} samples, {at_once} rows at once"
+            );
+        }
+    }
+}
+
+#[test]
+fn runs_abreast_are_booked_as_the_model_counts_them() {
+    let model = Arc::new(linear(0.3, 0.));
+    let findings = restarts(&model, &(0..25).collect::<Vec<_>>(), 6, None, true);
+    let sum = |of: fn(&Cost) -> u64| findings.iter().map(|f| of(&f.cost)).sum::<u64>();
+    assert_eq!(sum(|c| c.search.forward), model.rows.load(SeqCst));
+    assert_eq!(sum(|c| c.search.backward), model.pulls.load(SeqCst));
+    assert_eq!(sum(|c| c.confirm), model.exact_rows.load(SeqCst));
+}
+
+#[test]
+fn under_a_budget_runs_follow_each_other() {
+    let ids: Vec<u64> = (0..30).collect();
+    let model = Arc::new(linear(0., 0.));
+    let [abreast, in_turn] = [true, false].map(|abreast| restarts(&model, &ids, 64, Some(7), abreast));
+    assert_eq!(abreast.iter().map(bits).collect::<Vec<_>>(), in_turn.iter().map(bits).collect::<Vec<_>>());
+    assert!(abreast.iter().all(|f| f.cost.search.forward <= 7));
 }

@@ -14,7 +14,7 @@ pub struct Gen<'a> {
 }
 
 pub fn normals(id: u64, turn: u64, dims: &[usize]) -> Tensor {
-    let rows = [RowKey { id, lane: 0, draw: 0 }];
+    let rows = [RowKey::of(id)];
     let draw = Draw { seed: 11, stream: stream("engine/tests"), turn, rows: &rows };
     draw.normal(dims, &Device::Cpu).unwrap().squeeze(0).unwrap()
 }
@@ -22,7 +22,7 @@ pub fn normals(id: u64, turn: u64, dims: &[usize]) -> Tensor {
 impl Gen<'_> {
     pub fn new(id: u64) -> Self {
         let draw = Draw { seed: 12, stream: stream("engine/choices"), turn: 0, rows: &[] };
-        let mut noise = draw.noise(&RowKey { id, lane: 0, draw: 0 });
+        let mut noise = draw.noise(&RowKey::of(id));
         Self { pick: Box::new(move |n| noise.index(n)), id, turn: 0 }
     }
     /// From `low` to `high`, both included.

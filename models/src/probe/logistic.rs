@@ -137,7 +137,7 @@ pub fn sgd(data: &Standard, epochs: usize, rate: f64, l2: f64, seed: u64) -> Res
     let mut done = 0;
     for epoch in 0..epochs {
         let draw = Draw { seed, stream: stream("probe/sgd"), turn: epoch as u64, rows: &[] };
-        let mut noise = draw.noise(&RowKey { id: 0, lane: 0, draw: 0 });
+        let mut noise = draw.noise(&RowKey::of(0));
         let mut order: Vec<u32> = (0..n as u32).collect();
         (1..n).rev().for_each(|i| order.swap(i, noise.index(i as u32 + 1) as usize));
         for batch in order.chunks(BATCH) {

@@ -7,7 +7,7 @@ use robust_core::{Draw, RowKey, stream};
 /// Three clouds around unit directions, `spread` wide, in `d` entries.
 fn clouds(n: usize, d: usize, spread: f64, id: u64) -> Features {
     let draw = Draw { seed: 3, stream: stream("probe/tests"), turn: id, rows: &[] };
-    let mut noise = draw.noise(&RowKey { id, lane: 0, draw: 0 });
+    let mut noise = draw.noise(&RowKey::of(id));
     let labels: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
     let at = |l: u32, j: usize| if j == l as usize { 2. } else { 0.3 };
     let values: Vec<f64> = labels

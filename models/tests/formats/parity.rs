@@ -119,7 +119,7 @@ fn onnx_files_and_their_state_dicts_are_the_same_function() {
         let onnx = load(&path.to_string_lossy()).unwrap();
         let weights = load(&path.with_extension("safetensors").to_string_lossy()).unwrap();
         assert_eq!(onnx.card.input, weights.card.input);
-        let rows: Vec<RowKey> = (0..4).map(|id| RowKey { id, lane: 0, draw: 0 }).collect();
+        let rows: Vec<RowKey> = (0..4).map(RowKey::of).collect();
         let draw = Draw { seed: 1, stream: robust_core::stream("twins"), turn: 0, rows: &rows };
         let x = draw.uniform(0., 1., &onnx.card.input.shape, &Device::Cpu).unwrap();
         let gap = distance(&onnx.model.forward(&x, &draw).unwrap(), &weights.model.forward(&x, &draw).unwrap());
