@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 1 << 21;
 /// Longest name of a module, a class or a tensor.
-const MAX_NAME: usize = 1024;
+pub(super) const MAX_NAME: usize = 1024;
+/// Where the classes of TorchScript programs are.
+const SCRIPT: &[u8] = b"__torch__";
 
 /// Index of a value. Values never own each other, so that no nesting is too deep to read or to free.
 pub(super) type Id = u32;
@@ -37,6 +39,11 @@ pub(super) enum Node<'a> {
         offset: Id,
         size: Id,
         stride: Id,
+    },
+    /// An object of a TorchScript program: its class is a name, its state a dict of attributes once BUILD has come.
+    Object {
+        class: Id,
+        state: Id,
     },
     /// Made by a global that is not understood.
     Opaque(Id),
@@ -71,6 +78,18 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The entries of a dict, or the attributes of a program's object.
+    pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
+        let id = match *self.node(id) {
+            Node::Object { state, .. } => state,
+            _ => id,
+        };
+        match self.node(id) {
+            Node::Dict(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
     pub fn items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) => Some(items),
@@ -91,10 +110,12 @@ impl<'a> Pickle<'a> {
             Node::Dict(_) => "a dict".into(),
             Node::Storage { .. } => "a storage".into(),
             Node::Tensor { .. } => "a tensor".into(),
-            Node::Opaque(made_by) if matches!(self.node(*made_by), Node::Global(..)) => {
+            Node::Opaque(made_by) | Node::Object { class: made_by, .. }
+                if matches!(self.node(*made_by), Node::Global(..)) =>
+            {
                 format!("made by {}", self.describe(*made_by))
             }
-            Node::Opaque(_) => "an object".into(),
+            Node::Opaque(_) | Node::Object { .. } => "an object".into(),
             Node::Global(module, name) => {
                 let show = |b: &[u8]| String::from_utf8_lossy(b).escape_debug().to_string();
                 format!("global `{}.{}`", show(module), show(name))
@@ -342,17 +363,26 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.persistent(id)
             }
-            // The state of an object is not its entries: hooks, metadata, attributes.
+            // Of other objects the state is not the entries: hooks, metadata, attributes.
             b'b' => {
-                self.pop()?;
-                self.top().map(drop)
+                let given = self.pop()?;
+                let built = self.top()?;
+                if let Node::Object { state, .. } = &mut self.nodes[built as usize] {
+                    *state = given;
+                }
+                Ok(())
             }
             _ => {
                 if op == 0x92 {
                     self.pop()?; // keyword arguments
                 }
                 let (arguments, callee) = (self.pop()?, self.pop()?);
-                self.call(callee, arguments)
+                match self.global(callee) {
+                    Some((module, _)) if op == 0x81 && module.split(|&b| b == b'.').next() == Some(SCRIPT) => {
+                        self.push(Node::Object { class: callee, state: NONE })
+                    }
+                    _ => self.call(callee, arguments),
+                }
             }
         }
     }
