@@ -66,8 +66,8 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<
         return Err(Error::load("the file", why).hint(by_script()));
     }
     let found = search::find(&pickle, key)?;
-    let mut budget = bytes.len().saturating_mul(2).max(SMALLEST);
-    let mut file = File { pickle: &pickle, zip: &zip, root, budget: &mut budget };
+    let budget = bytes.len().saturating_mul(2).max(SMALLEST);
+    let mut file = File { pickle: &pickle, zip: &zip, root, len: bytes.len(), budget };
     let read = match pickle.node(found.dict) {
         Node::Object { .. } => file.program(found.dict, found.notes).map_err(|e| hinted(e, by_script()))?,
         Node::Dict(entries) => file.dict(entries, &found.path, found.notes)?,
@@ -85,7 +85,9 @@ struct File<'f, 'a> {
     pickle: &'f Pickle<'a>,
     zip: &'f zip::Archive<'a>,
     root: &'f str,
-    budget: &'f mut usize,
+    /// Bytes of the whole file.
+    len: usize,
+    budget: usize,
 }
 
 impl<'a> File<'_, 'a> {
@@ -125,7 +127,7 @@ impl<'a> File<'_, 'a> {
 
     /// The tensors of a TorchScript program's module.
     fn program(&mut self, module: pickle::Id, mut notes: Vec<String>) -> Result<Checkpoint<'a>> {
-        let found = script::tensors(self.pickle, module, self.budget)?;
+        let found = script::tensors(self.pickle, module, 2 * self.len)?;
         let read = |(name, value): (String, pickle::Id)| match self.pickle.node(value) {
             Node::Opaque(_) => Err(self.unknown(&name, value)),
             _ => self.tensor(&name, value),
@@ -136,7 +138,7 @@ impl<'a> File<'_, 'a> {
     }
 
     fn tensor(&mut self, name: &str, value: pickle::Id) -> Result<View<'a>> {
-        let read = tensor::read(self.pickle, self.zip, self.root, value, self.budget);
+        let read = tensor::read(self.pickle, self.zip, self.root, value, &mut self.budget);
         let (dtype, shape, data) = read
             .map_err(|e| Error::new(e.kind, format!("cannot load tensor `{}`: {}", name.escape_debug(), e.message)))?;
         Ok((name.to_string(), dtype, shape, data))

@@ -12,11 +12,11 @@ const MODULE: usize = 32;
 const TENSOR: usize = 256;
 
 /// The tensors of a module and of all modules in it by dotted name; an attribute of any other kind is passed over.
-/// `budget` is what they may still amount to: modules may be shared, and a small file must not become many names.
+/// `budget` is what their names may amount to, in bytes: modules may be shared, and a small file must not become many names.
 ///
 /// # Errors
 /// Kind `Load` for states that are no attributes, modules that hold themselves, and names that are none or twice there.
-pub(super) fn tensors(pickle: &Pickle, module: Id, budget: &mut usize) -> Result<BTreeMap<String, Id>> {
+pub(super) fn tensors(pickle: &Pickle, module: Id, budget: usize) -> Result<BTreeMap<String, Id>> {
     let mut walk = Walk { pickle, budget, found: BTreeMap::new(), path: vec![] };
     walk.module(module, "")?;
     Ok(walk.found)
@@ -24,7 +24,7 @@ pub(super) fn tensors(pickle: &Pickle, module: Id, budget: &mut usize) -> Result
 
 struct Walk<'w, 'a> {
     pickle: &'w Pickle<'a>,
-    budget: &'w mut usize,
+    budget: usize,
     found: BTreeMap<String, Id>,
     /// The modules around the one looked at, and itself.
     path: Vec<Id>,
@@ -78,7 +78,7 @@ impl Walk<'_, '_> {
 
     fn spend(&mut self, cost: usize) -> Result<()> {
         let left = self.budget.checked_sub(cost);
-        *self.budget = left.ok_or_else(|| {
+        self.budget = left.ok_or_else(|| {
             Error::load("the file", "its modules and tensors need more memory than the whole file accounts for")
                 .hint("no tool writes this by accident: do not trust it")
         })?;
