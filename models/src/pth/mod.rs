@@ -2,6 +2,7 @@
 //! tensors' storages; and TorchScript programs (torch.jit.save), whose modules are named tensors as well. Only data is read: no
 //! class is loaded and nothing in the file is ever executed.
 
+mod opcodes;
 mod pickle;
 mod script;
 mod search;

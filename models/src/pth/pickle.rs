@@ -1,6 +1,7 @@
 //! A pickle machine for data: the opcodes that torch.save writes (protocols 2 to 5) build inert values in an arena.
 //! Nothing is imported, called or executed; an object of a class unknown here is remembered by its name alone.
 
+use super::opcodes;
 use robust_core::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
@@ -151,7 +152,7 @@ impl<'a> Machine<'a> {
                 return self.pop();
             }
             self.step(op).map_err(|e| {
-                let place = format!("opcode {} at byte {start}", opcode(op));
+                let place = format!("opcode {} at byte {start}", opcodes::name(op));
                 Error { message: format!("cannot load the pickle: {place}: {}", e.message), ..e }
             })?;
         }
@@ -448,72 +449,4 @@ fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
 
 fn damaged(why: impl Into<String>) -> Error {
     Error::new(Kind::Load, why).hint("the file is damaged or no checkpoint: copy or download it again")
-}
-
-/// Python's name of an opcode.
-fn opcode(op: u8) -> String {
-    const NAMES: &[(u8, &str)] = &[
-        (b'(', "MARK"),
-        (b'0', "POP"),
-        (b'1', "POP_MARK"),
-        (b'2', "DUP"),
-        (b'F', "FLOAT"),
-        (b'I', "INT"),
-        (b'J', "BININT"),
-        (b'K', "BININT1"),
-        (b'L', "LONG"),
-        (b'M', "BININT2"),
-        (b'N', "NONE"),
-        (b'P', "PERSID"),
-        (b'Q', "BINPERSID"),
-        (b'R', "REDUCE"),
-        (b'S', "STRING"),
-        (b'T', "BINSTRING"),
-        (b'U', "SHORT_BINSTRING"),
-        (b'V', "UNICODE"),
-        (b'X', "BINUNICODE"),
-        (b'B', "BINBYTES"),
-        (b'C', "SHORT_BINBYTES"),
-        (b'G', "BINFLOAT"),
-        (b'a', "APPEND"),
-        (b'b', "BUILD"),
-        (b'c', "GLOBAL"),
-        (b'd', "DICT"),
-        (b'e', "APPENDS"),
-        (b'g', "GET"),
-        (b'h', "BINGET"),
-        (b'i', "INST"),
-        (b'j', "LONG_BINGET"),
-        (b'l', "LIST"),
-        (b'o', "OBJ"),
-        (b'p', "PUT"),
-        (b'q', "BINPUT"),
-        (b'r', "LONG_BINPUT"),
-        (b's', "SETITEM"),
-        (b't', "TUPLE"),
-        (b'u', "SETITEMS"),
-        (0x80, "PROTO"),
-        (0x81, "NEWOBJ"),
-        (0x82, "EXT1"),
-        (0x83, "EXT2"),
-        (0x84, "EXT4"),
-        (0x85, "TUPLE1"),
-        (0x86, "TUPLE2"),
-        (0x87, "TUPLE3"),
-        (0x8a, "LONG1"),
-        (0x8b, "LONG4"),
-        (0x8c, "SHORT_BINUNICODE"),
-        (0x8d, "BINUNICODE8"),
-        (0x8e, "BINBYTES8"),
-        (0x90, "ADDITEMS"),
-        (0x91, "FROZENSET"),
-        (0x92, "NEWOBJ_EX"),
-        (0x93, "STACK_GLOBAL"),
-        (0x94, "MEMOIZE"),
-        (0x95, "FRAME"),
-        (0x96, "BYTEARRAY8"),
-        (0x97, "NEXT_BUFFER"),
-        (0x98, "READONLY_BUFFER"),
-    ];
-    NAMES.iter().find(|(o, _)| *o == op).map_or(format!("0x{op:02x}"), |(_, name)| (*name).to_string())
 }
