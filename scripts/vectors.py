@@ -4,7 +4,7 @@
     python scripts/vectors.py timm/resnet_d torchvision/mobilenet_v3_small
     python scripts/vectors.py --all
 
-Needs numpy, torch, torchvision and timm in an environment of its own. Each architecture has two files: NAME.json.gz (input,
+Needs numpy, torch, torchvision, timm and, for `openclip/resnet`, open_clip_torch in an environment of its own. Each architecture has two files: NAME.json.gz (input,
 labels, loss, options, and the shapes of all tensors) and NAME.npz (`output`, and `grad`, the gradient of the summed
 cross-entropy towards the pixels). Both are computed in float64 and stored as float32. No weights are stored: every tensor
 follows from its name. Of some there are ONNX files too, by both of torch's exporters. Networks are those of the packages

@@ -70,6 +70,18 @@ def clip(quick):
     return Renamed(model, names, checkpoint_filter_fn)
 
 
+class Tower(torch.nn.Module):
+    """OpenCLIP's convolutional image tower where it is in a whole model."""
+
+    def __init__(self, layers, width, side):
+        super().__init__()
+        from open_clip.modified_resnet import ModifiedResNet
+        self.visual = ModifiedResNet(layers, output_dim=24, heads=width * 32 // 64, image_size=side, width=width)
+
+    def forward(self, x):
+        return self.visual(x)
+
+
 def beit(**settings):
     from timm.models.beit import Beit
     return Beit(**{**dict(img_size=32, patch_size=8, embed_dim=96, depth=2, num_heads=3, mlp_ratio=2, num_classes=10,
@@ -150,6 +162,7 @@ def entries(Entry):
         "torchvision/vit": small(torchvision_vit),
         "openclip/vit": small(lambda: clip(False), normalise=CLIP),
         "openai/clip-vit": small(lambda: clip(True), normalise=CLIP, options=dict(activation="quick_gelu")),
+        "openclip/resnet": small(lambda: Tower((1, 2, 1, 1), 4, 64), normalise=CLIP, side=64),
         "timm/beit": small(beit),
         "timm/beit-shared": small(
             lambda: beit(use_rel_pos_bias=False, use_shared_rel_pos_bias=True, use_abs_pos_emb=True, global_pool="token")),

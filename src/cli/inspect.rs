@@ -26,7 +26,7 @@ pub struct InspectArgs {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  robust convert checkpoint.pth weights.safetensors")]
 pub struct ConvertArgs {
-    /// A .pth, .pt or .safetensors file
+    /// A .pth, .pt (of torch.jit.save too) or .safetensors file
     input: PathBuf,
     /// The .safetensors file to write
     output: PathBuf,

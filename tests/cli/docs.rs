@@ -24,7 +24,8 @@ fn tables() -> String {
         writeln!(text, "| `builtin:{}` | {} |", b.name, b.summary).unwrap();
     }
     text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 11 to 21 |\n";
-    text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names |\n";
+    text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names; \
+             also those of a TorchScript program (OpenAI's `.pt`), whose code is not run |\n";
     let types: Vec<&str> = models::hf::model_types().collect();
     text +=
         &format!("| `FOLDER` | a Hugging Face folder with `model_type` {} (`docs/encoders.md`) |\n", types.join(", "));

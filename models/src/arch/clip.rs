@@ -11,7 +11,7 @@ use robust_core::{Error, Result};
 use robust_engine::{Activation, Builder, NodeId, Op};
 
 const EPS: f64 = 1e-5;
-const CLIP: Usual = Usual::Known {
+pub(super) const CLIP: Usual = Usual::Known {
     whose: "CLIP's",
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
@@ -45,23 +45,12 @@ fn detect(dict: &StateDict) -> bool {
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let [width, channels, patch, _] = dict.sizes("visual.conv1.weight")?;
-    let [places, _] = dict.sizes("visual.positional_embedding")?;
-    let side = places.saturating_sub(1).isqrt();
-    if side == 0 || side * side + 1 != places {
-        return Err(Error::load(
-            "`visual.positional_embedding`",
-            format!("{places} places are no class token and square of patches"),
-        ));
-    }
+    let [places, side] = places(dict, "visual.positional_embedding")?;
     let heads = heads(width, options.heads.as_deref())?;
     let act = act(dict, options)?;
     let blocks = Blocks::of(dict, &NAMES, &layer(0), heads, EPS, act);
     let s = &mut Stack { dict, net };
-    let size = side.saturating_mul(patch);
-    if options.input.is_some_and(|i| i[1..] != [size, size]) {
-        return Err(Error::usage(format!("`visual.positional_embedding` is for an input of {size}x{size}")));
-    }
-    let x = s.input(options, [channels, size, size], CLIP)?;
+    let x = input(s, options, "visual.positional_embedding", channels, side.saturating_mul(patch))?;
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
     let x = s.conv(x, "visual.conv1", conv)?;
     let x = flatten(s, x, "tokens")?;
@@ -78,7 +67,6 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let x = token(s, x, "class_token", 0)?;
     let x = s.layer_norm(x, "visual.ln_post", EPS)?;
     set_text_aside(s.dict);
-    s.dict.embeds_as("the output is the image embedding, before it is scaled to length 1");
     if !s.dict.contains("visual.proj") {
         return Ok(x);
     }
@@ -104,9 +92,31 @@ fn act(dict: &mut StateDict, options: &Options) -> Result<Act> {
     Ok(Act::Plain(Activation::Gelu))
 }
 
-fn set_text_aside(dict: &mut StateDict) {
+/// Rows of the position embedding, and the side of their square: the first belongs to no place of the image.
+pub(super) fn places(dict: &StateDict, name: &str) -> Result<[usize; 2]> {
+    let [places, _] = dict.sizes(name)?;
+    let side = places.saturating_sub(1).isqrt();
+    match side > 0 && side * side + 1 == places {
+        true => Ok([places, side]),
+        false => {
+            Err(Error::load(format!("`{name}`"), format!("{places} places are no class token and square of patches")))
+        }
+    }
+}
+
+/// The input of the one size that a position embedding is for.
+pub(super) fn input(s: &mut Stack, options: &Options, name: &str, channels: usize, size: usize) -> Result<NodeId> {
+    if options.input.is_some_and(|i| i[1..] != [size, size]) {
+        return Err(Error::usage(format!("`{name}` is for an input of {size}x{size}")));
+    }
+    s.input(options, [channels, size, size], CLIP)
+}
+
+/// Leaves the text tower out and says so: what remains is the image's.
+pub(super) fn set_text_aside(dict: &mut StateDict) {
     let tower = ["transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection", "text."];
-    for prefix in tower.into_iter().chain(["logit_scale", "logit_bias"]) {
+    for prefix in tower.into_iter().chain(["attn_mask", "logit_scale", "logit_bias"]) {
         dict.ignore(prefix, "the text tower is no part of the image encoder");
     }
+    dict.embeds_as("the output is the image embedding, before it is scaled to length 1");
 }

@@ -5,6 +5,7 @@ mod blocks;
 mod cifar_resnet;
 mod cifar_resnext;
 mod clip;
+mod clip_resnet;
 pub(crate) mod convnext;
 mod densenet;
 mod dm_preact_resnet;
@@ -32,6 +33,9 @@ use robust_core::{Error, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use stack::Stack;
 
+/// Names of tensors in a message.
+const SHOWN: usize = 3;
+
 /// How to recognise and build one family of networks.
 pub struct Architecture {
     pub name: &'static str,
@@ -50,6 +54,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
     clip::ARCHITECTURE,
+    clip_resnet::ARCHITECTURE,
     convnext::ARCHITECTURE,
     densenet::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,
@@ -128,6 +133,7 @@ fn find(name: &str) -> Result<&'static Architecture> {
 }
 
 fn recognise(candidates: Vec<StateDict>) -> Result<(&'static Architecture, StateDict)> {
+    let found = candidates.first().map_or(String::new(), first_names);
     for dict in candidates {
         let fits: Vec<_> = ARCHITECTURES.iter().filter(|a| (a.detect)(&dict)).collect();
         match fits[..] {
@@ -140,10 +146,18 @@ fn recognise(candidates: Vec<StateDict>) -> Result<(&'static Architecture, State
             }
         }
     }
-    Err(Error::load("the weights", "the tensor names fit no known architecture").hint(format!(
+    Err(Error::load("the weights", format!("the tensor names fit no known architecture: {found}")).hint(format!(
         "known: {} (`?arch=NAME` tells what does not fit); any model can be exported to ONNX instead",
         known()
     )))
+}
+
+/// Some of the names in a file, for a message.
+fn first_names(dict: &StateDict) -> String {
+    let names: Vec<String> = dict.names().take(SHOWN).map(|n| format!("`{}`", n.escape_debug())).collect();
+    let more = dict.names().count() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
 }
 
 /// Prefixes of wrappers that also occur where other tensors of the file have none.

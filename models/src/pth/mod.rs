@@ -1,7 +1,10 @@
 //! PyTorch checkpoints (`.pth`, `.pt`, `.bin`) as torch.save writes them since 1.6: a zip archive of one pickle and the
-//! tensors' storages. Only data is read: no class is loaded and nothing in the file is ever executed.
+//! tensors' storages; and TorchScript programs (torch.jit.save), whose modules are named tensors as well. Only data is read: no
+//! class is loaded and nothing in the file is ever executed.
 
+mod opcodes;
 mod pickle;
+mod script;
 mod search;
 mod tensor;
 #[cfg(test)]
@@ -35,6 +38,14 @@ fn by_hand(weights: &str) -> String {
     )
 }
 
+/// The same for a TorchScript program.
+fn by_script() -> String {
+    "if you trust the file, convert it where PyTorch is: python -c \"import torch, safetensors.torch as s; \
+     d = torch.jit.load('IN', map_location='cpu').state_dict(); \
+     s.save_file({k: v.clone().contiguous() for k, v in d.items()}, 'OUT.safetensors')\", or export it to ONNX"
+        .into()
+}
+
 /// Reads the state dict under `key` (a dotted path), or else the one found by itself; see `search::ORDER`.
 ///
 /// # Errors
@@ -47,47 +58,102 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<
     if zip.get(&format!("{root}byteorder")) == Some(b"big") {
         return Err(Error::load("the file", "it was written on a big-endian machine").hint(by_hand("d")));
     }
-    let pickle = Pickle::read(zip.get(&format!("{root}data.pkl")).unwrap_or_default())
-        .map_err(|e| if e.hint.is_some() { e } else { e.hint(by_hand("d['state_dict']")) })?;
+    let script = zip.get(&format!("{root}constants.pkl")).is_some();
+    let other = || if script { by_script() } else { by_hand("d['state_dict']") };
+    let pickle =
+        Pickle::read(zip.get(&format!("{root}data.pkl")).unwrap_or_default()).map_err(|e| hinted(e, other()))?;
+    if script && !matches!(pickle.node(pickle.root), Node::Object { .. }) {
+        let why = format!("it is a TorchScript program whose data is {}, not a module", pickle.describe(pickle.root));
+        return Err(Error::load("the file", why).hint(by_script()));
+    }
     let found = search::find(&pickle, key)?;
-    let Node::Dict(entries) = pickle.node(found.dict) else {
-        return Err(Error::internal("the weights found are no dict"));
+    let budget = bytes.len().saturating_mul(2).max(SMALLEST);
+    let mut file = File { pickle: &pickle, zip: &zip, root, len: bytes.len(), budget };
+    let read = match pickle.node(found.dict) {
+        Node::Object { .. } => file.program(found.dict, found.notes).map_err(|e| hinted(e, by_script()))?,
+        Node::Dict(entries) => file.dict(entries, &found.path, found.notes)?,
+        _ => return Err(Error::internal("the weights found are no dict")),
     };
-    let mut budget = bytes.len().saturating_mul(2).max(SMALLEST);
-    let (mut tensors, mut left, mut others) = (BTreeMap::new(), vec![], 0);
-    for &(key, value) in entries {
-        let name = pickle.text(key);
-        match (name, pickle.node(value)) {
-            (Some(name), Node::Tensor { .. }) => {
-                let (dtype, shape, data) = tensor::read(&pickle, &zip, root, value, &mut budget).map_err(|e| {
-                    let message = format!("cannot load tensor `{}`: {}", name.escape_debug(), e.message);
-                    Error::new(e.kind, message).hint(by_hand(&python(&found.path)))
-                })?;
-                tensors.insert(name, (name.to_string(), dtype, shape, data));
-            }
-            (Some(name), Node::Opaque(by)) if rebuilds(&pickle, *by) => {
-                let why = format!("it is {}, which is not understood", pickle.describe(value));
-                return Err(
-                    Error::load(format!("tensor `{}`", name.escape_debug()), why).hint(by_hand(&python(&found.path)))
-                );
-            }
-            _ => {
-                others += 1;
-                if others <= SHOWN {
-                    left.push(name.map_or_else(|| pickle.describe(key), |n| format!("`{}`", n.escape_debug())));
+    if read.tensors.is_empty() {
+        let what = if found.path.is_empty() { "the file".into() } else { format!("`{}`", found.path) };
+        return Err(Error::new(Kind::Load, format!("{what} holds no tensors")));
+    }
+    Ok(read)
+}
+
+/// What the values of a pickle refer to, and what they may still become.
+struct File<'f, 'a> {
+    pickle: &'f Pickle<'a>,
+    zip: &'f zip::Archive<'a>,
+    root: &'f str,
+    /// Bytes of the whole file.
+    len: usize,
+    budget: usize,
+}
+
+impl<'a> File<'_, 'a> {
+    /// The tensors of a state dict.
+    fn dict(
+        &mut self,
+        entries: &[(pickle::Id, pickle::Id)],
+        path: &str,
+        mut notes: Vec<String>,
+    ) -> Result<Checkpoint<'a>> {
+        let pickle = self.pickle;
+        let (mut tensors, mut left, mut others) = (BTreeMap::new(), vec![], 0);
+        for &(key, value) in entries {
+            let name = pickle.text(key);
+            match (name, pickle.node(value)) {
+                (Some(name), Node::Tensor { .. }) => {
+                    let tensor = self.tensor(name, value).map_err(|e| e.hint(by_hand(&python(path))))?;
+                    tensors.insert(name, tensor);
+                }
+                (Some(name), Node::Opaque(by)) if rebuilds(pickle, *by) => {
+                    return Err(self.unknown(name, value).hint(by_hand(&python(path))));
+                }
+                _ => {
+                    others += 1;
+                    if others <= SHOWN {
+                        left.push(name.map_or_else(|| pickle.describe(key), |n| format!("`{}`", n.escape_debug())));
+                    }
                 }
             }
         }
+        if others > 0 {
+            let more = if others > SHOWN { ", ..." } else { "" };
+            notes.push(format!("{others} entries are no tensors and left out: {}{more}", left.join(", ")));
+        }
+        Ok(Checkpoint { tensors: tensors.into_values().collect(), notes })
     }
-    if tensors.is_empty() {
-        return Err(Error::new(Kind::Load, format!("`{}` holds no tensors", found.path)));
+
+    /// The tensors of a TorchScript program's module.
+    fn program(&mut self, module: pickle::Id, mut notes: Vec<String>) -> Result<Checkpoint<'a>> {
+        let found = script::tensors(self.pickle, module, 2 * self.len)?;
+        let read = |(name, value): (String, pickle::Id)| match self.pickle.node(value) {
+            Node::Opaque(_) => Err(self.unknown(&name, value)),
+            _ => self.tensor(&name, value),
+        };
+        let tensors = found.into_iter().map(read).collect::<Result<_>>()?;
+        notes.push("the file is a TorchScript program: its tensors are read, its code is not run".into());
+        Ok(Checkpoint { tensors, notes })
     }
-    let mut notes = found.notes;
-    if others > 0 {
-        let more = if others > SHOWN { ", ..." } else { "" };
-        notes.push(format!("{others} entries are no tensors and left out: {}{more}", left.join(", ")));
+
+    fn tensor(&mut self, name: &str, value: pickle::Id) -> Result<View<'a>> {
+        let read = tensor::read(self.pickle, self.zip, self.root, value, &mut self.budget);
+        let (dtype, shape, data) = read
+            .map_err(|e| Error::new(e.kind, format!("cannot load tensor `{}`: {}", name.escape_debug(), e.message)))?;
+        Ok((name.to_string(), dtype, shape, data))
     }
-    Ok(Checkpoint { tensors: tensors.into_values().collect(), notes })
+
+    fn unknown(&self, name: &str, value: pickle::Id) -> Error {
+        let why = format!("it is {}, which is not understood", self.pickle.describe(value));
+        Error::load(format!("tensor `{}`", name.escape_debug()), why)
+    }
+}
+
+/// The error with a hint, where it has none.
+fn hinted(error: Error, hint: String) -> Error {
+    if error.hint.is_some() { error } else { error.hint(hint) }
 }
 
 /// How Python reaches a path of the file.
@@ -109,15 +175,13 @@ fn root<'a>(zip: &zip::Archive<'a>) -> Result<&'a str> {
     let roots: Vec<&str> =
         zip.names().filter_map(|n| n.strip_suffix("data.pkl")).filter(|r| r.is_empty() || r.ends_with('/')).collect();
     match roots[..] {
-        [root] if zip.get(&format!("{root}constants.pkl")).is_some() => file(
-            "it is a TorchScript program (torch.jit.save), not a checkpoint",
-            "python -c \"import torch, safetensors.torch as s; \
-             s.save_file(dict(torch.jit.load('IN', map_location='cpu').state_dict()), 'OUT.safetensors')\", or export it to ONNX"
-                .into(),
-        ),
         [root] => Ok(root),
-        [] if zip.names().any(|n| n.ends_with(".npy")) => {
-            file("it is a numpy archive (.npz), not a checkpoint", "numpy arrays are data sets here: `--dataset npz:FILE`".into())
+        [] if zip.names().any(|n| n.ends_with(".npy")) => file(
+            "it is a numpy archive (.npz), not a checkpoint",
+            "numpy arrays are data sets here: `--dataset npz:FILE`".into(),
+        ),
+        [] if zip.names().any(|n| n.ends_with("/model.json")) => {
+            file("it is a TorchScript program of PyTorch before 1.4, whose tensors are not in a pickle", by_script())
         }
         [] => file("it is a zip archive without a `data.pkl`: torch.save did not write it", by_hand("d")),
         _ => file("it has several pickles `data.pkl`", "no tool writes this by accident: do not trust it".into()),

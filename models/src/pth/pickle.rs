@@ -1,6 +1,7 @@
 //! A pickle machine for data: the opcodes that torch.save writes (protocols 2 to 5) build inert values in an arena.
 //! Nothing is imported, called or executed; an object of a class unknown here is remembered by its name alone.
 
+use super::opcodes;
 use robust_core::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
@@ -8,7 +9,9 @@ use std::collections::BTreeMap;
 const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 1 << 21;
 /// Longest name of a module, a class or a tensor.
-const MAX_NAME: usize = 1024;
+pub(super) const MAX_NAME: usize = 1024;
+/// Where the classes of TorchScript programs are.
+const SCRIPT: &[u8] = b"__torch__";
 
 /// Index of a value. Values never own each other, so that no nesting is too deep to read or to free.
 pub(super) type Id = u32;
@@ -37,6 +40,11 @@ pub(super) enum Node<'a> {
         offset: Id,
         size: Id,
         stride: Id,
+    },
+    /// An object of a TorchScript program: its class is a name, its state a dict of attributes once BUILD has come.
+    Object {
+        class: Id,
+        state: Id,
     },
     /// Made by a global that is not understood.
     Opaque(Id),
@@ -71,6 +79,18 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The entries of a dict, or the attributes of a program's object.
+    pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
+        let id = match *self.node(id) {
+            Node::Object { state, .. } => state,
+            _ => id,
+        };
+        match self.node(id) {
+            Node::Dict(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
     pub fn items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) => Some(items),
@@ -91,10 +111,12 @@ impl<'a> Pickle<'a> {
             Node::Dict(_) => "a dict".into(),
             Node::Storage { .. } => "a storage".into(),
             Node::Tensor { .. } => "a tensor".into(),
-            Node::Opaque(made_by) if matches!(self.node(*made_by), Node::Global(..)) => {
+            Node::Opaque(made_by) | Node::Object { class: made_by, .. }
+                if matches!(self.node(*made_by), Node::Global(..)) =>
+            {
                 format!("made by {}", self.describe(*made_by))
             }
-            Node::Opaque(_) => "an object".into(),
+            Node::Opaque(_) | Node::Object { .. } => "an object".into(),
             Node::Global(module, name) => {
                 let show = |b: &[u8]| String::from_utf8_lossy(b).escape_debug().to_string();
                 format!("global `{}.{}`", show(module), show(name))
@@ -130,7 +152,7 @@ impl<'a> Machine<'a> {
                 return self.pop();
             }
             self.step(op).map_err(|e| {
-                let place = format!("opcode {} at byte {start}", opcode(op));
+                let place = format!("opcode {} at byte {start}", opcodes::name(op));
                 Error { message: format!("cannot load the pickle: {place}: {}", e.message), ..e }
             })?;
         }
@@ -342,17 +364,26 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.persistent(id)
             }
-            // The state of an object is not its entries: hooks, metadata, attributes.
+            // Of other objects the state is not the entries: hooks, metadata, attributes.
             b'b' => {
-                self.pop()?;
-                self.top().map(drop)
+                let given = self.pop()?;
+                let built = self.top()?;
+                if let Node::Object { state, .. } = &mut self.nodes[built as usize] {
+                    *state = given;
+                }
+                Ok(())
             }
             _ => {
                 if op == 0x92 {
                     self.pop()?; // keyword arguments
                 }
                 let (arguments, callee) = (self.pop()?, self.pop()?);
-                self.call(callee, arguments)
+                match self.global(callee) {
+                    Some((module, _)) if op == 0x81 && module.split(|&b| b == b'.').next() == Some(SCRIPT) => {
+                        self.push(Node::Object { class: callee, state: NONE })
+                    }
+                    _ => self.call(callee, arguments),
+                }
             }
         }
     }
@@ -418,72 +449,4 @@ fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
 
 fn damaged(why: impl Into<String>) -> Error {
     Error::new(Kind::Load, why).hint("the file is damaged or no checkpoint: copy or download it again")
-}
-
-/// Python's name of an opcode.
-fn opcode(op: u8) -> String {
-    const NAMES: &[(u8, &str)] = &[
-        (b'(', "MARK"),
-        (b'0', "POP"),
-        (b'1', "POP_MARK"),
-        (b'2', "DUP"),
-        (b'F', "FLOAT"),
-        (b'I', "INT"),
-        (b'J', "BININT"),
-        (b'K', "BININT1"),
-        (b'L', "LONG"),
-        (b'M', "BININT2"),
-        (b'N', "NONE"),
-        (b'P', "PERSID"),
-        (b'Q', "BINPERSID"),
-        (b'R', "REDUCE"),
-        (b'S', "STRING"),
-        (b'T', "BINSTRING"),
-        (b'U', "SHORT_BINSTRING"),
-        (b'V', "UNICODE"),
-        (b'X', "BINUNICODE"),
-        (b'B', "BINBYTES"),
-        (b'C', "SHORT_BINBYTES"),
-        (b'G', "BINFLOAT"),
-        (b'a', "APPEND"),
-        (b'b', "BUILD"),
-        (b'c', "GLOBAL"),
-        (b'd', "DICT"),
-        (b'e', "APPENDS"),
-        (b'g', "GET"),
-        (b'h', "BINGET"),
-        (b'i', "INST"),
-        (b'j', "LONG_BINGET"),
-        (b'l', "LIST"),
-        (b'o', "OBJ"),
-        (b'p', "PUT"),
-        (b'q', "BINPUT"),
-        (b'r', "LONG_BINPUT"),
-        (b's', "SETITEM"),
-        (b't', "TUPLE"),
-        (b'u', "SETITEMS"),
-        (0x80, "PROTO"),
-        (0x81, "NEWOBJ"),
-        (0x82, "EXT1"),
-        (0x83, "EXT2"),
-        (0x84, "EXT4"),
-        (0x85, "TUPLE1"),
-        (0x86, "TUPLE2"),
-        (0x87, "TUPLE3"),
-        (0x8a, "LONG1"),
-        (0x8b, "LONG4"),
-        (0x8c, "SHORT_BINUNICODE"),
-        (0x8d, "BINUNICODE8"),
-        (0x8e, "BINBYTES8"),
-        (0x90, "ADDITEMS"),
-        (0x91, "FROZENSET"),
-        (0x92, "NEWOBJ_EX"),
-        (0x93, "STACK_GLOBAL"),
-        (0x94, "MEMOIZE"),
-        (0x95, "FRAME"),
-        (0x96, "BYTEARRAY8"),
-        (0x97, "NEXT_BUFFER"),
-        (0x98, "READONLY_BUFFER"),
-    ];
-    NAMES.iter().find(|(o, _)| *o == op).map_or(format!("0x{op:02x}"), |(_, name)| (*name).to_string())
 }

@@ -35,7 +35,7 @@ const SHOWN: usize = 20;
 /// Keys compared for near misses: real ones are shorter.
 const LONGEST: usize = 200;
 
-/// The dict to use, what to tell the user of it, and its path.
+/// The dict or the program's module to use, what to tell the user of it, and its path.
 pub(super) struct Found {
     pub dict: Id,
     pub path: String,
@@ -68,6 +68,9 @@ impl Candidate {
 pub(super) fn find(pickle: &Pickle, key: Option<&str>) -> Result<Found> {
     if let Some(key) = key {
         return forced(pickle, key);
+    }
+    if let Node::Object { .. } = pickle.node(pickle.root) {
+        return Ok(Found { dict: pickle.root, path: String::new(), notes: vec![] });
     }
     if let Node::Opaque(_) | Node::Global(..) = pickle.node(pickle.root) {
         let why = format!(
@@ -158,7 +161,7 @@ fn forced(pickle: &Pickle, key: &str) -> Result<Found> {
         rest = rest.get(end + 1..).unwrap_or("");
     }
     match pickle.node(at) {
-        Node::Dict(_) => Ok(Found { dict: at, path: key.to_string(), notes: vec![] }),
+        Node::Dict(_) | Node::Object { .. } => Ok(Found { dict: at, path: key.to_string(), notes: vec![] }),
         Node::Opaque(_) | Node::Global(..) => {
             let why = format!("`{key}` is {}; only its code knows what is in it", pickle.describe(at));
             Err(Error::new(Kind::Load, why).hint(super::by_hand(&format!("d['{key}'].state_dict()"))))
@@ -168,13 +171,12 @@ fn forced(pickle: &Pickle, key: &str) -> Result<Found> {
 }
 
 fn child(pickle: &Pickle, at: Id, key: &str) -> Option<Id> {
-    let Node::Dict(entries) = pickle.node(at) else { return None };
-    entries.iter().rev().find(|(k, _)| pickle.text(*k) == Some(key)).map(|(_, value)| *value)
+    pickle.entries(at)?.iter().rev().find(|(k, _)| pickle.text(*k) == Some(key)).map(|(_, value)| *value)
 }
 
 fn names<'a>(pickle: &Pickle<'a>, dict: Id) -> Vec<&'a str> {
-    let Node::Dict(entries) = pickle.node(dict) else { return vec![] };
-    entries.iter().take(MANY).filter_map(|(k, _)| pickle.text(*k)).filter(|n| n.len() <= LONGEST).collect()
+    let entries = pickle.entries(dict).unwrap_or_default().iter();
+    entries.take(MANY).filter_map(|(k, _)| pickle.text(*k)).filter(|n| n.len() <= LONGEST).collect()
 }
 
 fn keys(pickle: &Pickle, dict: Id) -> String {

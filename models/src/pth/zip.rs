@@ -1,5 +1,5 @@
 //! The members of a zip archive as slices of the file. torch.save stores without compression, so nothing is unpacked and
-//! nothing can expand; names are looked up, never used as paths.
+//! nothing can expand; names are looked up, never used as paths. torch.jit.save compresses a program's code, which is never read.
 
 use robust_core::{Error, Result};
 use std::collections::BTreeMap;
@@ -15,7 +15,8 @@ const END_SIZE: usize = 22;
 const ELSEWHERE: u64 = 0xffff_ffff;
 
 pub(super) struct Archive<'a> {
-    members: BTreeMap<&'a str, &'a [u8]>,
+    /// A compressed member has no data here.
+    members: BTreeMap<&'a str, Option<&'a [u8]>>,
 }
 
 fn damaged(why: impl std::fmt::Display) -> Error {
@@ -65,7 +66,7 @@ impl<'a> Archive<'a> {
     }
 
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.members.get(name).copied()
+        self.members.get(name).copied().flatten()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &'a str> {
@@ -96,7 +97,7 @@ fn directory(bytes: &[u8]) -> Result<(u64, usize, usize)> {
 }
 
 /// Name and data of the directory's next entry, and the entry's length.
-fn member<'a>(bytes: &'a [u8], directory: usize, entry: &'a [u8]) -> Result<(&'a str, &'a [u8], usize)> {
+fn member<'a>(bytes: &'a [u8], directory: usize, entry: &'a [u8]) -> Result<(&'a str, Option<&'a [u8]>, usize)> {
     if !entry.starts_with(CENTRAL) {
         return Err(damaged("an entry of its directory is no entry"));
     }
@@ -109,7 +110,9 @@ fn member<'a>(bytes: &'a [u8], directory: usize, entry: &'a [u8]) -> Result<(&'a
             .hint("no tool writes this by accident: do not trust it"));
     }
     let (flags, method) = (field(8, 2)?, field(10, 2)?);
-    if flags & 1 != 0 || method != 0 {
+    let packed = method != 0;
+    let code = || name.rsplit('/').skip(1).any(|folder| folder == "code");
+    if flags & 1 != 0 || packed && !code() {
         let how = if flags & 1 != 0 { "encrypted" } else { "compressed" };
         return Err(Error::load(
             "the file",
@@ -120,17 +123,17 @@ fn member<'a>(bytes: &'a [u8], directory: usize, entry: &'a [u8]) -> Result<(&'a
     let mut sizes = [field(24, 4)?, field(20, 4)?, field(42, 4)?];
     extend(slice(entry, 46 + name_len, extra_len)?, &mut sizes)?;
     let [size, stored, offset] = sizes;
-    if size != stored {
+    if size != stored && !packed {
         return Err(damaged(format!("`{}` has two sizes", name.escape_debug())));
     }
-    let (size, at) = (place(size)?, place(offset)?);
+    let (stored, at) = (place(stored)?, place(offset)?);
     let header = slice(bytes, at, 30)?;
     let (local_name, local_extra) = (number(header, 26, 2)? as usize, number(header, 28, 2)? as usize);
     if !header.starts_with(LOCAL) || slice(bytes, at + 30, local_name)? != raw {
         return Err(damaged(format!("`{}` is not where its directory says", name.escape_debug())));
     }
-    let data = slice(&bytes[..directory], at + 30 + local_name + local_extra, size)?;
-    Ok((name, data, slice(entry, 0, 46 + name_len + extra_len + comment_len)?.len()))
+    let data = slice(&bytes[..directory], at + 30 + local_name + local_extra, stored)?;
+    Ok((name, (!packed).then_some(data), slice(entry, 0, 46 + name_len + extra_len + comment_len)?.len()))
 }
 
 /// Fills in the sizes that are in the 64-bit extension.

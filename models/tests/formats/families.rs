@@ -2,7 +2,7 @@
 
 use crate::support::{Case, cross_entropy, distance, forward, kept_cases, named, npz, shared_cases};
 use candle_core::{DType, Device, Tensor};
-use robust_core::{Error, Output};
+use robust_core::{Error, Kind, Output};
 use robust_models::arch::{self, ARCHITECTURES, Built};
 use robust_models::safetensors::StateDict;
 use robust_models::{Options, load};
@@ -28,7 +28,8 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 11] = [
+    const KNOWN: [(&str, &str); 12] = [
+        ("openclip/resnet", "clip-resnet"),
         ("seer", "regnet"),
         ("densenet", "densenet"),
         ("efficientnet", "efficientnet"),
@@ -156,6 +157,47 @@ fn what_the_tensors_do_not_tell_must_be_said() {
     let densenet = case("torchvision/densenet");
     let variant = Options { variant: Some("tf".into()), ..densenet.options.clone() };
     assert!(changed(&densenet, &variant, |_| {}).unwrap_err().message.contains("`variant` is no parameter"));
+}
+
+#[test]
+fn each_tensor_of_clips_resnet_is_needed_as_it_is() {
+    let case = case("openclip/resnet");
+    for (name, shape) in &case.shapes {
+        let without = changed(&case, &case.options, |w| drop(w.remove(name))).unwrap_err();
+        let mut other = shape.clone();
+        *other.last_mut().unwrap() += 1;
+        let other = changed(&case, &case.options, |w| {
+            w.insert(name.clone(), Tensor::zeros(other, DType::F32, &Device::Cpu).unwrap());
+        });
+        // A tensor that decides what the network is leaves no trace of its name.
+        assert!([without.kind, other.unwrap_err().kind].iter().all(|k| *k == Kind::Load), "{name}: {without}");
+    }
+    let with = |change: fn(&mut Options), stages: usize| {
+        let mut options = case.options.clone();
+        change(&mut options);
+        changed(&case, &options, |w| {
+            let first: Vec<_> = w.iter().filter(|(n, _)| n.starts_with("visual.layer1.0.")).collect();
+            let more: Vec<(String, Tensor)> = (4..stages)
+                .flat_map(|i| {
+                    first.iter().map(move |(n, t)| (n.replace("layer1", &format!("layer{}", i + 1)), (*t).clone()))
+                })
+                .collect();
+            w.extend(more);
+        })
+    };
+    let two = with(|o| o.heads = Some("2".into()), 0).unwrap().network;
+    assert_eq!(robust_engine::digest(&two), robust_engine::digest(&with(|_| {}, 0).unwrap().network));
+    let one = with(|o| o.heads = Some("1".into()), 0).unwrap().network;
+    assert_ne!(robust_engine::digest(&two), robust_engine::digest(&one));
+    for (error, part) in [
+        (with(|o| o.heads = Some("3".into()), 0), "128 channels are not divided among 3 heads"),
+        (with(|o| o.input = Some([3, 96, 96]), 0), "for an input of 64x64"),
+        (with(|o| o.activation = Some("quick_gelu".into()), 0), "`activation` is no parameter of clip-resnet"),
+        (with(|_| {}, 40), "40 stages, each of half the size"),
+    ] {
+        let error = error.unwrap_err();
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
 }
 
 /// Weights, a change, and what must be said of it.

@@ -7,7 +7,7 @@ use robust_models::safetensors::StateDict;
 use robust_models::{Options, arch, load};
 use std::collections::BTreeMap;
 
-const HOMES: [&str; 8] = ["timm/vit", "timm/deit", "timm/beit", "xcit", "swin", "clip", "openclip", "dinov2/"];
+const HOMES: [&str; 8] = ["timm/vit", "timm/deit", "timm/beit", "xcit", "swin", "clip-vit", "openclip/vit", "dinov2/"];
 
 /// Stored vectors of transformers.
 fn stored() -> impl Iterator<Item = Case> {
