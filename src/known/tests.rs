@@ -61,7 +61,7 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
 
 #[test]
 fn three_standard_errors_are_luck_and_more_are_not() {
-    let of = |hits, n, percent| Count { hits, n }.surprise(percent);
+    let of = |hits, n, percent| Count { hits, n }.surprise(percent, 10_000);
     // sqrt(0.9 * 0.1 / 1000) = 0.009487: 28.46 samples to either side of 900.
     assert!(of(900, 1000, 90.).is_none() && of(928, 1000, 90.).is_none() && of(872, 1000, 90.).is_none());
     assert!((of(870, 1000, 90.).unwrap() + 0.03 / 0.009_486_83).abs() < 1e-4);

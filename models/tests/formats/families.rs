@@ -28,8 +28,15 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 11] = [
+    const KNOWN: [(&str, &str); 18] = [
         ("seer", "regnet"),
+        ("ra_wrn", "ra-wide-resnet"),
+        ("amini2024/wrn", "dm-wide-resnet"),
+        ("huang202", "robust-wide-resnet"),
+        ("dai2021", "wide-resnet"),
+        ("diffenderfer2021", "card-resnet"),
+        ("singh2023/vit", "vit"),
+        ("mimir", "swin"),
         ("densenet", "densenet"),
         ("efficientnet", "efficientnet"),
         ("mobilenet_v3", "mobilenet-v3"),

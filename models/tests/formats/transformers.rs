@@ -28,8 +28,8 @@ fn digest(all: BTreeMap<String, Tensor>, options: &Options) -> String {
 }
 
 /// What is left out here changes nothing, or is another network that is as whole.
-const OPTIONAL: [&str; 6] =
-    ["mask_token", "relative_coords_table", "visual.proj", "cls_token", "reg_token", "register_tokens"];
+const OPTIONAL: [&str; 7] =
+    ["mask_token", "relative_coords_table", "visual.proj", "cls_token", "reg_token", "register_tokens", "batch_num"];
 
 #[test]
 fn a_transformer_without_one_of_its_tensors_is_refused_by_its_name() {
