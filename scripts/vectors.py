@@ -256,8 +256,9 @@ ENTRIES |= vectors_robustbench.entries(Entry, timm_convnext)
 
 
 def named_weights(model, authors):
-    """Fills the model; returns the shapes of the file. Counters and indices are left out: they follow from the sizes."""
-    own = {name: list(t.shape) for name, t in model.state_dict().items() if t.is_floating_point()}
+    """Fills the model; returns the shapes of the file. Counters, indices and masks are left out: they follow from the sizes."""
+    follows = lambda name, t: not t.is_floating_point() or name.endswith("attn_mask")
+    own = {name: list(t.shape) for name, t in model.state_dict().items() if not follows(name, t)}
     rename, read = authors or (lambda name, shape: (name, shape), lambda state, _: state)
     shapes = dict(rename(name, shape) for name, shape in own.items())
     state = read({name: tensor(name, shape) for name, shape in shapes.items()}, model)

@@ -121,4 +121,58 @@ mod tests {
         let error = select("val", "robustbanch", std::iter::empty()).unwrap_err();
         assert!(error.kind == robust_core::Kind::Usage && error.to_string().contains("robustbench"), "{error}");
     }
+
+    /// An image of some width, 2 high.
+    fn png(width: u32) -> Vec<u8> {
+        use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+        let mut bytes = vec![];
+        let pixels = vec![7; 2 * width as usize];
+        PngEncoder::new(&mut bytes).write_image(&pixels, width, 2, ExtendedColorType::L8).unwrap();
+        bytes
+    }
+
+    /// Images of the numbers, ten in each of so many class folders or all in the last ones.
+    fn tree(root: &std::path::Path, classes: usize, numbers: impl Iterator<Item = usize>, width: fn(usize) -> u32) {
+        (0..classes).for_each(|c| std::fs::create_dir_all(root.join(format!("n{c:04}"))).unwrap());
+        let images = [png(width(0)), png(width(1))];
+        for (i, n) in numbers.enumerate() {
+            let path = root.join(format!("n{:04}/ILSVRC2012_val_{:08}.JPEG", i / 10, n + 1));
+            std::fs::write(path, &images[n % 2]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_of_more_gives_the_set_and_a_folder_of_the_set_is_recognised() {
+        let place = tempfile::tempdir().unwrap();
+        let open = |folder: &str, query: &str| {
+            crate::data::open(&format!("folder:{}{query}", place.path().join(folder).display()))
+        };
+        let set = || (0..50_000).filter(|&n| holds(n));
+        // Two hundred others beside it, and before it.
+        let others = || (0..50_000).filter(|&n| !holds(n));
+        let numbers = others().take(100).chain(set()).chain(others().rev().take(100));
+        tree(&place.path().join("val"), CLASSES, numbers, |n| 3 + n as u32);
+        let all = open("val", "").unwrap();
+        assert!(all.card().samples > 5_000 && !all.card().name.contains("subset"), "{:?}", all.card().name);
+        let part = open("val", "?subset=robustbench&resize=2x3").unwrap();
+        assert_eq!(
+            (part.card().samples, part.card().name.as_str()),
+            (5_000, "folder:val?subset=robustbench&resize=2x3&interpolation=bilinear")
+        );
+        // Its first image is the first of the set, and keeps the label of its folder.
+        let view = robust_core::View::from(robust_core::Input::image(1, 2, 3));
+        let batch = part.load(&[0, 4_999], &view, &candle_core::Device::Cpu).unwrap().batch.unwrap();
+        assert_eq!(batch.labels.unwrap(), [10, 509]);
+        // The set alone, where copies of one size are told from originals.
+        tree(&place.path().join("set"), CLASSES, set(), |n| 3 + n as u32);
+        tree(&place.path().join("copies"), CLASSES, set(), |_| 3);
+        assert_eq!(open("set", "").unwrap().card().name, "folder:set?subset=robustbench");
+        assert_eq!(open("set", "").unwrap().card().digest, open("set", "?subset=robustbench").unwrap().card().digest);
+        assert_eq!(open("copies", "").unwrap().card().name, "folder:copies?subset=robustbench&copies=2x3");
+        // Without the folders of classes that have no image in it, labels are others.
+        (500..CLASSES).for_each(|c| drop(std::fs::remove_dir(place.path().join(format!("set/n{c:04}")))));
+        assert_eq!(open("set", "").unwrap().card().name, "folder:set");
+        let error = open("set", "?subset=robustbench").err().unwrap();
+        assert!(error.message.contains("500 classes are not ImageNet's"), "{error}");
+    }
 }

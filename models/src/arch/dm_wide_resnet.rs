@@ -18,9 +18,15 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build,
 };
 
-/// What these networks were trained on; newer files bring their own.
-pub(super) const CIFAR10: Usual =
-    Usual::Known { whose: "CIFAR-10's", mean: [0.4914, 0.4822, 0.4465], std: [0.2471, 0.2435, 0.2616] };
+/// What these networks were trained on, which the classes of their last layer tell; some files bring their own.
+pub(super) fn usual(dict: &StateDict, head: &str) -> Usual {
+    match dict.dims(&format!("{head}.weight")) {
+        Some([100, _]) => {
+            Usual::Known { whose: "CIFAR-100's", mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] }
+        }
+        _ => Usual::Known { whose: "CIFAR-10's", mean: [0.4914, 0.4822, 0.4465], std: [0.2471, 0.2435, 0.2616] },
+    }
+}
 
 fn detect(dict: &StateDict) -> bool {
     ["init_conv.weight", "layer.0.block.0.conv_0.weight", "batchnorm.weight", "logits.weight"]
@@ -32,8 +38,9 @@ fn detect(dict: &StateDict) -> bool {
 pub(super) fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let act = chosen(dict, options)?;
     let [stem, channels, ..] = dict.sizes::<4>("init_conv.weight")?;
+    let usual = usual(dict, "logits");
     let mut stack = Stack { dict, net };
-    let mut x = stack.input(options, [channels, 32, 32], CIFAR10)?;
+    let mut x = stack.input(options, [channels, 32, 32], usual)?;
     x = stack.conv(x, "init_conv", Conv::same(stem, 3, 1))?;
     for i in 0..stack.dict.count(|i| format!("layer.{i}")) {
         for j in 0..stack.dict.count(|j| format!("layer.{i}.block.{j}")) {

@@ -1,10 +1,9 @@
 //! `robust-wide-resnet`: wide residual networks with depths and widths of their own: Huang et al. 2021 ("Exploring
 //! Architectural Ingredients") and, with SiLU, Huang et al. 2022 ("Revisiting Residual Networks").
 
-use super::dm_wide_resnet::CIFAR10;
 use super::stack::{Conv, Usual, activation};
 use super::wide_resnet::{Act, block};
-use super::{Architecture, Stack};
+use super::{Architecture, Stack, dm_wide_resnet};
 use crate::Options;
 use crate::safetensors::StateDict;
 use robust_core::Result;
@@ -28,17 +27,17 @@ fn detect(dict: &StateDict) -> bool {
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     // The later ones normalise inside the network, and their files do not say so.
     let later = dict.any("norm1.");
-    let (last, shortcut, usual, raw) = match later {
-        true => ("norm1", "shortcut.0", Activation::Silu, CIFAR10),
+    let (last, shortcut, act, pixels) = match later {
+        true => ("norm1", "shortcut.0", Activation::Silu, dm_wide_resnet::usual(dict, "fc")),
         false => ("bn1", "convShortcut", Activation::Relu, Usual::Raw),
     };
     if later && options.activation.is_none() {
         dict.note("activations are SiLU, as in Huang et al. 2022's WRN-A4; `?activation=relu` if yours are not");
     }
-    let act = Act::Plain(activation(options, usual)?);
+    let act = Act::Plain(activation(options, act)?);
     let [stem, channels, ..] = dict.sizes::<4>("stem_conv.weight")?;
     let mut stack = Stack { dict, net };
-    let mut x = stack.input(options, [channels, 32, 32], raw)?;
+    let mut x = stack.input(options, [channels, 32, 32], pixels)?;
     x = stack.conv(x, "stem_conv", Conv::same(stem, 3, 1))?;
     for i in 0..stack.dict.count(|i| format!("blocks.{i}")) {
         for j in 0..stack.dict.count(|j| format!("blocks.{i}.layer.{j}")) {

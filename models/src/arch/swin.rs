@@ -111,7 +111,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
             let name = (home.at)(stage, j);
             let trained = trained.map(|t| shrunk(t, patch, stage));
             let block = Block {
-                heads: heads(s.dict, &name, v1)?,
+                heads: heads(s.dict, &(home.at)(stage, 0), v1)?,
                 hidden: hidden(s.dict, &name, &home)?,
                 ..fit(&home, grid, window, j)
             };

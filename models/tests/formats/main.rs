@@ -12,5 +12,6 @@ mod onnx;
 mod parity;
 mod prompts;
 mod pth;
+mod robustbench;
 mod support;
 mod transformers;
