@@ -131,14 +131,22 @@ mod tests {
         bytes
     }
 
-    /// Images of the numbers, ten in each of so many class folders or all in the last ones.
-    fn tree(root: &std::path::Path, classes: usize, numbers: impl Iterator<Item = usize>, width: fn(usize) -> u32) {
-        (0..classes).for_each(|c| std::fs::create_dir_all(root.join(format!("n{c:04}"))).unwrap());
-        let images = [png(width(0)), png(width(1))];
+    /// Class folders and images of these numbers, ten in each folder until there are no more: as a tar archive.
+    fn archive(classes: usize, numbers: impl Iterator<Item = usize>, widths: [u32; 2]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(vec![]);
+        let mut add = |kind: tar::EntryType, name: String, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, name, bytes).unwrap();
+        };
+        (0..classes).for_each(|c| add(tar::EntryType::Directory, format!("n{c:04}/"), &[]));
+        let images = widths.map(png);
         for (i, n) in numbers.enumerate() {
-            let path = root.join(format!("n{:04}/ILSVRC2012_val_{:08}.JPEG", i / 10, n + 1));
-            std::fs::write(path, &images[n % 2]).unwrap();
+            let name = format!("n{:04}/ILSVRC2012_val_{:08}.JPEG", i / 10, n + 1);
+            add(tar::EntryType::Regular, name, &images[n % 2]);
         }
+        tar.into_inner().unwrap()
     }
 
     #[test]
@@ -151,28 +159,31 @@ mod tests {
         // Two hundred others beside it, and before it.
         let others = || (0..50_000).filter(|&n| !holds(n));
         let numbers = others().take(100).chain(set()).chain(others().rev().take(100));
-        tree(&place.path().join("val"), CLASSES, numbers, |n| 3 + n as u32);
-        let all = open("val", "").unwrap();
+        std::fs::write(place.path().join("val.tar"), archive(CLASSES, numbers, [3, 4])).unwrap();
+        let all = open("val.tar", "").unwrap();
         assert!(all.card().samples > 5_000 && !all.card().name.contains("subset"), "{:?}", all.card().name);
-        let part = open("val", "?subset=robustbench&resize=2x3").unwrap();
+        let part = open("val.tar", "?subset=robustbench&resize=2x3").unwrap();
         assert_eq!(
             (part.card().samples, part.card().name.as_str()),
-            (5_000, "folder:val?subset=robustbench&resize=2x3&interpolation=bilinear")
+            (5_000, "folder:val.tar?subset=robustbench&resize=2x3&interpolation=bilinear")
         );
         // Its first image is the first of the set, and keeps the label of its folder.
         let view = robust_core::View::from(robust_core::Input::image(1, 2, 3));
         let batch = part.load(&[0, 4_999], &view, &candle_core::Device::Cpu).unwrap().batch.unwrap();
         assert_eq!(batch.labels.unwrap(), [10, 509]);
         // The set alone, where copies of one size are told from originals.
-        tree(&place.path().join("set"), CLASSES, set(), |n| 3 + n as u32);
-        tree(&place.path().join("copies"), CLASSES, set(), |_| 3);
-        assert_eq!(open("set", "").unwrap().card().name, "folder:set?subset=robustbench");
-        assert_eq!(open("set", "").unwrap().card().digest, open("set", "?subset=robustbench").unwrap().card().digest);
-        assert_eq!(open("copies", "").unwrap().card().name, "folder:copies?subset=robustbench&copies=2x3");
+        for (name, classes, widths) in [("set", CLASSES, [3, 4]), ("copies", CLASSES, [3, 3]), ("less", 500, [3, 4])] {
+            std::fs::write(place.path().join(format!("{name}.tar")), archive(classes, set(), widths)).unwrap();
+        }
+        assert_eq!(open("set.tar", "").unwrap().card().name, "folder:set.tar?subset=robustbench");
+        assert_eq!(
+            open("set.tar", "").unwrap().card().digest,
+            open("set.tar", "?subset=robustbench").unwrap().card().digest
+        );
+        assert_eq!(open("copies.tar", "").unwrap().card().name, "folder:copies.tar?subset=robustbench&copies=2x3");
         // Without the folders of classes that have no image in it, labels are others.
-        (500..CLASSES).for_each(|c| drop(std::fs::remove_dir(place.path().join(format!("set/n{c:04}")))));
-        assert_eq!(open("set", "").unwrap().card().name, "folder:set");
-        let error = open("set", "?subset=robustbench").err().unwrap();
+        assert_eq!(open("less.tar", "").unwrap().card().name, "folder:less.tar");
+        let error = open("less.tar", "?subset=robustbench").err().unwrap();
         assert!(error.message.contains("500 classes are not ImageNet's"), "{error}");
     }
 }
