@@ -13,8 +13,8 @@ pub const ARCHITECTURE: Architecture = Architecture {
     name: "wide-resnet",
     doc: "3x3 stem (conv1), groups block1, block2, block3 of pre-activation blocks (layer.N: bn1, conv1, bn2, conv2, \
           convShortcut; stride 2 from block2 on), bn1, ReLU (`activation=`, or Dai et al. 2022's where the file has \
-          activation.alpha), global mean, linear (fc; without a bias `variant=cosine|plain` says how scores are made); \
-          `variant=standardised` for pixels scaled image by image (Ding et al. 2020)",
+          activation.alpha), global mean, linear (fc); `variant=cosine` where features and class weights are scaled to \
+          length 1 (Pang et al. 2020), `variant=standardised` for pixels scaled image by image (Ding et al. 2020)",
     params: &["activation", "variant"],
     detect,
     build,
@@ -36,15 +36,14 @@ enum Variant {
     Standardised,
 }
 
-fn variant(dict: &StateDict, options: &Options) -> Result<Variant> {
-    let bare = !dict.contains("fc.bias");
+fn variant(dict: &mut StateDict, options: &Options) -> Result<Variant> {
+    if options.variant.is_none() && !dict.contains("fc.bias") {
+        dict.note(
+            "`fc` has no bias; the tensors do not tell whether scores are cosines, as in Pang et al. 2020: `?variant=cosine` if \
+             features and class weights are scaled to length 1",
+        );
+    }
     match options.variant.as_deref() {
-        None if bare => Err(Error::usage(
-            "`fc` has no bias, and nothing in the file says whether scores are cosines, as in Pang et al. 2020",
-        )
-        .hint(
-            "`?variant=cosine` if features and class weights are scaled to length 1, `?variant=plain` if they are not",
-        )),
         None | Some("plain") => Ok(Variant::Plain),
         Some("cosine") => Ok(Variant::Cosine),
         Some("standardised") => Ok(Variant::Standardised),
@@ -105,6 +104,9 @@ fn learned(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
         Ok(values(&stack.dict.take(&format!("activation.{part}"), &[1])?)?.first().copied().unwrap_or(0.).abs())
     };
     let (alpha, beta) = (one(stack, "alpha")?, one(stack, "beta")?);
+    if beta == 1. {
+        return Err(Error::load("`activation.beta`", "at 1 or -1 the activation divides by zero"));
+    }
     let at = |part: &str| format!("{name}.{part}");
     let y = scale(stack, x, alpha, &at("scaled"))?;
     let y = stack.act(y, &at("gate"), Activation::Sigmoid)?;
