@@ -4,7 +4,8 @@
     python scripts/vectors.py timm/resnet_d torchvision/mobilenet_v3_small
     python scripts/vectors.py --all
 
-Needs numpy, torch, torchvision, timm and, for `openclip/resnet`, open_clip_torch in an environment of its own. Each architecture has two files: NAME.json.gz (input,
+Needs numpy, torch, torchvision, timm and, for `openclip/resnet`, open_clip_torch in an environment of its own, and RobustBench's
+files for its networks. Each architecture has two files: NAME.json.gz (input,
 labels, loss, options, and the shapes of all tensors) and NAME.npz (`output`, and `grad`, the gradient of the summed
 cross-entropy towards the pixels). Both are computed in float64 and stored as float32. No weights are stored: every tensor
 follows from its name. Of some there are ONNX files too, by both of torch's exporters. Networks are those of the packages
@@ -20,6 +21,7 @@ import pathlib
 import numpy as np
 import torch
 
+import vectors_robustbench
 import vectors_transformers
 
 OUT = pathlib.Path(__file__).parent.parent / "models/tests/vectors"
@@ -48,6 +50,8 @@ def tensor(name, shape):
         u = 1 + np.abs(u) / 2
     elif name.endswith("running_mean"):
         u = u / 10
+    elif name.endswith("threshold"):
+        u = 0.2 + np.abs(u) / 10
     elif len(shape) >= 2:
         u = u * math.sqrt(3 / math.prod(shape[1:]))
     elif name.endswith(("weight", "gamma")):
@@ -65,9 +69,12 @@ def image(name, shape):
 # Architectures: how to make one, the pixels' side, and what the loader must be told beyond the tensors.
 
 class Entry:
-    def __init__(self, make, side=64, options=None, normalise=IMAGENET, rows=1, onnx=False, authors=None):
+    def __init__(self, make, side=64, options=None, normalise=IMAGENET, rows=1, onnx=False, authors=None,
+                 step=1e-6):
         self.make, self.side, self.options, self.normalise, self.rows = make, side, options or {}, normalise, rows
         self.onnx = onnx
+        # Of the check of slopes; small where the function jumps.
+        self.step = step
         # For files of other names than the package's: how a name and shape become theirs, and the package's own reading of them.
         self.authors = authors
 
@@ -246,11 +253,13 @@ ENTRIES = {
     "timm/wide_resnet": Entry(lambda: timm_resnet(base_width=128), 45),
 }
 ENTRIES |= vectors_transformers.entries(Entry)
+ENTRIES |= vectors_robustbench.entries(Entry, timm_convnext)
 
 
 def named_weights(model, authors):
-    """Fills the model; returns the shapes of the file. Counters and indices are left out: they follow from the sizes."""
-    own = {name: list(t.shape) for name, t in model.state_dict().items() if t.is_floating_point()}
+    """Fills the model; returns the shapes of the file. Counters, indices and masks are left out: they follow from the sizes."""
+    follows = lambda name, t: not t.is_floating_point() or name.endswith("attn_mask")
+    own = {name: list(t.shape) for name, t in model.state_dict().items() if not follows(name, t)}
     rename, read = authors or (lambda name, shape: (name, shape), lambda state, _: state)
     shapes = dict(rename(name, shape) for name, shape in own.items())
     state = read({name: tensor(name, shape) for name, shape in shapes.items()}, model)
@@ -297,7 +306,7 @@ def write(name, entry, out):
     loss = torch.nn.functional.cross_entropy(output, torch.tensor(labels), reduction="sum")
     loss.backward()
     check_slope(lambda x: torch.nn.functional.cross_entropy(
-        model((x - mean) / std), torch.tensor(labels), reduction="sum").item(), x)
+        model((x - mean) / std), torch.tensor(labels), reduction="sum").item(), x, entry.step)
     file = name.replace("/", "__")
     np.savez_compressed(
         out / f"{file}.npz", output=output.detach().float().numpy(), grad=x.grad.float().numpy())

@@ -33,8 +33,11 @@ pub struct Known {
     pub source: String,
 }
 
-/// Images of the test sets of CIFAR.
-const TEST_SET: u64 = 10_000;
+/// Images of a board's test set.
+fn test_set(board: &str) -> u64 {
+    if board == "imagenet" { 5_000 } else { 10_000 }
+}
+
 /// Standard errors of the published value, in a sample of the size at hand, from which on a difference is no luck.
 const ERRORS: f64 = 3.;
 /// And the chance of a difference as large to one side, exactly: the normal one of three standard errors.
@@ -103,15 +106,21 @@ fn is_altered(source: &str) -> bool {
     query.split('&').any(|pair| matches!(pair.split('=').next().map(str::trim), Some("output" | "head")))
 }
 
-/// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards. Copies in
-/// other formats may have been compressed again, and are not judged.
+/// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards; of ImageNet the
+/// originals of RobustBench's 5,000 images. Copies in other formats may have been compressed again, and are not judged.
 fn board(card: &DataCard) -> Option<&'static str> {
     let is = |scheme: &str, query: &str| card.name.starts_with(scheme) && card.name.ends_with(query);
-    match card.samples == TEST_SET {
-        true if is("cifar10:", "?split=test") => Some("cifar10"),
-        true if is("cifar100:", "?split=test&labels=fine") => Some("cifar100"),
-        _ => None,
-    }
+    let board = match card.name.split_once('?') {
+        _ if is("cifar10:", "?split=test") => "cifar10",
+        _ if is("cifar100:", "?split=test&labels=fine") => "cifar100",
+        Some((place, query)) if place.starts_with("folder:") => {
+            let mut pairs = query.split('&');
+            let set = pairs.clone().any(|p| p == "subset=robustbench");
+            (set && !pairs.any(|p| p.starts_with("copies="))).then_some("imagenet")?
+        }
+        _ => return None,
+    };
+    (card.samples == test_set(board)).then_some(board)
 }
 
 /// Hits among n.
@@ -130,10 +139,11 @@ impl Count {
         self.hits as f64 / self.n.max(1) as f64
     }
 
-    /// How many standard errors these hits are above a published value in per cent, negative below, where that is no luck.
-    fn surprise(self, percent: f64) -> Option<f64> {
+    /// How many standard errors these hits are above a published value in per cent of `all` images, negative below, where
+    /// that is no luck.
+    fn surprise(self, percent: f64, all: u64) -> Option<f64> {
         // One image of the test set: a rate of zero would have no error.
-        let p = (percent / 100.).clamp(1. / TEST_SET as f64, 1. - 1. / TEST_SET as f64);
+        let p = (percent / 100.).clamp(1. / all as f64, 1. - 1. / all as f64);
         let z = (self.rate() - p) / (p * (1. - p) / self.n.max(1) as f64).sqrt();
         let tail = match z > 0. {
             true => self.hits.checked_sub(1).map_or(1., |below| 1. - binomial_cdf(below, self.n, p)),
@@ -164,7 +174,8 @@ fn of_board<'a>(table: &'a [Known], label: &str, source: &str, data: &DataCard) 
 /// The clean accuracy is none of the published ones.
 fn loading(entries: &[&Known], right: Count) -> Option<Finding> {
     // A name may stand on several boards: it is enough to agree with one.
-    let all: Option<Vec<(f64, &Known)>> = entries.iter().map(|k| Some((right.surprise(k.clean)?, *k))).collect();
+    let all: Option<Vec<(f64, &Known)>> =
+        entries.iter().map(|k| Some((right.surprise(k.clean, test_set(&k.board))?, *k))).collect();
     let (z, nearest) = all?.into_iter().min_by(|a, b| a.0.abs().total_cmp(&b.0.abs()))?;
     let text = format!(
         "probable loading error: {} of the clean samples are right, RobustBench has {:.2} % for {} ({} {}): {:.1} standard \
@@ -197,7 +208,7 @@ fn is_thorough(attack: &PlannedAttack) -> bool {
 
 /// More samples hold than under AutoAttack. Where no attack was thorough that is worth a note only.
 fn weakness(entry: &Known, held: Count, thorough: bool) -> Option<Finding> {
-    let z = held.surprise(entry.robust).filter(|z| *z > 0.)?;
+    let z = held.surprise(entry.robust, test_set(&entry.board)).filter(|z| *z > 0.)?;
     let what = if thorough { "attack too weak or other protocol" } else { "as is normal after few steps" };
     let text = format!(
         "{what}: {} hold at {} {}, RobustBench has {:.2} % under AutoAttack for {}: {z:.1} standard \
@@ -243,7 +254,7 @@ fn of_model(table: &[Known], plan: &Plan, model: &PlannedModel, outcomes: &[Outc
         // The rest of the numbers is not this model's.
         return vec![finding];
     }
-    let agrees = |k: &&&Known| right.surprise(k.clean).is_none();
+    let agrees = |k: &&&Known| right.surprise(k.clean, test_set(&k.board)).is_none();
     let weak = |k: &&Known| {
         let attacks = within(&k.region()?, model);
         weakness(k, worst_case(&attacks, &mine), attacks.iter().any(|a| is_thorough(a)))

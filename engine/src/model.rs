@@ -213,6 +213,7 @@ fn canonical(op: &Op, number: impl Fn(usize) -> usize) -> Op {
         Op::BatchNorm { mean, var, gamma, beta, .. } => {
             [mean, var].into_iter().chain(gamma).chain(beta).for_each(new);
         }
+        Op::MeanSparse { mean, var, threshold, .. } => [mean, var, threshold].into_iter().for_each(new),
         Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).for_each(new),
         _ => {}
     }

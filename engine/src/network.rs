@@ -117,6 +117,15 @@ pub enum Op {
         beta: Option<ParamId>,
         eps: f64,
     },
+    /// Entries nearer to their channel's mean than `threshold` standard deviations become that mean (MeanSparse, Amini et al.
+    /// 2024); mean and variance have one entry per index of `axis`, `threshold` is a single number. The gradient goes to the
+    /// entries that stay.
+    MeanSparse {
+        mean: ParamId,
+        var: ParamId,
+        threshold: ParamId,
+        axis: usize,
+    },
     /// Over the last axis of a row: mean 0 and variance 1, then `gamma` and `beta` per entry of it.
     LayerNorm {
         gamma: Option<ParamId>,
@@ -192,6 +201,7 @@ impl Op {
             Op::Linear { .. } => "linear",
             Op::MatMul => "matmul",
             Op::BatchNorm { .. } => "batch_norm",
+            Op::MeanSparse { .. } => "mean_sparse",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Attention { .. } => "attention",
             Op::Act(_) => "activation",
@@ -220,6 +230,7 @@ impl Op {
             Op::BatchNorm { mean, var, gamma, beta, .. } => {
                 [*mean, *var].into_iter().chain(*gamma).chain(*beta).collect()
             }
+            Op::MeanSparse { mean, var, threshold, .. } => vec![*mean, *var, *threshold],
             Op::LayerNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
             _ => vec![],
         }

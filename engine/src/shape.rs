@@ -35,6 +35,17 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
             variance(&params[var.0], *eps)?;
             Ok(inputs[0].clone())
         }
+        Op::MeanSparse { mean, var, threshold, axis } => {
+            let axis = place(inputs[0], *axis)?;
+            if !inputs[0].batched {
+                return Err(bad(format!("expected an input [n, ..., c, ...], got {}", show(inputs[0]))));
+            }
+            for p in [*mean, *var] {
+                exactly("statistic", &[inputs[0].row[axis]], dims(p)?)?;
+            }
+            exactly("threshold", &[], dims(*threshold)?)?;
+            Ok(inputs[0].clone())
+        }
         Op::LayerNorm { gamma, beta, eps } => {
             let last = inputs[0].row.last().copied().filter(|_| inputs[0].batched);
             let last = last.ok_or_else(|| bad(format!("expected an input [n, ..., d], got {}", show(inputs[0]))))?;

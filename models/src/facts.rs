@@ -113,6 +113,7 @@ const NORMALISATION: &str = "normalise.";
 fn parameters(network: &Network) -> u64 {
     let trained = |op: &Op| match op {
         Op::BatchNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
+        Op::MeanSparse { .. } => vec![],
         other => other.params(),
     };
     let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();

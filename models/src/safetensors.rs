@@ -78,7 +78,8 @@ impl StateDict {
 
     /// Counters, indices, masks and sizes that follow from the weights; no part of the function.
     pub(crate) fn is_no_weight(name: &str) -> bool {
-        let ends = ["num_batches_tracked", "position_ids", "relative_position_index", ".attn_mask"];
+        let ends =
+            ["num_batches_tracked", "position_ids", "relative_position_index", ".attn_mask", "flag_update_statistics"];
         ends.iter().any(|end| name.ends_with(end))
             || ["input_resolution", "context_length", "vocab_size"].contains(&name.rsplit('.').next().unwrap_or(name))
     }
@@ -160,11 +161,20 @@ impl StateDict {
 
     /// Sets the tensors whose names start so aside, with a note that says why.
     pub fn ignore(&mut self, prefix: &str, why: &str) {
-        let names: Vec<String> = self.names().filter(|n| n.starts_with(prefix)).map(String::from).collect();
+        self.leave_out(|n| n.starts_with(prefix), &format!("{prefix}*"), why);
+    }
+
+    /// The same for names that end so.
+    pub fn ignore_ending(&mut self, ending: &str, why: &str) {
+        self.leave_out(|n| n.ends_with(ending), &format!("*{ending}"), why);
+    }
+
+    fn leave_out(&mut self, fits: impl Fn(&str) -> bool, pattern: &str, why: &str) {
+        let names: Vec<String> = self.names().filter(|n| fits(n)).map(String::from).collect();
         if names.is_empty() {
             return;
         }
-        self.note(format!("{} tensors `{prefix}*` are left out: {why}", names.len()));
+        self.note(format!("{} tensors `{pattern}` are left out: {why}", names.len()));
         names.iter().for_each(|n| drop(self.tensors.remove(n)));
         self.ignored.extend(names);
     }

@@ -8,8 +8,9 @@ use super::classes::{self, Classes};
 use super::images::{ImageSet, Images, preprocess};
 use super::spec::Query;
 use super::tree::{Place, Store, Tree, walk};
-use super::{Found, base_name};
+use super::{Found, base_name, fixed};
 use robust_core::{DataCard, Error, Result};
+use robust_imaging::size;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -29,7 +30,7 @@ fn named_as(path: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| end.ends_with(ending.as_bytes()))
 }
 
-/// `folder:PATH?classes=FILE|sorted` and how to preprocess.
+/// `folder:PATH?classes=FILE|sorted&subset=robustbench` and how to preprocess.
 pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let subject = path.display().to_string();
     let prepare = preprocess(query)?;
@@ -43,6 +44,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     tree.files = images;
     let list = listed(query, &store, lists, &mut notes)?;
     let (folders, mut samples) = index(&subject, tree, hash.is_some(), &mut notes)?;
+    let fixed = chosen(&subject, query, &mut samples)?;
     let mut digest = hash.unwrap_or_else(|| list_digest(&folders, &samples)).to_hex().to_string();
     let mut name = format!("folder:{}", base_name(path));
     let mut names = folders;
@@ -60,8 +62,34 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
             Err(why) => notes.push(format!("{} is not used: {why}", list.name)),
         }
     }
-    let card = DataCard { name, digest, samples: samples.len() as u64, classes: Some(names) };
-    Ok(Found { data: Box::new(ImageSet::new(card, Folder { store, samples }, prepare)), notes })
+    let source = Folder { store, samples };
+    if fixed && names.len() != fixed::CLASSES && query.get("subset").is_some() {
+        let why = format!("{} classes are not ImageNet's, so labels would be others than RobustBench's", names.len());
+        return Err(Error::load(subject, why)
+            .hint("keep the folders of classes without images, or name a list of all 1,000: `?subset=robustbench&classes=FILE`"));
+    }
+    if fixed && names.len() == fixed::CLASSES {
+        name += if name.contains('?') { "&" } else { "?" };
+        name += "subset=robustbench";
+        digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
+        notes.push(format!("the {} images of ImageNet that RobustBench evaluates on", source.samples.len()));
+        if let Some((height, width)) = source.one_size() {
+            notes.push(format!(
+                "all of them are {height}x{width}, so they are copies: published numbers are not compared"
+            ));
+            name += &format!("&copies={height}x{width}");
+        }
+    }
+    let card = DataCard { name, digest, samples: source.samples.len() as u64, classes: Some(names) };
+    Ok(Found { data: Box::new(ImageSet::new(card, source, prepare)), notes })
+}
+
+/// Keeps the images of `?subset=`; whether what is left is the set, also where nobody asked.
+fn chosen(subject: &str, query: &Query, samples: &mut Vec<Sample>) -> Result<bool> {
+    let Some(set) = query.get("subset") else { return Ok(fixed::is_whole(samples.iter().map(|s| &*s.name))) };
+    let mut kept = fixed::select(subject, set, samples.iter().map(|s| &*s.name))?.into_iter();
+    samples.retain(|_| kept.next().unwrap_or_default());
+    Ok(true)
 }
 
 /// A list of classes, and whether the user named it.
@@ -112,6 +140,20 @@ struct Sample {
 struct Folder {
     store: Store,
     samples: Vec<Sample>,
+}
+
+/// Images looked at to tell originals, which have many sizes, from copies of one.
+const COPIES: usize = 64;
+
+impl Folder {
+    /// The size of all images, as far as some of them tell.
+    fn one_size(&self) -> Option<(usize, usize)> {
+        let step = self.samples.len().div_ceil(COPIES).max(1);
+        let looked = self.samples.iter().step_by(step);
+        let mut sizes = looked.filter_map(|s| size(&self.store.bytes(&s.name, s.place).ok()?).ok());
+        let first = sizes.next()?;
+        sizes.all(|other| other == first).then_some(first)
+    }
 }
 
 impl Images for Folder {

@@ -10,7 +10,8 @@
 //! enter the digest and the name.
 //!
 //! Sources of image files (`folder:`, `wds:`, `parquet:`) take `?resize=256&crop=224&interpolation=bicubic`: resizing of
-//! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give.
+//! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give. Of ImageNet's
+//! validation images `folder:` takes `?subset=robustbench`, the 5,000 that RobustBench evaluates on, and recognises them.
 
 mod archive;
 mod array;
@@ -18,6 +19,7 @@ mod blob;
 mod builtin;
 mod cifar;
 mod classes;
+mod fixed;
 mod folder;
 mod images;
 mod inspect;

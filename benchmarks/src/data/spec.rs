@@ -61,7 +61,7 @@ pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
         "cifar100" => &["split", "labels", "cache"],
         "npz" | "safetensors" => &["x", "y"],
         "npy" => &["severity"],
-        "folder" => &[&IMAGE[..], &["classes", "cache"]].concat(),
+        "folder" => &[&IMAGE[..], &["classes", "subset", "cache"]].concat(),
         "wds" => &[&IMAGE[..], &["cache"]].concat(),
         "parquet" => &[&IMAGE[..], &["images", "labels"]].concat(),
         _ => &[],

@@ -2,7 +2,9 @@
 
 use super::array::Array;
 use super::site::{Index, Pulled, Saves, Site};
-use super::{activation, attention, binary, conv, layer_norm, layout, linear, norm, pool, reduce, softmax, top};
+use super::{
+    activation, attention, binary, conv, layer_norm, layout, linear, mean_sparse, norm, pool, reduce, softmax, top,
+};
 use crate::cpu::Float;
 use crate::network::Op;
 use robust_core::{Error, Result};
@@ -13,7 +15,9 @@ pub(super) fn saves(op: &Op) -> Saves {
     match op {
         Op::Act(act) => activation::saves(act),
         Op::Binary(kind) => binary::saves(*kind),
-        Op::MatMul | Op::LayerNorm { .. } | Op::Attention { .. } | Op::KeepTop { .. } => Saves::INPUTS,
+        Op::MatMul | Op::LayerNorm { .. } | Op::MeanSparse { .. } | Op::Attention { .. } | Op::KeepTop { .. } => {
+            Saves::INPUTS
+        }
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
         Op::Reduce { kind, .. } => reduce::saves(*kind),
         _ => Saves::NOTHING,
@@ -48,6 +52,7 @@ pub(super) fn forward<F: Float>(
         Op::Linear { weight, bias } => linear::forward(&x, &params[weight.0], bias.map(|b| &params[b.0]), dims),
         Op::MatMul => linear::matmul(&x, &two()?, dims)?,
         Op::BatchNorm { .. } => norm::forward(op, x, params)?,
+        Op::MeanSparse { .. } => mean_sparse::forward(op, x, params)?,
         Op::LayerNorm { .. } => layer_norm::forward(op, x, params)?,
         Op::Act(act) => activation::forward(act, x),
         Op::Binary(kind) => binary::forward(*kind, x, two()?, dims)?,
@@ -78,6 +83,7 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Linear { .. } => linear::pull(linear::ids(op)?, site, grad)?,
         Op::MatMul => linear::pull_matmul(site, grad)?,
         Op::BatchNorm { .. } => norm::pull(op, site, grad)?,
+        Op::MeanSparse { .. } => mean_sparse::pull(op, site, grad)?,
         Op::LayerNorm { .. } => layer_norm::pull(op, site, grad)?,
         Op::Attention { .. } => attention::pull(op, site, grad)?,
         Op::Act(act) => match activation::saves(act) {

@@ -21,7 +21,7 @@ def add(op, x, f, params=(), **attrs):
     params = [p.clone().requires_grad_() for p in params]
     y = f(x, *params)
     g = draw(*y.shape)
-    grads = torch.autograd.grad(y, [x, *params], g)
+    grads = torch.autograd.grad(y, [x, *params], g, materialize_grads=True)
     cases.append({"op": op, **attrs})
     for name, t in [("x", x), ("g", g), ("y", y), ("dx", grads[0])]:
         tensors[f"{i}.{name}"] = t.detach().float().contiguous()
@@ -94,6 +94,17 @@ add("reduce_mean", small, lambda x: torch.mean(x, (2,)), axes=[2])
 add("reduce_sum", small, lambda x: torch.sum(x, (1, 2)), axes=[1, 2])
 add("matmul", draw(2, 3, 4, 5), torch.matmul, [draw(5, 6)])
 add("matmul", draw(4, 5), torch.matmul, [draw(5, 3)])
+
+# Integers lie on the edges of bands of whole standard deviations, and thirds do nearly.
+for axis, threshold in [(1, 1.), (2, 0.5), (3, 0.), (1, 1 / 3)]:
+    def mean_sparse(x, mean, var, threshold):
+        line = [1] * 4
+        line[axis] = -1
+        mean, reach = mean.view(line), threshold * torch.sqrt(var).view(line)
+        return torch.where((x - mean).abs() < reach, mean * torch.ones_like(x), x)
+    x = torch.randint(-4, 5, (2, 3, 3, 3)).double() / (1 if threshold else 3)
+    add("mean_sparse", x, mean_sparse, [torch.tensor([-1., 0., 2.]).double(), torch.tensor([1., 4., 16.]).double(),
+                                        torch.tensor(threshold).float().double()], axis=axis)
 
 here = os.path.dirname(os.path.abspath(__file__))
 save_file(tensors, os.path.join(here, "ops.safetensors"), {"cases": json.dumps(cases), "torch": torch.__version__})

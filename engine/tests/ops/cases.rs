@@ -294,6 +294,17 @@ fn shapes() -> Vec<Case> {
         let pad = b.node("pad", Op::Pad { pads: vec![(1, 0), (0, 0)], value: 0.25 }, &[back]).unwrap();
         b.node("y", Op::MatMul, &[x, pad]).unwrap()
     }));
+    for (row, axis) in [(vec![3, 5, 4], 1), (vec![3, 5, 4], 3), (vec![3, 5, 4], 2), (vec![7], 1), (vec![6, 20], 2)] {
+        all.push(case(format!("mean sparse of {row:?} along {axis}"), |b| {
+            let mut g = Gen::new(3200);
+            let x = b.input("x", &row).unwrap();
+            let h = act(b, x, Activation::LeakyRelu(0.3));
+            let y = mean_sparse(b, &mut g, h, axis);
+            // Its input is read twice.
+            let y = b.node("both", Op::Binary(Binary::Mul), &[y, h]).unwrap();
+            mean_sparse(b, &mut g, y, axis)
+        }));
+    }
     for (row, affine) in [(vec![4], true), (vec![3, 5, 4], true), (vec![3, 5, 4], false)] {
         all.push(case(format!("batch norm of {row:?}, affine {affine}"), |b| {
             let mut g = Gen::new(3100);
@@ -333,6 +344,13 @@ pub fn norm(b: &mut Builder, g: &mut Gen<'_>, x: NodeId, affine: bool) -> NodeId
     let gamma = affine.then(|| b.param("gamma", g.positive(&c)));
     let beta = affine.then(|| b.param("beta", g.tensor(&c)));
     b.node(format!("norm{}", x.0), Op::BatchNorm { mean, var, gamma, beta, eps: 1e-3 }, &[x]).unwrap()
+}
+
+pub fn mean_sparse(b: &mut Builder, g: &mut Gen<'_>, x: NodeId, axis: usize) -> NodeId {
+    let c = [b.shape(x).row[axis - 1]];
+    let (mean, var) = (b.param("mean", g.tensor(&c)), b.param("var", g.positive(&c)));
+    let threshold = b.param("threshold", Tensor::new(0.5f32, &Device::Cpu).unwrap());
+    b.node(format!("sparse{}", x.0), Op::MeanSparse { mean, var, threshold, axis }, &[x]).unwrap()
 }
 
 pub fn convolve(b: &mut Builder, g: &mut Gen<'_>, x: NodeId, o: usize, k: usize, stride: usize) -> NodeId {

@@ -81,6 +81,7 @@ fn op(case: &Value, p: &[ParamId]) -> Op {
             let eps = case["eps"].as_f64().unwrap();
             Op::BatchNorm { mean: p[0], var: p[1], gamma: Some(p[2]), beta: Some(p[3]), eps }
         }
+        "mean_sparse" => Op::MeanSparse { mean: p[0], var: p[1], threshold: p[2], axis: size(&case["axis"]) },
         "linear" => Op::Linear { weight: p[0], bias: Some(p[1]) },
         "softmax" => Op::Softmax { axis: size(&case["axis"]) },
         "log_softmax" => Op::LogSoftmax { axis: size(&case["axis"]) },

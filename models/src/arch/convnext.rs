@@ -1,7 +1,7 @@
 //! `convnext`: ConvNeXt (Liu et al. 2022) in the names of torchvision, timm and its authors, ConvNeXt V2 (Woo et al. 2023) in the
 //! latter two, and timm's networks with the convolutional stem of Singh et al. 2023. Widths and depths follow from the tensors.
 
-use super::stack::{Conv, IMAGENET};
+use super::stack::{Conv, IMAGENET, Usual};
 use super::{Architecture, Stack};
 use crate::Options;
 use crate::safetensors::StateDict;
@@ -14,7 +14,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     name: "convnext",
     doc: "4x4 patches and layer norm, or a stem of 3x3 convolutions with layer norm and GELU (stem.stem), then four stages of \
           blocks (7x7 depthwise, layer norm, linear, GELU, linear, layer scale; V2: response normalisation mlp.grn before the \
-          second) with 2x2 reductions between them, global mean, layer norm, linear; names of torchvision (features), timm (stem, \
+          second; MeanSparse layers mlp.act.0 and drop_path.1 where the file has them) with 2x2 reductions between them, global mean, layer norm, linear; names of torchvision (features), timm (stem, \
           stages, head) or the authors (downsample_layers, stages, norm)",
     params: &[],
     detect,
@@ -127,8 +127,11 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let first = if convolves { CONV_STEM } else { names.stem[0] };
     let [_, channels, ..] = dict.sizes::<4>(&format!("{first}.weight"))?;
     let mut stack = Stack { dict, net };
-    let x = stack.input(options, [channels, 224, 224], IMAGENET)?;
-    let x = if convolves { conv_stem(&mut stack, x, names)? } else { patches(&mut stack, x, names)? };
+    // Networks with that stem were trained on pixels as they are.
+    let usual = if convolves { Usual::Raw } else { IMAGENET };
+    let x = stack.input(options, [channels, 224, 224], usual)?;
+    let stem = ConvStem { prefix: "stem.stem", halving: 2, eps: names.eps };
+    let x = if convolves { stem.lay(&mut stack, x)? } else { patches(&mut stack, x, names)? };
     let x = stages(&mut stack, x, names, 4)?;
     let x = stack.layer_norm(x, head[0], names.eps)?;
     stack.head(x, head[1])
@@ -152,17 +155,32 @@ fn patches(stack: &mut Stack, x: NodeId, names: &Names) -> Result<NodeId> {
     image_norm(stack, x, &norm, names.eps)
 }
 
-/// `stem.stem.0`, `.1`, `.2`, `.3`, ...: 3x3 convolution, layer norm, GELU, and again. The first two halve the size.
-fn conv_stem(stack: &mut Stack, mut x: NodeId, names: &Names) -> Result<NodeId> {
-    let at = |i: usize| format!("stem.stem.{i}");
-    for i in 0..stack.dict.count(|i| at(3 * i)) {
-        let [conv, norm, act] = [0, 1, 2].map(|part| at(3 * i + part));
-        let [out, ..] = stack.dict.sizes::<4>(&format!("{conv}.weight"))?;
-        x = stack.conv_with(x, &conv, Conv::same(out, 3, if i < 2 { 2 } else { 1 }), true)?;
-        x = image_norm(stack, x, &norm, names.eps)?;
-        x = stack.act(x, &act, Activation::Gelu)?;
+/// Where the layers of Singh et al.'s stems are, and how many of their first convolutions halve the size.
+#[derive(Clone, Copy)]
+pub(super) struct ConvStem {
+    pub prefix: &'static str,
+    pub halving: usize,
+    pub eps: f64,
+}
+
+impl ConvStem {
+    /// `.0`, `.1`, `.2`, `.3`, ... below the prefix: 3x3 convolution, layer norm, GELU, and again; 1x1 and no norm for one
+    /// at the end.
+    pub fn lay(self, stack: &mut Stack, mut x: NodeId) -> Result<NodeId> {
+        let at = |i: usize| format!("{}.{i}", self.prefix);
+        let count = stack.dict.count(|i| at(3 * i));
+        for i in 0..count {
+            let [conv, norm, act] = [0, 1, 2].map(|part| at(3 * i + part));
+            let [out, ..] = stack.dict.sizes::<4>(&format!("{conv}.weight"))?;
+            if i > 0 && i + 1 == count && !stack.dict.any(&format!("{norm}.")) {
+                return stack.conv_with(x, &conv, Conv::same(out, 1, 1), true);
+            }
+            x = stack.conv_with(x, &conv, Conv::same(out, 3, if i < self.halving { 2 } else { 1 }), true)?;
+            x = image_norm(stack, x, &norm, self.eps)?;
+            x = stack.act(x, &act, Activation::Gelu)?;
+        }
+        Ok(x)
     }
-    Ok(x)
 }
 
 fn stages(stack: &mut Stack, mut x: NodeId, names: &Names, count: usize) -> Result<NodeId> {
@@ -198,6 +216,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, names: &Names) -> Result<Node
     let y = last(stack, y, &format!("{name}.in"), [0, 2, 3, 1])?;
     let y = stack.layer_norm(y, &norm, names.eps)?;
     let y = stack.pointwise(y, &wide)?;
+    let y = stack.sparse_last(y, &format!("{name}.mlp.act.0"))?;
     let mut y = stack.act(y, &format!("{name}.act"), Activation::Gelu)?;
     if let Scale::Response(part) = names.scale {
         y = response(stack, y, &format!("{name}.{part}"))?;
@@ -216,6 +235,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, names: &Names) -> Result<Node
         y = stack.net.node(format!("{scale}.scaled"), Op::Binary(Binary::Mul), &[y, gamma])?;
     }
     let y = last(stack, y, &format!("{name}.out"), [0, 3, 1, 2])?;
+    let y = stack.sparse(y, &format!("{name}.drop_path.1"))?;
     stack.add(x, y, &format!("{name}.add"))
 }
 

@@ -1,7 +1,7 @@
 //! `dm-preact-resnet`: DeepMind's pre-activation residual networks (Rebuffi et al. 2021; RobustBench's DMPreActResNet),
 //! which pad like TensorFlow and whose shortcuts are 3x3 convolutions of the block's input.
 
-use super::dm_wide_resnet::{CIFAR10, chosen};
+use super::dm_wide_resnet::{chosen, usual};
 use super::stack::Conv;
 use super::{Architecture, Stack};
 use crate::Options;
@@ -27,8 +27,9 @@ fn detect(dict: &StateDict) -> bool {
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let act = chosen(dict, options)?;
     let [stem, channels, ..] = dict.sizes::<4>("conv_2d.weight")?;
+    let usual = usual(dict, "logits");
     let mut stack = Stack { dict, net };
-    let mut x = stack.input(options, [channels, 32, 32], CIFAR10)?;
+    let mut x = stack.input(options, [channels, 32, 32], usual)?;
     x = stack.conv(x, "conv_2d", Conv::same(stem, 3, 1))?;
     for i in 0..stack.dict.count(|i| format!("layer_{i}")) {
         for j in 0..stack.dict.count(|j| format!("layer_{i}.{j}")) {

@@ -2,7 +2,7 @@
 //! TensorFlow. Depth and width follow from the tensors; the activation does not and is SiLU unless the user says.
 
 use super::stack::{Conv, Usual, activation};
-use super::{Architecture, Stack};
+use super::{Architecture, Stack, ra_wide_resnet};
 use crate::Options;
 use crate::safetensors::StateDict;
 use robust_core::Result;
@@ -12,27 +12,35 @@ pub const ARCHITECTURE: Architecture = Architecture {
     name: "dm-wide-resnet",
     doc: "3x3 stem (init_conv), groups layer.0, layer.1, layer.2 of pre-activation blocks (block.N: batchnorm_0, conv_0, \
           batchnorm_1, conv_1, shortcut; stride 2 from layer.1 on), batchnorm, SiLU (`activation=`), global mean, linear \
-          (logits)",
+          (logits); MeanSparse layers (meansparse_0, ...) where the file has them",
     params: &["activation"],
     detect,
     build,
 };
 
-/// What these networks were trained on; newer files bring their own.
-pub(super) const CIFAR10: Usual =
-    Usual::Known { whose: "CIFAR-10's", mean: [0.4914, 0.4822, 0.4465], std: [0.2471, 0.2435, 0.2616] };
+/// What these networks were trained on, which the classes of their last layer tell; some files bring their own.
+pub(super) fn usual(dict: &StateDict, head: &str) -> Usual {
+    match dict.dims(&format!("{head}.weight")) {
+        Some([100, _]) => {
+            Usual::Known { whose: "CIFAR-100's", mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] }
+        }
+        _ => Usual::Known { whose: "CIFAR-10's", mean: [0.4914, 0.4822, 0.4465], std: [0.2471, 0.2435, 0.2616] },
+    }
+}
 
 fn detect(dict: &StateDict) -> bool {
     ["init_conv.weight", "layer.0.block.0.conv_0.weight", "batchnorm.weight", "logits.weight"]
         .iter()
         .all(|n| dict.contains(n))
+        && !ra_wide_resnet::is_small(dict)
 }
 
-fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
+pub(super) fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let act = chosen(dict, options)?;
     let [stem, channels, ..] = dict.sizes::<4>("init_conv.weight")?;
+    let usual = usual(dict, "logits");
     let mut stack = Stack { dict, net };
-    let mut x = stack.input(options, [channels, 32, 32], CIFAR10)?;
+    let mut x = stack.input(options, [channels, 32, 32], usual)?;
     x = stack.conv(x, "init_conv", Conv::same(stem, 3, 1))?;
     for i in 0..stack.dict.count(|i| format!("layer.{i}")) {
         for j in 0..stack.dict.count(|j| format!("layer.{i}.block.{j}")) {
@@ -41,6 +49,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         }
     }
     x = stack.batch_norm(x, "batchnorm")?;
+    x = stack.sparse(x, "meansparse_end")?;
     x = stack.act(x, "relu", act)?;
     stack.pooled_head(x, "logits")
 }
@@ -57,14 +66,18 @@ pub(super) fn chosen(dict: &mut StateDict, options: &Options) -> Result<Activati
 fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, act: Activation) -> Result<NodeId> {
     let [out, ..] = stack.dict.sizes::<4>(&format!("{name}.conv_0.weight"))?;
     let mut first = stack.batch_norm(x, &format!("{name}.batchnorm_0"))?;
+    first = stack.sparse(first, &format!("{name}.meansparse_0"))?;
     first = stack.act(first, &format!("{name}.relu_0"), act)?;
     let mut y = stack.conv(first, &format!("{name}.conv_0"), Conv::tf_same(out, 3, stride))?;
     y = stack.batch_norm(y, &format!("{name}.batchnorm_1"))?;
+    y = stack.sparse(y, &format!("{name}.meansparse_1"))?;
     y = stack.act(y, &format!("{name}.relu_1"), act)?;
     y = stack.conv(y, &format!("{name}.conv_1"), Conv::same(out, 3, 1))?;
+    y = ra_wide_resnet::excite(stack, y, &format!("{name}.se"))?;
     let skip = match stack.channels(x) == out {
         true => x,
         false => stack.conv(first, &format!("{name}.shortcut"), Conv::same(out, 1, stride))?,
     };
-    stack.add(skip, y, &format!("{name}.add"))
+    let sum = stack.add(skip, y, &format!("{name}.add"))?;
+    stack.sparse(sum, &format!("{name}.meansparse_2"))
 }

@@ -2,6 +2,7 @@
 
 mod beit;
 mod blocks;
+mod card_resnet;
 mod cifar_resnet;
 mod cifar_resnext;
 mod clip;
@@ -12,12 +13,15 @@ mod dm_preact_resnet;
 mod dm_wide_resnet;
 mod efficientnet;
 mod mbconv;
+mod mean_sparse;
 mod mnist_cnn;
 mod mobilenet_v2;
 mod mobilenet_v3;
 mod preact_resnet;
+mod ra_wide_resnet;
 mod regnet;
 mod resnet;
+mod robust_wide_resnet;
 pub(crate) mod stack;
 mod swin;
 mod torchvision_vit;
@@ -51,6 +55,7 @@ pub struct Architecture {
 pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
     beit::ARCHITECTURE,
+    card_resnet::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,
     clip::ARCHITECTURE,
@@ -63,8 +68,10 @@ pub static ARCHITECTURES: &[Architecture] = &[
     mobilenet_v2::ARCHITECTURE,
     mobilenet_v3::ARCHITECTURE,
     preact_resnet::ARCHITECTURE,
+    ra_wide_resnet::ARCHITECTURE,
     regnet::ARCHITECTURE,
     resnet::ARCHITECTURE,
+    robust_wide_resnet::ARCHITECTURE,
     swin::ARCHITECTURE,
     torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,

@@ -297,7 +297,8 @@ impl Stack<'_> {
         self.linear(x, name, classes)
     }
 
-    fn mean(&mut self, x: NodeId) -> Result<NodeId> {
+    /// The mean over all positions.
+    pub fn mean(&mut self, x: NodeId) -> Result<NodeId> {
         self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])
     }
 

@@ -14,7 +14,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     name: "swin",
     doc: "Swin v1 and v2: patches and layer norm, stages of blocks with attention in windows that shift every second block, 2x2 \
           merging between stages, layer norm, global mean, linear; torchvision's names (features.N), timm's or the authors' \
-          (layers.N); of v2 `variant=window8` says how large windows are where the file does not, `variant=window16from8` of \
+          (layers.N); MeanSparse layers (meansparse1, ...) where the file has them; `variant=eps1e-6` for v1 with such norms (MIMIR); of v2 `variant=window8` says how large windows are where the file does not, `variant=window16from8` of \
           what size they were in pre-training",
     params: &["variant"],
     detect,
@@ -88,40 +88,38 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let first = format!("{}.{}", (home.at)(0, 0), home.block.attention);
     let v1 = dict.contains(&format!("{first}relative_position_bias_table"));
     let (window, trained) = if v1 { (of_table(dict, &first)?, None) } else { of_v2(dict, &first, options)? };
-    if v1 && options.variant.is_some() {
-        return Err(Error::usage("`variant` is for Swin v2: the tables of this file say how large its windows are"));
-    }
+    let eps = if v1 { eps_of_v1(options)? } else { EPS };
     let biased = is_biased(dict, &format!("{first}qkv"), &first);
-    let size = IMAGES.iter().find(|(w, _)| *w == window).map_or(32 * window, |(_, size)| *size);
+    let size = side(dict, &home, window, patch);
     let s = &mut Stack { dict, net };
     let x = s.input(options, [channels, size, size], IMAGENET)?;
     let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
     let x = s.conv_with(x, home.patches[0], conv, true)?;
     let mut grid = [s.net.shape(x).row[1], s.net.shape(x).row[2]];
     let x = flatten(s, x, "patches")?;
-    let mut x = s.layer_norm(x, home.patches[1], EPS)?;
+    let mut x = s.layer_norm(x, home.patches[1], eps)?;
     if s.dict.contains("absolute_pos_embed") {
         let places = s.constant("absolute_pos_embed", &[1, grid[0] * grid[1], width])?;
         x = s.add(x, places, "placed")?;
     }
     for stage in 0..s.dict.count(|i| (home.at)(i, 0)) {
         if stage > 0 {
-            x = merge(s, x, &(home.merge)(stage - 1), grid, v1)?;
+            x = merge(s, x, &(home.merge)(stage - 1), grid, v1.then_some(eps))?;
             grid = grid.map(|n| n.div_ceil(2));
         }
         for j in 0..s.dict.count(|j| (home.at)(stage, j)) {
             let name = (home.at)(stage, j);
             let trained = trained.map(|t| shrunk(t, patch, stage));
             let block = Block {
-                heads: heads(s.dict, &name, v1)?,
+                heads: heads(s.dict, &(home.at)(stage, 0), v1)?,
                 hidden: hidden(s.dict, &name, &home)?,
                 ..fit(&home, grid, window, j)
             };
-            let block = Block { biased, version: if v1 { Version::V1 } else { Version::V2 { trained } }, ..block };
+            let block = Block { biased, eps, version: if v1 { Version::V1 } else { Version::V2 { trained } }, ..block };
             x = block.lay(s, x, &name)?;
         }
     }
-    let x = s.layer_norm(x, "norm", EPS)?;
+    let x = s.layer_norm(x, "norm", eps)?;
     let x = mean(s, x, "pooled", &[1])?;
     if !s.dict.any("head.") {
         s.dict.embeds();
@@ -129,6 +127,24 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     let [classes, _] = s.dict.sizes(&format!("{}.weight", home.head))?;
     s.linear(x, home.head, classes)
+}
+
+/// The side of the images: as the masks of shifted windows say, which some files keep, or as is usual.
+fn side(dict: &StateDict, home: &Home, window: usize, patch: usize) -> usize {
+    let windows = dict.skipped(&format!("{}.attn_mask", (home.at)(0, 1)));
+    let told = windows.and_then(<[usize]>::first).map(|n| n.isqrt()).filter(|n| (1..=MAX_WINDOW).contains(n));
+    let usual = IMAGES.iter().find(|(w, _)| *w == window).map_or(32 * window, |(_, size)| *size);
+    told.map_or(usual, |n| n.saturating_mul(window).saturating_mul(patch))
+}
+
+/// The norms' epsilon, which no tensor tells.
+fn eps_of_v1(options: &Options) -> Result<f64> {
+    match options.variant.as_deref() {
+        None => Ok(EPS),
+        Some("eps1e-6") => Ok(1e-6),
+        Some(other) => Err(Error::usage(format!("`variant={other}` is not known of Swin v1: windows are for Swin v2"))
+            .hint("the tables of this file say how large its windows are; `variant=eps1e-6` is for norms with that epsilon")),
+    }
 }
 
 /// A block's windows on its grid; every second block shifts by half of one.

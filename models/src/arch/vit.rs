@@ -2,6 +2,7 @@
 //! class token or none, registers, blocks that norm first. Nothing in a file says how many heads there are.
 
 use super::blocks::{Blocks, TIMM, heads};
+use super::convnext::ConvStem;
 use super::stack::{Conv, Usual};
 use super::{Architecture, Stack};
 use crate::Options;
@@ -16,7 +17,7 @@ const EPS: f64 = 1e-6;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vit",
-    doc: "patches (patch_embed.proj), cls_token, reg_token or register_tokens and dist_token where the file has them, pos_embed, \
+    doc: "patches (patch_embed.proj, or the convolutions of Singh et al. 2023 at patch_embed.proj.stem), cls_token, reg_token or register_tokens and dist_token where the file has them, pos_embed, \
           blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, mlp.fc2, ls2; SwiGLU where fc1 is twice as wide, or \
           mlp.w12 and mlp.w3), norm, the class token or without one the mean of the patches (with fc_norm always), linear head, \
           with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in huge and larger, unless \
@@ -27,10 +28,15 @@ pub const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn detect(dict: &StateDict) -> bool {
-    let first = dict.contains("patch_embed.proj.weight") && dict.contains("blocks.0.attn.qkv.weight");
+    let patches = ["patch_embed.proj.weight", CONV_STEM].iter().any(|n| dict.contains(n));
+    let first = patches && dict.contains("blocks.0.attn.qkv.weight");
     let relative = ["blocks.0.attn.relative_position_bias_table", "rel_pos_bias.relative_position_bias_table"];
     first && dict.contains("pos_embed") && !relative.iter().any(|n| dict.contains(n))
 }
+
+/// The first convolution of Singh et al. 2023's patches: four that halve the size, and one of 1x1.
+const CONV_STEM: &str = "patch_embed.proj.stem.0.weight";
+const STEM: ConvStem = ConvStem { prefix: "patch_embed.proj.stem", halving: 4, eps: EPS };
 
 /// Tokens before the patches, and whether they have places of their own.
 struct Lead {
@@ -70,8 +76,11 @@ impl Lead {
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
-    let [width, channels, patch, _] = dict.sizes("patch_embed.proj.weight")?;
-    let [_, places, _] = dict.sizes("pos_embed")?;
+    let [_, places, all] = dict.sizes("pos_embed")?;
+    let [width, channels, patch, _] = match dict.dims(CONV_STEM) {
+        Some(&[_, channels, ..]) => [all, channels, 1 << STEM.halving, 0],
+        _ => dict.sizes("patch_embed.proj.weight")?,
+    };
     let lead = Lead::of(dict, places)?;
     let act = Act::said(options, Act::Plain(Activation::Gelu))?;
     let heads = heads(width, options.heads.as_deref())?;
@@ -92,10 +101,19 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 
 /// Patches with their places, after the tokens that lead them.
 fn embedded(s: &mut Stack, x: NodeId, lead: &Lead, [width, patch, places]: [usize; 3]) -> Result<NodeId> {
-    let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
-    // Networks that norm before the blocks have no bias here.
-    let biased = !s.dict.contains("norm_pre.weight") || s.dict.contains("patch_embed.proj.bias");
-    let x = s.conv_with(x, "patch_embed.proj", conv, biased)?;
+    let x = match s.dict.any("patch_embed.proj.stem.") {
+        true => STEM.lay(s, x)?,
+        false => {
+            let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
+            // Networks that norm before the blocks have no bias here.
+            let biased = !s.dict.contains("norm_pre.weight") || s.dict.contains("patch_embed.proj.bias");
+            s.conv_with(x, "patch_embed.proj", conv, biased)?
+        }
+    };
+    if s.channels(x) != width {
+        let why = format!("patches have {} channels, `pos_embed` is for {width}", s.channels(x));
+        return Err(Error::load("`patch_embed.proj`", why));
+    }
     let grid = [s.net.shape(x).row[1], s.net.shape(x).row[2]];
     let x = flatten(s, x, "tokens")?;
     let places = resized(s, lead, grid, [places, width])?;

@@ -3,7 +3,7 @@
 //! and keys by cosine, and has a small network for relative places.
 
 use super::stack::Stack;
-use crate::hf::tokens::{self, Act, attend, last, made, mlp, reshape, transpose, unit};
+use crate::hf::tokens::{self, Act, attend, last, made, reshape, transpose, unit};
 use crate::safetensors::StateDict;
 use candle_core::Tensor;
 use robust_core::{Error, Result};
@@ -80,11 +80,22 @@ impl Block<'_> {
         let y = self.windowed(s, y, name)?;
         let y = normed(s, y, &first, after)?;
         let x = s.add(x, y, &at("add1"))?;
+        let x = s.sparse_last(x, &at("meansparse1"))?;
         let y = normed(s, x, &second, !after)?;
-        let [wide, narrow] = self.names.mlp.map(at);
-        let y = mlp(s, y, [&wide, &narrow], self.hidden, self.act)?;
+        let y = self.mlp(s, y, name)?;
         let y = normed(s, y, &second, after)?;
-        s.add(x, y, &at("add2"))
+        let x = s.add(x, y, &at("add2"))?;
+        s.sparse_last(x, &at("meansparse2"))
+    }
+
+    fn mlp(&self, s: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
+        let at = |part: &str| format!("{name}.{part}");
+        let ([wide, narrow], width) = (self.names.mlp.map(at), last(s, x));
+        let x = s.linear(x, &wide, self.hidden)?;
+        let x = s.sparse_last(x, &at("mlp.meansparse1"))?;
+        let x = self.act.apply(s, x, &format!("{wide}.act"))?;
+        let x = s.linear(x, &narrow, width)?;
+        s.sparse_last(x, &at("mlp.meansparse2"))
     }
 
     /// Attention within windows of the shifted grid, padded to whole windows.
@@ -304,8 +315,8 @@ fn roll(s: &mut Stack, x: NodeId, name: &str, axis: usize, by: usize) -> Result<
     s.net.node(name, Op::Concat { axis }, &[tail, head])
 }
 
-/// Two by two tokens side by side, then half as many entries; v1 norms before that, v2 after it.
-pub(crate) fn merge(s: &mut Stack, x: NodeId, name: &str, [h, w]: [usize; 2], v1: bool) -> Result<NodeId> {
+/// Two by two tokens side by side, then half as many entries; v1 norms before that (with this epsilon), v2 after it.
+pub(crate) fn merge(s: &mut Stack, x: NodeId, name: &str, [h, w]: [usize; 2], v1: Option<f64>) -> Result<NodeId> {
     let c = last(s, x);
     let mut x = reshape(s, x, &format!("{name}.image"), &[h, w, c])?;
     let (h, w) = if h % 2 + w % 2 > 0 {
@@ -324,9 +335,9 @@ pub(crate) fn merge(s: &mut Stack, x: NodeId, name: &str, [h, w]: [usize; 2], v1
     let x = s.net.node(format!("{name}.joined"), Op::Concat { axis: 3 }, &parts)?;
     let mut x = reshape(s, x, &format!("{name}.tokens"), &[h / 2 * (w / 2), 4 * c])?;
     let norm = format!("{name}.norm");
-    if v1 {
-        x = s.layer_norm(x, &norm, EPS)?;
+    if let Some(eps) = v1 {
+        x = s.layer_norm(x, &norm, eps)?;
     }
     x = s.linear_with(x, &format!("{name}.reduction"), 2 * c, false)?;
-    if v1 { Ok(x) } else { s.layer_norm(x, &norm, EPS) }
+    if v1.is_some() { Ok(x) } else { s.layer_norm(x, &norm, EPS) }
 }

@@ -68,7 +68,7 @@ fn build(b: &mut Body) -> Result<Made> {
             x = block.lay(s, x, &format!("{stage}.blocks.{j}"))?;
         }
         if i + 1 < depths.len() {
-            x = merge(s, x, &format!("{stage}.downsample"), grid, v1)?;
+            x = merge(s, x, &format!("{stage}.downsample"), grid, v1.then_some(EPS))?;
             grid = grid.map(|n| n.div_ceil(2));
         }
     }

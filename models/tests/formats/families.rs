@@ -28,9 +28,16 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 12] = [
+    const KNOWN: [(&str, &str); 19] = [
         ("openclip/resnet", "clip-resnet"),
         ("seer", "regnet"),
+        ("ra_wrn", "ra-wide-resnet"),
+        ("amini2024/wrn", "dm-wide-resnet"),
+        ("huang202", "robust-wide-resnet"),
+        ("dai2021", "wide-resnet"),
+        ("diffenderfer2021", "card-resnet"),
+        ("singh2023/vit", "vit"),
+        ("mimir", "swin"),
         ("densenet", "densenet"),
         ("efficientnet", "efficientnet"),
         ("mobilenet_v3", "mobilenet-v3"),

@@ -12,6 +12,7 @@ mod onnx;
 mod parity;
 mod prompts;
 mod pth;
+mod robustbench;
 mod support;
 mod torchscript;
 mod transformers;

@@ -226,6 +226,7 @@ pub mod named {
         build(name, shape, |u| match name {
             n if n.ends_with("running_var") => 1. + 0.5 * u.abs(),
             n if n.ends_with("running_mean") => 0.1 * u,
+            n if n.ends_with("threshold") => 0.2 + 0.1 * u.abs(),
             _ if shape.len() >= 2 => u * (3. / fan_in).sqrt(),
             n if n.ends_with("weight") || n.ends_with("gamma") => 1. + 0.1 * u,
             _ => 0.1 * u,

@@ -2,6 +2,7 @@
 //! that nothing is compressed, and gets pages whose sizes and counts have been held against their bytes.
 
 use super::super::blob::{Blob, Cursor};
+use super::footer::check_header;
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -9,7 +10,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 /// Most bytes of one column of one row group once unpacked.
@@ -28,16 +29,33 @@ impl Length for Source {
 }
 
 impl ChunkReader for Source {
-    type T = BufReader<Cursor>;
+    type T = Headers;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let rest = self.0.len().checked_sub(start).and_then(|len| self.0.slice(start, len));
-        Ok(rest.ok_or_else(|| wrong("a place outside the file"))?.reader())
+        let rest = rest.ok_or_else(|| wrong("a place outside the file"))?;
+        Ok(Headers { reader: rest.reader(), unseen: Some(rest) })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let span = self.0.slice(start, length as u64).ok_or_else(|| wrong("a place outside the file"))?;
         Ok(span.read_all()?.into())
+    }
+}
+
+/// What the library reads page headers from: each is looked at first.
+pub(super) struct Headers {
+    reader: BufReader<Cursor>,
+    /// What has not been looked at: readers are also made where nothing is read.
+    unseen: Option<Blob>,
+}
+
+impl Read for Headers {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Some(rest) = self.unseen.take() {
+            check_header(&rest).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        }
+        self.reader.read(out)
     }
 }
 

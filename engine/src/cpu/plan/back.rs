@@ -237,6 +237,11 @@ impl Run {
                 each_row(isa, rows, (g.len() / from.channels, from.channels), g, finish, out);
                 Ok(())
             }),
+            Kind::Sparse(bands) => {
+                let mut bare = self.pool.floats(g.len());
+                bands.pull(self.value(x)?, g, &mut bare.floats_mut()[..g.len()]);
+                self.hand(back, x, bare)
+            }
             Kind::Shift(_) => self.scale(back, x, g, &Plain::default()),
             Kind::Attention(heads) => self.pull_attention(back, step, heads, g),
             Kind::Reference(node) => self.pull_reference(back, i, step, *node, g),

@@ -12,6 +12,7 @@ mod pieces;
 mod pool;
 mod run;
 mod single;
+mod sparse;
 mod step;
 
 use super::kernels::Isa;

@@ -163,6 +163,7 @@ impl Run {
                     each_row(isa, rows, (pixels, cell.channels), x, &finish, to);
                 }
                 Kind::Softmax => each_row(isa, Rows::Softmax, (pixels, cell.channels), x, &finish, to),
+                Kind::Sparse(bands) => bands.forward(x, &mut to[..n * cell.len()]),
                 Kind::Attention(heads) => {
                     heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
                 }

@@ -66,6 +66,7 @@ impl Compiler<'_> {
                 let (gamma, beta) = (padded(&or(gamma, 1.)?), padded(&or(beta, 0.)?));
                 self.by_last(i, Kind::Norm { gamma, beta, eps: *eps as f32 })
             }
+            Op::MeanSparse { .. } => self.mean_sparse(i),
             Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, Kind::Softmax),
             &Op::Attention { heads, scale } => self.attention(i, heads, scale as f32),
             Op::Act(act) => match curve(act) {
@@ -136,7 +137,14 @@ impl Compiler<'_> {
     }
 
     /// A step that makes the value of node `i`.
-    fn made(&mut self, i: usize, kind: Kind, inputs: Vec<CellId>, channels: usize, layout: Layout) -> Result<()> {
+    pub(super) fn made(
+        &mut self,
+        i: usize,
+        kind: Kind,
+        inputs: Vec<CellId>,
+        channels: usize,
+        layout: Layout,
+    ) -> Result<()> {
         let out = self.cell(self.row(i).iter().product::<usize>() / channels, channels);
         self.push(kind, inputs, out, None, false);
         self.places[i] = Some(Place { cell: out, layout });
@@ -144,7 +152,7 @@ impl Compiler<'_> {
     }
 
     /// A step over the last axis.
-    fn by_last(&mut self, i: usize, kind: Kind) -> Result<()> {
+    pub(super) fn by_last(&mut self, i: usize, kind: Kind) -> Result<()> {
         let (input, row) = (self.net.nodes()[i].inputs[0], self.row(i).to_vec());
         let c = row.last().copied().unwrap_or(1);
         let place = self.place(input)?;
@@ -200,7 +208,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn fallback(&mut self, i: usize) -> Result<()> {
+    pub(super) fn fallback(&mut self, i: usize) -> Result<()> {
         let node = self.net.nodes()[i].clone();
         let mut cells = vec![];
         for &j in node.inputs.iter().filter(|j| self.net.shapes()[j.0].batched) {

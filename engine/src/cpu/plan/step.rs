@@ -5,6 +5,7 @@ use super::layout::{Layout, Walk};
 use super::pieces::Move;
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
 use crate::network::NodeId;
+use crate::reference::Bands;
 
 /// Index of a value in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub(super) enum Kind {
     },
     /// Softmax over the channels.
     Softmax,
+    /// Entries near their channel's mean become the mean.
+    Sparse(Bands<f32>),
     /// Queries, keys and values.
     Attention(Heads),
     /// Parts of rows put together.
@@ -117,7 +120,7 @@ impl Step {
     /// Cells that the way back reads again.
     pub(super) fn saves(&self) -> &[CellId] {
         match self.kind {
-            Kind::Bend(_) | Kind::Norm { .. } | Kind::Attention(_) | Kind::Times(_) => &self.inputs,
+            Kind::Bend(_) | Kind::Norm { .. } | Kind::Sparse(_) | Kind::Attention(_) | Kind::Times(_) => &self.inputs,
             Kind::Softmax => std::slice::from_ref(&self.out),
             _ => &[],
         }
