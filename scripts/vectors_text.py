@@ -26,7 +26,7 @@ tiny large old new dark bright red green blue Zürich café straße mañana naï
 AWKWARD = [
     "a photo of a cat", "A Photo, of a CAT!", "it's a dog's café", "  two   spaces\tand a tab ", "Zürich in the DARK", "straße (old)",
     "ＦＵＬＬ　ｗｉｄｔｈ cat", "ﬁsh ½ ① ™", "a cat 🐈 and a dog", "日本語 の 猫", "under_score re-do", "ΣΊΣΥΦΟΣ İn", "cat\u00a0dog\u2003bird",
-    "¨x a", "a\u200bzero\u0301 width", "e\u0301 and é", "“quotes” … it’s", "1234 100% C++", "ｶﾞ a",
+    "a ¨x", "a\u200bzero\u0301 width", "e\u0301 and é", "“quotes” … it’s", "1234 100% C++", "ｶﾞ a",
 ]
 # A few of Unicode's compatibility rules: the table of all of them is a third of a megabyte.
 RULES = {"\u00a0": " ", "\u2003": " ", "\u3000": " ", "½": "1⁄2", "①": "1", "™": "tm", "ﬁ": "fi", "…": "...", "¨": " \u0308",
@@ -51,7 +51,7 @@ def pack(name, about, **arrays):
 
 # Tokenizers.
 
-def pieces(folder, length, full=False):
+def pieces(folder, full=False):
     """SigLIP's: SentencePiece, as transformers reads it; and its two conversions, ours to recommend and the hub's."""
     import sentencepiece
     from tokenizers import Regex, normalizers, processors
@@ -64,7 +64,7 @@ def pieces(folder, length, full=False):
     sentencepiece.SentencePieceTrainer.train(
         input=str(corpus), model_prefix=str(folder / "spiece"), vocab_size=150, model_type="unigram", pad_id=0, eos_id=1, unk_id=2,
         bos_id=-1, hard_vocab_limit=False, minloglevel=2, **({} if full else dict(normalization_rule_tsv=str(rules))))
-    slow = SiglipTokenizer(str(folder / "spiece.model"), model_max_length=length)
+    slow = SiglipTokenizer(str(folder / "spiece.model"))
     plain = SpmConverter(slow).converted()
     converted = json.loads(plain.to_str())
     steps = [normalizers.Lowercase(), normalizers.Replace(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"), ""),
@@ -158,10 +158,11 @@ def open_clip(name, numbers, tokenizer, prompts, custom=False, quick=False, **te
 
 
 def write_siglip(name, folder):
-    slow, converted, hub = pieces(folder, 16)
-    prompts = [*AWKWARD, "a photo of the tree and the bird and the horse and a large truck"]
-    numbers = slow(prompts, padding="max_length", max_length=16)["input_ids"]
-    assert {len(n) for n in numbers} == {16} and numbers[-1][-2:] != [1, 1], numbers[-1]
+    slow, converted, hub = pieces(folder)
+    prompts = [*(p.strip() for p in AWKWARD), "a photo of the tree and the bird and the horse and a large truck"]
+    # The longest one fills the tower.
+    length = max(len(slow(p)["input_ids"]) for p in prompts)
+    numbers = slow(prompts, padding="max_length", max_length=length)["input_ids"]
     siglip(name, numbers, converted, prompts, hub=hub)
 
 
@@ -185,11 +186,17 @@ def write_clip(name, folder):
 def write_open_clip(name, folder):
     own, made, tokenizer = clip(folder)
     prompts = ["a photo of a cat", "a sketch of a Dog", "red ship", "the old house near a tree"]
-    numbers = [[own.sot_token_id, *own.encode(p), own.eot_token_id] for p in prompts]
+    start, end = own.sot_token_id, own.eot_token_id
+    if name == "openclip-eos":
+        # An end that is not the largest number.
+        start, end = end, start
+        around = tokenizer["post_processor"]
+        around["sep"], around["cls"] = around["cls"], around["sep"]
+    numbers = [[start, *own.encode(p), end] for p in prompts]
     settings = {
         "openclip": {},
         "openclip-quick-bias": dict(custom=True, quick=True),
-        "openclip-eos": dict(pool_type="eos", eos_id=own.eot_token_id, proj_bias=True, hf_tokenizer_name="made/up"),
+        "openclip-eos": dict(pool_type="eos", eos_id=end, proj_bias=True, hf_tokenizer_name="made/up"),
     }[name]
     open_clip(name, numbers, tokenizer, prompts, **settings)
 

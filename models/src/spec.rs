@@ -60,7 +60,7 @@ const KEYS: &[&str] = &[
     "interpolation",
 ];
 const SCHEMES: &[&str] = &["builtin", "hf", "onnx", "torch"];
-const FORMATS: &str = "a folder with a config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
+const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
 const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
@@ -291,8 +291,10 @@ fn find_source(source: &str) -> Result<Source> {
     if path.is_dir() {
         return match hf::is_folder(path) {
             true => Ok(Source::Folder(path.into())),
-            false => Err(Error::usage(format!("the folder `{source}` holds no config.json"))
-                .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`"))),
+            false => {
+                Err(Error::usage(format!("the folder `{source}` holds neither config.json nor open_clip_config.json"))
+                    .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`")))
+            }
         };
     }
     if lower.ends_with(".onnx") || lower.ends_with(".onnx.gz") {

@@ -28,6 +28,7 @@ pub(super) enum Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clean {
     Nothing,
+    /// Letter by letter.
     Lower,
     /// Lower case, no ASCII punctuation, single spaces: as transformers' tokenizer of SigLIP.
     Plain,
@@ -43,7 +44,7 @@ impl Clean {
         };
         match self {
             Clean::Nothing => text.to_string(),
-            Clean::Lower => text.to_lowercase(),
+            Clean::Lower => text.chars().flat_map(char::to_lowercase).collect(),
             Clean::Plain => plain(&text.to_lowercase()),
             Clean::PlainWords => plain(&text.to_lowercase().replace('_', " ")),
         }

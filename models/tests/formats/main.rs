@@ -13,4 +13,5 @@ mod parity;
 mod prompts;
 mod pth;
 mod support;
+mod text;
 mod transformers;
