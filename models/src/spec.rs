@@ -292,7 +292,7 @@ fn find_source(source: &str) -> Result<Source> {
         return match hf::is_folder(path) {
             true => Ok(Source::Folder(path.into())),
             false => {
-                Err(Error::usage(format!("the folder `{source}` holds neither config.json nor open_clip_config.json"))
+                Err(Error::usage(format!("the folder `{source}` holds no config.json and no open_clip_config.json"))
                     .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`")))
             }
         };

@@ -169,6 +169,7 @@ fn text(args: &Args) -> Result<Head> {
             .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding='max_length')['input_ids'], open('prompts.json', 'w'))"));
     }
     let tower = TextTower::open(&args.model)?;
+    tower.notes().iter().for_each(|note| say(&format!("note: {note}")));
     let prompts: Vec<Vec<u32>> = match (&args.prompts, &args.tokens) {
         (Some(file), _) => {
             let bytes = whole(file)?;

@@ -209,6 +209,7 @@ pub(super) fn of_folder(path: &Path) -> Result<TextTower> {
         longest: c.size_or("context_length", 77)?,
         end,
         rules: rules(&c)?,
+        notes: vec![],
     })
 }
 
@@ -233,7 +234,7 @@ fn rules(c: &Config) -> Result<Rules> {
 }
 
 /// The text tower of a file without settings: its sizes are those of the tensors.
-pub(super) fn of_file(dict: StateDict, path: &Path, options: &Options) -> Result<TextTower> {
+pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, options: &Options) -> Result<TextTower> {
     let dict = match &options.strip {
         Some(prefix) => dict.strip(prefix).unwrap_or(dict),
         None => dict,
@@ -245,7 +246,7 @@ pub(super) fn of_file(dict: StateDict, path: &Path, options: &Options) -> Result
     if heads == 0 || !width.is_multiple_of(HEAD) {
         return Err(Error::load("the text tower", format!("its {width} channels are not heads of {HEAD}")));
     }
-    let act = activation(&dict, options)?;
+    let act = activation(&dict, options, &mut notes)?;
     Ok(TextTower {
         place: path.display().to_string(),
         folder: path.parent().unwrap_or(Path::new("")).into(),
@@ -255,12 +256,22 @@ pub(super) fn of_file(dict: StateDict, path: &Path, options: &Options) -> Result
         longest,
         end: End::Largest,
         rules: Rules::Clip,
+        notes,
     })
 }
 
-/// As the architecture `clip` decides for the image tower.
-fn activation(dict: &StateDict, options: &Options) -> Result<Act> {
+/// As the architecture `clip` decides for the image tower: what the user says, else OpenAI's own files are told by the sizes
+/// they hold.
+fn activation(dict: &StateDict, options: &Options, notes: &mut Vec<String>) -> Result<Act> {
     let openai = dict.skipped("input_resolution").is_some();
+    if options.activation.is_none() {
+        notes.push(match openai {
+            true => "the text tower's activation is the quick GELU of OpenAI's weights".into(),
+            false => "the text tower's activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with \
+                      `quickgelu`, say `?activation=quick_gelu`"
+                .into(),
+        });
+    }
     Act::said(options, if openai { Act::QuickGelu } else { Act::Plain(Activation::Gelu) })
 }
 
@@ -300,6 +311,7 @@ fn bare(dict: StateDict) -> Result<StateDict> {
 /// Every tensor that is no part of the image tower has been taken.
 pub(super) fn settle(dict: &mut StateDict) -> Result<()> {
     dict.ignore("visual.", "the image tower is no part of the text tower");
+    dict.ignore("attn_mask", "it follows from the length of a prompt");
     dict.finish()
 }
 

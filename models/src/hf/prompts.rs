@@ -101,10 +101,9 @@ impl TextTower {
                  from transformers.convert_slow_tokenizer import SpmConverter as C; \
                  C(T.from_pretrained('{folder}')).converted().save('{folder}/{FILE}')\""
             ),
-            Rules::Clip => format!(
-                "download it too, or give that of any CLIP: `--tokenizer FILE`; \
-                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` makes one of vocab.json and merges.txt"
-            ),
+            Rules::Clip => "download it too, or give that of any CLIP: `--tokenizer FILE`; \
+                            `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` makes one of vocab.json and merges.txt"
+                .to_string(),
             _ => "download it too, or say where it is: `--tokenizer FILE`".to_string(),
         };
         Err(Error::load(&self.place, format!("there is no {FILE} in {folder}")).hint(hint))

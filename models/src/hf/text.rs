@@ -49,6 +49,7 @@ pub struct TextTower {
     pub(super) longest: usize,
     pub(super) end: End,
     pub(super) rules: Rules,
+    pub(super) notes: Vec<String>,
 }
 
 /// Folders are read when prompts are known to be whole: their weights may be gigabytes.
@@ -141,13 +142,21 @@ impl TextTower {
             Source::Folder(path) => of_transformers(path),
             Source::Safetensors(path) | Source::Pth(path) => {
                 let bytes = files::read(path)?;
-                let open = || open_clip::of_file(tensors(&source, &bytes, &options)?.0, path, &options);
+                let open = || {
+                    let (dict, notes) = tensors(&source, &bytes, &options)?;
+                    open_clip::of_file(dict, notes, path, &options)
+                };
                 open().map_err(|e| files::blame(e).within(path.display()))
             }
             Source::Onnx(_) | Source::Builtin(_) => {
                 Err(Error::load(format!("`{spec}`"), "it has no text tower").hint(KNOWN))
             }
         }
+    }
+
+    /// Choices that a user should know of.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The embeddings of prompts, each a list of token numbers, all of one length.
@@ -249,7 +258,11 @@ fn of_transformers(path: &Path) -> Result<TextTower> {
     let kind = both.text("model_type").unwrap_or_default().to_string();
     let clip = kind == "clip";
     if !clip && kind != "siglip" {
-        return Err(Error::load(path.display(), format!("a `{kind}` folder has no text tower")).hint(KNOWN));
+        let why = match both.section("text_config") {
+            Some(_) => format!("the text tower of a `{kind}` folder is not known here"),
+            None => format!("a `{kind}` folder has no text tower"),
+        };
+        return Err(Error::load(path.display(), why).hint(KNOWN));
     }
     let Some(c) = both.section("text_config") else {
         return Err(Error::load(path.join("config.json").display(), "it has no `text_config`"));
@@ -278,6 +291,7 @@ fn of_transformers(path: &Path) -> Result<TextTower> {
         longest: c.size("max_position_embeddings")?,
         end,
         rules: if clip { Rules::Clip } else { Rules::SigLip },
+        notes: vec![],
     })
 }
 

@@ -54,12 +54,15 @@ impl Words {
             // Pieces left out at random are for training.
             model.insert("dropout".into(), Value::Null);
         }
-        let steps = steps(&parts).map_err(damaged)?;
         let plain = serde_json::to_vec(&parts).map_err(|e| damaged(e.to_string()))?;
-        drop(parts);
-        let read = caught(|| Tokenizer::from_bytes(&plain));
+        let read = caught(|| {
+            let steps = steps(&parts)?;
+            drop(parts);
+            let read = Tokenizer::from_bytes(&plain).map_err(|e| format!("it is no tokenizer ({e})"))?;
+            Ok((read, steps))
+        });
         let read = read.ok_or_else(|| damaged("its reader gave up on it".into()))?;
-        let tokenizer = read.map_err(|e| damaged(format!("it is no tokenizer ({e})")))?;
+        let (tokenizer, steps) = read.map_err(damaged)?;
         Ok(Self { tokenizer, file: file.into(), model, steps })
     }
 

@@ -300,6 +300,35 @@ fn a_tokenizer_cannot_fill_memory() {
 }
 
 #[test]
+fn a_damaged_table_of_pieces_is_an_answer_or_an_error() {
+    let entry = entry("siglip");
+    let config = json!({ "model_type": "siglip", "text_config": {} });
+    let prompts: Vec<String> = list(&entry, "prompts");
+    let whole = entry["tokenizer"].to_string();
+    let folder = folder(&[("config.json", &config)]);
+    let file = folder.path().join("tokenizer.json");
+    let (mut state, mut refused) = (7u64, 0);
+    for turn in 0..300 {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..3 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (state >> 33) as usize % bytes.len();
+            bytes[at] ^= 1 << (state >> 60 & 7);
+        }
+        if turn % 30 == 0 {
+            bytes.truncate((state >> 40) as usize % bytes.len());
+        }
+        std::fs::write(&file, bytes).unwrap();
+        if let Err(e) = numbers(folder.path(), &prompts) {
+            assert!([Kind::Load, Kind::Usage].contains(&e.kind), "{e}");
+            refused += 1;
+        }
+    }
+    println!("{refused} of 300 refused");
+    assert!(refused > 10);
+}
+
+#[test]
 fn what_is_missing_is_said_with_the_way_to_it() {
     let prompts = ["a cat".to_string()];
     let siglip = json!({ "model_type": "siglip", "text_config": {} });
@@ -313,13 +342,19 @@ fn what_is_missing_is_said_with_the_way_to_it() {
     assert!(error.contains("there is no tokenizer.json") && error.contains("--tokenizer"), "{error}");
     let words = alone.path().join("words.json");
     std::fs::write(&words, entry["tokenizer"].to_string()).unwrap();
-    assert_eq!(open(&file).unwrap().tokenised(&prompts, Some(&words)).unwrap()[0].len(), 4);
+    let tower = open(&file).unwrap();
+    assert_eq!(tower.tokenised(&prompts, Some(&words)).unwrap()[0].len(), 4);
+    assert!(tower.notes().iter().any(|n| n.contains("`?activation=quick_gelu`")), "{:?}", tower.notes());
     let vit = folder(&[("config.json", &json!({ "model_type": "vit" }))]);
     assert!(numbers(vit.path(), &prompts).unwrap_err().message.contains("a `vit` folder has no text tower"));
+    let naflex = folder(&[("config.json", &json!({ "model_type": "siglip2", "text_config": {} }))]);
+    assert!(numbers(naflex.path(), &prompts).unwrap_err().message.contains("of a `siglip2` folder is not known"));
     // Both layouts in one folder: transformers' is read, unless its weights are not there.
     let layouts = folder(&[("config.json", &siglip), ("open_clip_config.json", &entry["config"])]);
     save(&weights(&entry), &layouts, "open_clip_model.safetensors");
     assert_eq!(load(&layouts.path().to_string_lossy()).unwrap().family.as_deref(), Some("clip"));
     save(&weights(&entry), &layouts, "model.safetensors");
-    assert!(load(&layouts.path().to_string_lossy()).unwrap_err().message.contains("siglip"));
+    let error = load(&layouts.path().to_string_lossy()).unwrap_err();
+    // What its settings leave out is what transformers' do.
+    assert!(error.message.contains("siglip") && error.message.contains("[768, 3, 16, 16] is missing"), "{error}");
 }
