@@ -104,10 +104,12 @@ fn prompts_make_a_head_that_is_attacked_and_verified() {
     }
     // Two ways to one network.
     assert_eq!(accuracies[0], accuracies[1]);
-    assert_eq!(
-        std::fs::read(place.path("folder.head.safetensors")).unwrap(),
-        std::fs::read(place.path("file.head.safetensors")).unwrap()
-    );
+    let rows = |head: &str| {
+        let bytes = std::fs::read(place.path(head)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor("weight").unwrap().data().to_vec()
+    };
+    assert_eq!(rows("folder.head.safetensors"), rows("file.head.safetensors"));
     let outcomes = ["folder.head", "file.head"].map(|d| place.read(&format!("{d}/outcomes.jsonl")));
     let verdicts = outcomes
         .map(|o| o.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["verdict"].clone()).collect::<Vec<_>>());
