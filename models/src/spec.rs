@@ -33,7 +33,7 @@ impl std::fmt::Debug for LoadedModel {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Source {
+pub(crate) enum Source {
     Onnx(PathBuf),
     Safetensors(PathBuf),
     Pth(PathBuf),
@@ -60,7 +60,7 @@ const KEYS: &[&str] = &[
     "interpolation",
 ];
 const SCHEMES: &[&str] = &["builtin", "hf", "onnx", "torch"];
-const FORMATS: &str = "a folder with a config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
+const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
 const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
@@ -158,25 +158,28 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             let built = Parts { network, family: Some(family), notes, ignored, embeds };
             Ok(Read { preprocess, ..Read::new("huggingface", built, hf::label(path)) })
         }
-        Source::Safetensors(path) => {
-            if options.key.is_some() {
-                return Err(Error::usage("`key` is for .pth checkpoints: a safetensors file holds one state dict"));
-            }
-            let bytes = files::read(path)?;
-            let build = || weights(&StateDict::from_bytes(&bytes)?, options, vec![]);
-            let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            Ok(Read::new("safetensors", built, stem(path)))
-        }
-        Source::Pth(path) => {
+        Source::Safetensors(path) | Source::Pth(path) => {
             let bytes = files::read(path)?;
             let build = || {
-                let read = pth::read(&bytes, options.key.as_deref())?;
-                weights(&StateDict::from_views(read.tensors.into_iter())?, options, read.notes)
+                let (dict, notes) = tensors(source, &bytes, options)?;
+                weights(&dict, options, notes)
             };
             let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            Ok(Read::new("pth", built, stem(path)))
+            Ok(Read::new(if matches!(source, Source::Pth(_)) { "pth" } else { "safetensors" }, built, stem(path)))
         }
     }
+}
+
+/// The tensors of a file without settings, and what was decided on the way to them.
+pub(crate) fn tensors(source: &Source, bytes: &[u8], options: &Options) -> Result<(StateDict, Vec<String>)> {
+    if matches!(source, Source::Pth(_)) {
+        let read = pth::read(bytes, options.key.as_deref())?;
+        return Ok((StateDict::from_views(read.tensors.into_iter())?, read.notes));
+    }
+    if options.key.is_some() {
+        return Err(Error::usage("`key` is for .pth checkpoints: a safetensors file holds one state dict"));
+    }
+    Ok((StateDict::from_bytes(bytes)?, vec![]))
 }
 
 fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Result<Parts> {
@@ -248,13 +251,13 @@ fn stem(path: &Path) -> String {
 }
 
 #[derive(Debug, PartialEq)]
-struct Parsed {
-    name: Option<String>,
-    source: Source,
-    options: Options,
+pub(crate) struct Parsed {
+    pub name: Option<String>,
+    pub source: Source,
+    pub options: Options,
 }
 
-fn parse(spec: &str) -> Result<Parsed> {
+pub(crate) fn parse(spec: &str) -> Result<Parsed> {
     let (name, rest) = split_name(spec);
     let (source, query) = match rest.split_once('?') {
         Some((source, query)) if !Path::new(rest).exists() => (source, Some(query)),
@@ -288,8 +291,10 @@ fn find_source(source: &str) -> Result<Source> {
     if path.is_dir() {
         return match hf::is_folder(path) {
             true => Ok(Source::Folder(path.into())),
-            false => Err(Error::usage(format!("the folder `{source}` holds no config.json"))
-                .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`"))),
+            false => {
+                Err(Error::usage(format!("the folder `{source}` holds no config.json and no open_clip_config.json"))
+                    .hint(format!("use {FORMATS}; a folder of images is a data set: `--dataset folder:{source}`")))
+            }
         };
     }
     if lower.ends_with(".onnx") || lower.ends_with(".onnx.gz") {

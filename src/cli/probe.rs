@@ -4,8 +4,9 @@ use super::{load, print};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
 use robust::core::{Error, Model, Result};
+use robust::models::Head;
+use robust::models::hf::TextTower;
 use robust::models::probe::{Features, Fit, Method, accuracy, fit};
-use robust::models::{Head, hf};
 use robust::{heads, say};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
   robust probe --model ./dinov2-small --train folder:train --test folder:val --method knn -o knn.safetensors
   robust probe --model 'resnet18.pth?output=features' --train folder:train --shots 5 --method prototypes -o few.safetensors
   robust probe --model ./clip-vit-base-patch32 --method text --prompts prompts.txt -o zero-shot.safetensors
+  robust probe --model ViT-B-32.pt --method text --prompts prompts.txt --tokenizer tokenizer.json -o zero-shot.safetensors
   robust eval --model './dinov2-small?head=head.safetensors' --dataset folder:val --attack pgd-linf:eps=4/255")]
 pub struct Args {
     /// An encoder: a folder with a config.json, or any model with `?output=features`
@@ -56,10 +58,13 @@ pub struct Args {
     /// sgd: seed of the order of samples
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// text: one prompt per class, a line each, for the folder's own tokenizer (CLIP folders)
+    /// text: one prompt per class, a line each
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     prompts: Option<PathBuf>,
-    /// text: JSON with one list of token numbers per class, by the folder's own tokenizer
+    /// text: the model's tokenizer.json, where it does not lie beside the weights
+    #[arg(long, value_name = "FILE", requires = "prompts")]
+    tokenizer: Option<PathBuf>,
+    /// text: JSON with one list of token numbers per class instead, by the model's own tokenizer
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Machine-readable
@@ -79,7 +84,7 @@ enum Kind {
     Bayes,
     /// Weighted k nearest neighbours
     Knn,
-    /// Zero-shot, from prompts (CLIP and SigLIP folders)
+    /// Zero-shot, from prompts, by the model's text tower (CLIP, SigLIP, OpenCLIP)
     Text,
 }
 
@@ -159,22 +164,24 @@ fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features
 }
 
 fn text(args: &Args) -> Result<Head> {
-    let folder = Path::new(args.model.split('?').next().unwrap_or_default());
+    if args.prompts.is_none() && args.tokens.is_none() {
+        return Err(Error::usage("`--method text` needs `--prompts FILE`: one prompt per class, a line each")
+            .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding='max_length')['input_ids'], open('prompts.json', 'w'))"));
+    }
+    let tower = TextTower::open(&args.model)?;
+    tower.notes().iter().for_each(|note| say(&format!("note: {note}")));
     let prompts: Vec<Vec<u32>> = match (&args.prompts, &args.tokens) {
         (Some(file), _) => {
             let bytes = whole(file)?;
             let text = std::str::from_utf8(&bytes).map_err(|e| Error::load(file.display(), e))?;
             let lines: Vec<String> = text.lines().map(|l| l.trim().to_string()).collect();
-            hf::tokenised(folder, &lines)?
+            tower.tokenised(&lines, args.tokenizer.as_deref())?
         }
         (None, Some(file)) => serde_json::from_slice(&whole(file)?)
             .map_err(|e| Error::load(file.display(), format!("it is no list of lists of token numbers ({e})")))?,
-        (None, None) => {
-            return Err(Error::usage("`--method text` needs `--prompts FILE`: one prompt per class, a line each")
-                .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding=True)['input_ids'], open('prompts.json', 'w'))"));
-        }
+        (None, None) => vec![],
     };
-    Ok(hf::zero_shot(folder, &prompts)?.head())
+    Ok(tower.embed(&prompts)?.head())
 }
 
 fn whole(file: &Path) -> Result<Vec<u8>> {

@@ -27,8 +27,10 @@ fn tables() -> String {
     text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names; \
              also those of a TorchScript program (OpenAI's `.pt`), whose code is not run |\n";
     let types: Vec<&str> = models::hf::model_types().collect();
-    text +=
-        &format!("| `FOLDER` | a Hugging Face folder with `model_type` {} (`docs/encoders.md`) |\n", types.join(", "));
+    text += &format!(
+        "| `FOLDER` | a Hugging Face folder with `model_type` {}, or one of OpenCLIP (`docs/encoders.md`) |\n",
+        types.join(", ")
+    );
     text += "| `hf:ORG/NAME[@REV]` | such a folder by its name on the hub, from the cache of the hub's tools; a build with \
              `--features hub` downloads what is missing |\n";
     text += "\n| `?arch=` | what it is |\n|---|---|\n";

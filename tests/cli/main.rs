@@ -23,3 +23,4 @@ mod steady;
 mod support;
 mod synthetic;
 mod tamper;
+mod text;

@@ -25,7 +25,7 @@ pub(super) fn heads(width: usize, said: Option<&str>) -> Result<usize> {
 }
 
 /// Where a package keeps the parts of a block.
-pub(super) struct Names {
+pub(crate) struct Names {
     pub norms: [&'static str; 2],
     /// Weight and bias of queries, keys and values; the bias may also be two, [`joined_bias`].
     pub qkv: [&'static str; 2],
@@ -44,7 +44,7 @@ pub(super) const TIMM: Names = Names {
 };
 
 /// What the blocks of a network have in common.
-pub(super) struct Blocks<'a> {
+pub(crate) struct Blocks<'a> {
     pub names: &'a Names,
     pub heads: usize,
     pub eps: f64,

@@ -1,7 +1,7 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
 mod beit;
-mod blocks;
+pub(crate) mod blocks;
 mod card_resnet;
 mod cifar_resnet;
 mod cifar_resnext;

@@ -13,9 +13,19 @@ pub static FAMILIES: &[Family] = &[
     Family { types: &["siglip", "siglip_vision_model"], prefixes: &[], build: siglip },
 ];
 
+/// What transformers leave out of an image tower's settings because it is usual; CLIP's patches are twice as large.
+const USUAL: [(&str, usize); 6] = [
+    ("hidden_size", 768),
+    ("intermediate_size", 3072),
+    ("num_hidden_layers", 12),
+    ("num_attention_heads", 12),
+    ("image_size", 224),
+    ("patch_size", 16),
+];
+
 fn clip(b: &mut Body) -> Result<Made> {
     let both = b.config.clone();
-    let c = both.vision();
+    let c = both.vision().or_usual(&[("patch_size", 32)]).or_usual(&USUAL);
     let sizes = Sizes::of(&c, 1e-5, "quick_gelu")?;
     let (grid, patch) = grid(b, &c)?;
     let v = "vision_model";
@@ -41,7 +51,7 @@ fn clip(b: &mut Body) -> Result<Made> {
 
 fn siglip(b: &mut Body) -> Result<Made> {
     let both = b.config.clone();
-    let c = both.vision();
+    let c = both.vision().or_usual(&USUAL);
     if !c.flag_or("vision_use_head", true)? {
         return Err(Error::load(
             "`vision_use_head` in config.json",

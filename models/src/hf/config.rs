@@ -151,6 +151,32 @@ impl Config {
         self.value(key).is_none_or(|v| v.as_array().is_some_and(Vec::is_empty))
     }
 
+    pub fn is_list(&self, key: &str) -> bool {
+        self.value(key).is_some_and(Value::is_array)
+    }
+
+    /// The same with sizes where it says nothing: what is usual is left out of many files.
+    pub fn or_usual(mut self, usual: &[(&str, usize)]) -> Self {
+        for (key, size) in usual {
+            if !self.has(key) {
+                self.values.insert(key.to_string(), Value::from(*size));
+            }
+        }
+        self
+    }
+
+    /// Refuses what is neither among `known` nor switched off.
+    pub fn only(&self, known: &[&str], instead: &str) -> Result<()> {
+        let off = |v: &Value| matches!(v, Value::Null | Value::Bool(false)) || v.as_f64() == Some(0.) || *v == "";
+        match self.values.iter().find(|(key, v)| !known.contains(&key.as_str()) && !off(v)) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let key: String = key.chars().take(60).collect();
+                Err(Error::load(format!("`{key}` in {}", self.place), "it is not known here").hint(instead))
+            }
+        }
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }

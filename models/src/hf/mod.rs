@@ -7,11 +7,13 @@ mod config;
 mod convnext;
 mod hiera;
 mod mobile;
+mod open_clip;
 mod preprocess;
 mod prompts;
 mod resnet;
 mod swin;
 mod text;
+mod tokenizer;
 pub(crate) mod tokens;
 mod vit;
 pub(crate) mod weights;
@@ -22,11 +24,10 @@ use crate::{Options, files};
 pub(crate) use cache::{cached, label};
 use config::Config;
 use preprocess::Images;
-pub use prompts::tokenised;
 use robust_core::{Error, Preprocess, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use std::path::Path;
-pub use text::{Text, zero_shot};
+pub use text::{Text, TextTower};
 pub(crate) use tokens::{made, resize_grid, scale, unit};
 
 /// Folders of these `model_type`s are built by this function.
@@ -129,9 +130,14 @@ pub(crate) struct Folder {
     pub ignored: Vec<String>,
 }
 
-/// Whether a folder is one of these.
+/// Whether a folder is one of these, or one of OpenCLIP's.
 pub fn is_folder(path: &Path) -> bool {
-    path.join("config.json").is_file()
+    path.join("config.json").is_file() || open_clip::is_folder(path)
+}
+
+/// Whether a folder has settings that say what transformers would build.
+fn is_transformers(path: &Path) -> bool {
+    Config::read(&path.join("config.json")).is_ok_and(|c| c.has("model_type"))
 }
 
 /// Builds the network of a folder.
@@ -140,6 +146,9 @@ pub fn is_folder(path: &Path) -> bool {
 /// Kind `Load` for settings and weights that are missing, damaged, not supported or do not belong together; kind `Usage`
 /// for options that do not fit.
 pub(crate) fn read(path: &Path, options: &Options) -> Result<Folder> {
+    if open_clip::is_folder(path) {
+        return open_clip::read(path, options);
+    }
     let config = Config::read(&path.join("config.json"))?;
     let images = images(path)?;
     let (family, kind) = family(&config)?;

@@ -1,91 +1,177 @@
-//! Prompts as text: the folder's own `tokenizer.json`, read by the library that wrote it, makes them token numbers.
+//! Prompts as text: cleaned and filled up as a tower was trained, made numbers by a model's own `tokenizer.json`.
 
 use super::Config;
-use crate::files;
-use robust_core::{Error, Result, caught};
-use serde_json::Value;
-use std::path::Path;
-use tokenizers::Tokenizer;
+use super::text::{End, MAX_PROMPTS, TextTower};
+use super::tokenizer::Words;
+use robust_core::{Error, Result};
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "tokenizer.json";
-/// Bytes of a tokenizer; that of CLIP has two million.
-const MAX_BYTES: u64 = 64 << 20;
-/// Prompts, and bytes of one: no tower reads more than some dozen words.
-const MAX_PROMPTS: usize = 1 << 16;
+/// What SentencePiece writes; the library reads it converted.
+const PIECES: &str = "spiece.model";
+/// Bytes of a prompt: no tower reads more than some dozen words.
 const MAX_PROMPT: usize = 1 << 12;
 
-/// Token numbers of `prompts` for [`super::zero_shot`], with the start and end that CLIP's tokenizer puts around a text, all as
-/// long as the longest: the end is repeated, and what follows the first end changes nothing.
-///
-/// # Errors
-/// Kind `Load` for folders other than CLIP's and tokenizers that are missing or damaged; kind `Usage` for prompts that are empty
-/// or longer than the tower reads.
-pub fn tokenised(path: &Path, prompts: &[String]) -> Result<Vec<Vec<u32>>> {
-    let config = Config::read(&path.join("config.json"))?;
-    let kind = config.text("model_type").unwrap_or_default();
-    let Some(text) = config.section("text_config").filter(|_| kind == "clip") else {
-        return Err(Error::load(
-            path.display(),
-            format!("prompts as text are for CLIP folders, this is of type `{kind}`"),
-        )
-        .hint("give token numbers instead, made with the folder's tokenizer: `--tokens FILE`"));
-    };
-    let longest = text.size_or("max_position_embeddings", 77)?;
-    if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
-        return Err(Error::usage(format!("{} prompts; 1 to {MAX_PROMPTS} are possible", prompts.len())));
-    }
-    let tokenizer = open(path)?;
-    let mut rows = prompts.iter().map(|p| one(&tokenizer, p, longest)).collect::<Result<Vec<_>>>()?;
-    let length = rows.iter().map(Vec::len).max().unwrap_or(0);
-    for row in &mut rows {
-        let end = row.last().copied().unwrap_or(0);
-        row.resize(length, end);
-    }
-    Ok(rows)
+/// How a text becomes what a tower was trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// A start and an end around pairs of bytes; what follows the first end changes nothing.
+    Clip,
+    /// As many tokens as the tower has places, filled up with the pad; the last one counts. Its first version has pieces of a
+    /// Unigram model and plain words, SigLIP 2 has Gemma's pairs and lower case.
+    SigLip,
+    /// As [`Rules::Clip`] with a tokenizer of another home.
+    Other(Clean),
 }
 
-fn open(folder: &Path) -> Result<Tokenizer> {
-    let file = folder.join(FILE);
-    if !file.is_file() {
-        return Err(Error::load(folder.display(), format!("it holds no {FILE}"))
-            .hint("download it too; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` makes one of vocab.json and merges.txt"));
-    }
-    let damaged = |why: String| Error::load(file.display(), why).hint("download the tokenizer again");
-    let bytes = files::read_small(&file, MAX_BYTES)?;
-    let read: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("it is no JSON ({e})")))?;
-    let Value::Object(mut parts) = read else { return Err(damaged("it is no JSON object".into())) };
-    if parts.get("model").and_then(|m| m.get("type")).and_then(Value::as_str) != Some("BPE") {
-        return Err(damaged("its model is not byte pair encoding, which CLIP's is".into()));
-    }
-    // What is not needed here cannot be damaged.
-    for unused in ["decoder", "truncation", "padding"] {
-        parts.insert(unused.into(), Value::Null);
-    }
-    let plain = serde_json::to_vec(&parts).map_err(|e| damaged(e.to_string()))?;
-    let read = caught(|| Tokenizer::from_bytes(&plain));
-    let read = read.ok_or_else(|| damaged("its reader gave up on it".into()))?;
-    read.map_err(|e| damaged(format!("it is no tokenizer ({e})")))
+/// What is done to a text before its tokenizer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clean {
+    Nothing,
+    /// Letter by letter.
+    Lower,
+    /// Lower case, no ASCII punctuation, single spaces: as transformers' tokenizer of SigLIP.
+    Plain,
+    /// The same with a space for each underscore: as OpenCLIP.
+    PlainWords,
 }
 
-fn one(tokenizer: &Tokenizer, prompt: &str, longest: usize) -> Result<Vec<u32>> {
-    let shown: String = prompt.chars().take(40).collect();
-    if prompt.trim().is_empty() || prompt.len() > MAX_PROMPT {
-        return Err(Error::usage(format!(
-            "the prompt `{shown}` has {} bytes; 1 to {MAX_PROMPT} are possible",
-            prompt.len()
-        )));
-    }
-    let made = caught(|| tokenizer.encode(prompt, true));
-    let made = made
-        .ok_or_else(|| Error::load(FILE, format!("it gave up on `{shown}`")))?
-        .map_err(|e| Error::load(FILE, format!("it cannot read `{shown}` ({e})")))?;
-    let ids = made.get_ids().to_vec();
-    match ids.len() {
-        0 => Err(Error::load(FILE, format!("it makes nothing of `{shown}`"))),
-        n if n > longest => {
-            Err(Error::usage(format!("the prompt `{shown}` has {n} tokens, the tower reads {longest}"))
-                .hint("shorten it"))
+impl Clean {
+    fn apply(self, text: &str) -> String {
+        let plain = |text: &str| {
+            let words: String = text.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+            words.split(space).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+        };
+        match self {
+            Clean::Nothing => text.to_string(),
+            Clean::Lower => text.chars().flat_map(char::to_lowercase).collect(),
+            Clean::Plain => plain(&text.to_lowercase()),
+            Clean::PlainWords => plain(&text.to_lowercase().replace('_', " ")),
         }
-        _ => Ok(ids),
     }
+}
+
+/// Python's: four separators of ASCII count too.
+fn space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+impl TextTower {
+    /// Token numbers of prompts for [`TextTower::embed`], all of one length, by the `tokenizer.json` beside the weights or
+    /// another one.
+    ///
+    /// # Errors
+    /// Kind `Load` for tokenizers that are missing, damaged or another model's; kind `Usage` for prompts that are empty or longer
+    /// than the tower reads.
+    pub fn tokenised(&self, prompts: &[String], tokenizer: Option<&Path>) -> Result<Vec<Vec<u32>>> {
+        if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
+            return Err(Error::usage(format!("{} prompts; 1 to {MAX_PROMPTS} are possible", prompts.len())));
+        }
+        let words = self.words(tokenizer)?;
+        let mut rows = prompts.iter().map(|p| self.one(&words, p)).collect::<Result<Vec<_>>>()?;
+        match self.rules {
+            Rules::SigLip => {
+                let pad = pad(&words)?;
+                rows.iter_mut().for_each(|row| row.resize(self.longest, pad));
+            }
+            _ => {
+                let length = rows.iter().map(Vec::len).max().unwrap_or(0);
+                for row in &mut rows {
+                    let end = row.last().copied().unwrap_or(0);
+                    row.resize(length, end);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn words(&self, tokenizer: Option<&Path>) -> Result<Words> {
+        let models: &[&'static str] = if self.rules == Rules::Clip { &["BPE"] } else { &["Unigram", "BPE"] };
+        let file = tokenizer.map_or_else(|| self.folder.join(FILE), PathBuf::from);
+        if tokenizer.is_some() || file.is_file() {
+            return Words::open(&file, models);
+        }
+        let folder = match self.folder.as_os_str().is_empty() {
+            true => ".".to_string(),
+            false => self.folder.display().to_string(),
+        };
+        let hint = match self.rules {
+            _ if self.folder.join(PIECES).is_file() => format!(
+                "make it of {PIECES}: python -c \"from transformers import SiglipTokenizer as T; \
+                 from transformers.convert_slow_tokenizer import SpmConverter as C; \
+                 C(T.from_pretrained('{folder}')).converted().save('{folder}/{FILE}')\""
+            ),
+            Rules::Clip => "download it too, or give that of any CLIP: `--tokenizer FILE`; \
+                            `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` makes one of vocab.json and merges.txt"
+                .to_string(),
+            _ => "download it too, or say where it is: `--tokenizer FILE`".to_string(),
+        };
+        Err(Error::load(&self.place, format!("there is no {FILE} in {folder}")).hint(hint))
+    }
+
+    fn one(&self, words: &Words, prompt: &str) -> Result<Vec<u32>> {
+        let shown: String = prompt.chars().take(40).collect();
+        if prompt.trim().is_empty() || prompt.len() > MAX_PROMPT {
+            return Err(Error::usage(format!(
+                "the prompt `{shown}` has {} bytes; 1 to {MAX_PROMPT} are possible",
+                prompt.len()
+            )));
+        }
+        let clean = match (self.rules, words.model) {
+            (Rules::Clip, _) => Clean::Nothing,
+            (Rules::SigLip, "Unigram") => Clean::Plain,
+            (Rules::SigLip, _) => Clean::Lower,
+            (Rules::Other(clean), _) => clean,
+        };
+        let text = clean.apply(prompt);
+        if text.is_empty() {
+            return Err(Error::usage(format!("the prompt `{shown}` is nothing but punctuation")));
+        }
+        let mut ids = words.encode(&text)?;
+        if clean == Clean::Plain {
+            // Converted tokenizers need not put the end themselves.
+            let end = words.number(END)?;
+            if ids.last() != Some(&end) {
+                ids.push(end);
+            }
+        }
+        self.check(words, &ids, &shown)?;
+        Ok(ids)
+    }
+
+    fn check(&self, words: &Words, ids: &[u32], shown: &str) -> Result<()> {
+        let strange =
+            |why: String| Error::load(words.file.display(), why).hint("give the tokenizer.json of this very model");
+        let Some(last) = ids.last() else { return Err(strange(format!("it makes nothing of `{shown}`"))) };
+        if let Some(token) = ids.iter().find(|t| **t as usize >= self.words) {
+            let known = self.words;
+            return Err(strange(format!("it makes token {token} of `{shown}`, the tower knows {known}")));
+        }
+        if ids.len() > self.longest {
+            let (n, longest) = (ids.len(), self.longest);
+            return Err(Error::usage(format!("the prompt `{shown}` has {n} tokens, the tower reads {longest}"))
+                .hint("shorten it"));
+        }
+        match self.end.of(ids) {
+            Some(at) if at + 1 == ids.len() || self.end == End::Last => Ok(()),
+            Some(at) => Err(strange(format!("it ends `{shown}` with token {last}, the tower reads token {}", ids[at]))),
+            None => Err(strange(format!("it ends `{shown}` with token {last}, which is not the end the tower reads"))),
+        }
+    }
+}
+
+const END: &str = "</s>";
+
+/// What SigLIP fills prompts up with: as `tokenizer_config.json` says, else its own end, of SigLIP 2 Gemma's pad.
+fn pad(words: &Words) -> Result<u32> {
+    let settings = words.file.with_file_name("tokenizer_config.json");
+    if settings.is_file() {
+        let c = Config::read(&settings)?;
+        let within = c.section("pad_token");
+        let said = c.text("pad_token").or_else(|| within.as_ref().and_then(|t| t.text("content")));
+        if let Some(token) = said {
+            return words.number(token);
+        }
+    }
+    words.number(if words.model == "Unigram" { END } else { "<pad>" })
 }

@@ -1,20 +1,22 @@
-//! Zero-shot heads: the text towers of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023) turn prompts, given as
-//! token numbers, into the rows of a head. Runs in f64 with our own ops.
+//! Text towers of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023): prompts, as token numbers, become the rows of a
+//! zero-shot head. One way to embed them for all homes of weights; what differs is in their [`Home`]. Runs in f64 with our own
+//! ops.
 
+use super::prompts::Rules;
 use super::vit::{Sizes, tower};
-use super::{Config, tokens, weights};
-use crate::Head;
+use super::{Config, open_clip, tokens, weights};
 use crate::arch::stack::Stack;
-use crate::files;
 use crate::safetensors::StateDict;
+use crate::spec::{Parsed, Source, parse, tensors};
+use crate::{Head, files};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
-use robust_engine::{Builder, Reference};
-use std::path::Path;
+use robust_engine::{Builder, NodeId, Reference};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Prompts, and tokens of each.
-const MAX_PROMPTS: usize = 1 << 16;
+pub(super) const MAX_PROMPTS: usize = 1 << 16;
 
 /// Unit vectors of prompts and how their cosines become scores: `scale cos + bias`.
 #[derive(Debug, Clone)]
@@ -32,95 +34,268 @@ impl Text {
     }
 }
 
-/// The embeddings of `prompts` (each a list of token numbers, all of one length) by a folder's text tower.
-///
-/// # Errors
-/// Kind `Load` for folders without a text tower and damaged weights; kind `Usage` for tokens the tower does not know.
-pub fn zero_shot(path: &Path, prompts: &[Vec<u32>]) -> Result<Text> {
-    let config = Config::read(&path.join("config.json"))?;
-    let kind = config.text("model_type").unwrap_or_default().to_string();
-    if !["clip", "siglip"].contains(&kind.as_str()) {
-        return Err(Error::load(path.display(), format!("a `{kind}` folder has no text tower"))
-            .hint("zero-shot heads need a CLIP or SigLIP folder with both towers"));
-    }
-    let (mut dict, _) = weights::read(path, &config)?;
-    let place = || format!("{}, text tower", path.display());
-    embed(&config, kind == "clip", &mut dict, prompts).map_err(|e| files::blame(e).within(place()))
+/// The text tower of a model with two.
+#[derive(Debug)]
+pub struct TextTower {
+    /// How messages name the model.
+    pub(super) place: String,
+    /// Where its tokenizer is looked for.
+    pub(super) folder: PathBuf,
+    pub(super) weights: Weights,
+    pub(super) home: Home,
+    /// Numbers of tokens are below it.
+    pub(super) words: usize,
+    /// Tokens of the longest prompt.
+    pub(super) longest: usize,
+    pub(super) end: End,
+    pub(super) rules: Rules,
+    pub(super) notes: Vec<String>,
 }
 
-fn embed(both: &Config, clip: bool, dict: &mut StateDict, prompts: &[Vec<u32>]) -> Result<Text> {
+/// Folders are read when prompts are known to be whole: their weights may be gigabytes.
+#[derive(Debug)]
+pub(super) enum Weights {
+    Here(StateDict),
+    Folder(Config),
+    OpenClip,
+}
+
+/// Whose names and layers a tower has.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// transformers' CLIP and SigLIP; the width of what they give.
+    Clip(Sizes, usize),
+    SigLip(Sizes, usize),
+    OpenClip(open_clip::Text),
+}
+
+/// The token whose value is the prompt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The first of the largest number.
+    Largest,
+    /// The first of this number.
+    Token(usize),
+    /// The last one, whatever it is.
+    Last,
+}
+
+impl End {
+    pub fn of(self, prompt: &[u32]) -> Option<usize> {
+        match self {
+            End::Largest => prompt.iter().enumerate().max_by_key(|(i, t)| (**t, std::cmp::Reverse(*i))).map(|(i, _)| i),
+            End::Token(eos) => prompt.iter().position(|t| *t as usize == eos),
+            End::Last => prompt.len().checked_sub(1),
+        }
+    }
+}
+
+impl Home {
+    fn width(&self) -> usize {
+        match self {
+            Home::Clip(sizes, _) | Home::SigLip(sizes, _) => sizes.width,
+            Home::OpenClip(text) => text.width,
+        }
+    }
+
+    /// The tables of words and places.
+    fn tables(&self) -> [&'static str; 2] {
+        match self {
+            Home::OpenClip(_) => ["token_embedding.weight", "positional_embedding"],
+            _ => ["text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight"],
+        }
+    }
+
+    /// The layers over placed tokens; `causal` is the mask where a token attends to those before it alone.
+    fn lay(&self, s: &mut Stack, x: NodeId, causal: impl Fn(&mut Stack) -> Result<NodeId>) -> Result<NodeId> {
+        let t = "text_model";
+        match self {
+            Home::Clip(sizes, out) => {
+                let mask = causal(s)?;
+                let x = tower(s, x, t, sizes, Some(mask))?;
+                let x = s.layer_norm(x, &format!("{t}.final_layer_norm"), sizes.eps)?;
+                s.linear_with(x, "text_projection", *out, false)
+            }
+            Home::SigLip(sizes, out) => {
+                let x = tower(s, x, t, sizes, None)?;
+                let x = s.layer_norm(x, &format!("{t}.final_layer_norm"), sizes.eps)?;
+                s.linear(x, &format!("{t}.head"), *out)
+            }
+            Home::OpenClip(text) => {
+                let mask = causal(s)?;
+                text.lay(s, x, mask)
+            }
+        }
+    }
+}
+
+impl TextTower {
+    /// The text tower of the model a spec names: a CLIP or SigLIP folder of transformers, a folder of OpenCLIP, or a file of
+    /// OpenAI's or OpenCLIP's weights. Of the parameters `activation`, `key` and `strip` count, as for the image tower.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a spec that makes no sense; kind `Load` for models without a text tower and damaged ones.
+    pub fn open(spec: &str) -> Result<Self> {
+        let Parsed { source, options, .. } = parse(spec)?;
+        match &source {
+            Source::Folder(path) if open_clip::is_folder(path) => open_clip::of_folder(path),
+            Source::Folder(path) => of_transformers(path),
+            Source::Safetensors(path) | Source::Pth(path) => {
+                let bytes = files::read(path)?;
+                let open = || {
+                    let (dict, notes) = tensors(&source, &bytes, &options)?;
+                    open_clip::of_file(dict, notes, path, &options)
+                };
+                open().map_err(|e| files::blame(e).within(path.display()))
+            }
+            Source::Onnx(_) | Source::Builtin(_) => {
+                Err(Error::load(format!("`{spec}`"), "it has no text tower").hint(KNOWN))
+            }
+        }
+    }
+
+    /// Choices that a user should know of.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The embeddings of prompts, each a list of token numbers, all of one length.
+    ///
+    /// # Errors
+    /// Kind `Load` for damaged weights; kind `Usage` for tokens the tower does not know.
+    pub fn embed(&self, prompts: &[Vec<u32>]) -> Result<Text> {
+        let length = self.length(prompts)?;
+        let mut dict = match &self.weights {
+            Weights::Here(dict) => dict.clone(),
+            Weights::Folder(config) => weights::read(&self.folder, config)?.0,
+            Weights::OpenClip => open_clip::text_weights(&self.folder)?,
+        };
+        let made = self.made(&mut dict, length, prompts);
+        // A shape error is most likely the echo of a tensor already known to be wrong.
+        made.map_err(|e| dict.so_far().err().unwrap_or(e))
+            .map_err(|e| files::blame(e).within(format!("{}, text tower", self.place)))
+    }
+
+    fn made(&self, dict: &mut StateDict, length: usize, prompts: &[Vec<u32>]) -> Result<Text> {
+        let (width, [words, places]) = (self.home.width(), self.home.tables());
+        let table = dict.take(words, &[self.words, width])?;
+        let places = dict.take(places, &[self.longest, width])?.narrow(0, 0, length)?.to_dtype(DType::F64)?;
+        let mut net = Builder::new();
+        let mut s = Stack { dict, net: &mut net };
+        let input = s.net.input("tokens", &[length, width])?;
+        let far = |i: usize, j: usize| if j > i { f64::from(f32::MIN) } else { 0. };
+        let x = self.home.lay(&mut s, input, |s| {
+            let mask: Vec<f64> = (0..length).flat_map(|i| (0..length).map(move |j| far(i, j))).collect();
+            tokens::made(s, "mask", mask, &[1, 1, length, length])
+        })?;
+        let scale = scalar(s.dict, "logit_scale")?.exp();
+        let biased = matches!(self.home, Home::SigLip(..)) || s.dict.contains("logit_bias");
+        let bias = if biased { scalar(s.dict, "logit_bias")? } else { 0. };
+        match self.home {
+            Home::OpenClip(_) => open_clip::settle(s.dict)?,
+            _ => s.dict.so_far()?,
+        }
+        let reference = Reference::new(Arc::new(net.finish(x)?), DType::F64)?;
+        let mut rows = vec![];
+        for prompt in prompts {
+            let at = self.end.of(prompt).ok_or_else(|| {
+                Error::usage(format!("prompt {prompt:?} has no end token"))
+                    .hint("tokenise with the model's own tokenizer")
+            })?;
+            let ids = Tensor::from_slice(prompt, prompt.len(), &Device::Cpu)?;
+            let placed = (table.index_select(&ids, 0)?.to_dtype(DType::F64)? + &places)?.unsqueeze(0)?;
+            let row = reference.forward(&placed)?.squeeze(0)?.get(at)?;
+            let norm = row.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
+            rows.push((row / norm)?);
+        }
+        Ok(Text { embeddings: Tensor::stack(&rows, 0)?, scale, bias })
+    }
+
+    fn length(&self, prompts: &[Vec<u32>]) -> Result<usize> {
+        let (words, longest) = (self.words, self.longest);
+        let Some(first) = prompts.first() else { return Err(Error::usage("there is no prompt")) };
+        if prompts.len() > MAX_PROMPTS || first.is_empty() || first.len() > longest {
+            return Err(Error::usage(format!(
+                "{} prompts of {} tokens; up to {MAX_PROMPTS} of 1 to {longest} are possible",
+                prompts.len(),
+                first.len()
+            )));
+        }
+        if let Some(other) = prompts.iter().find(|p| p.len() != first.len()) {
+            return Err(Error::usage(format!("prompts have {} and {} tokens", first.len(), other.len()))
+                .hint("pad them to one length"));
+        }
+        match prompts.iter().flatten().find(|t| **t as usize >= words) {
+            Some(t) => Err(Error::usage(format!("token {t} is not one of the {words} the tower knows"))),
+            None => Ok(first.len()),
+        }
+    }
+}
+
+pub(super) const KNOWN: &str = "zero-shot heads need both towers: a CLIP or SigLIP folder of transformers, a folder of OpenCLIP, or a \
+                     file of OpenAI's or OpenCLIP's weights";
+
+/// What transformers leave out of `text_config` because it is usual.
+const CLIP_USUAL: [(&str, usize); 6] = [
+    ("vocab_size", 49408),
+    ("hidden_size", 512),
+    ("intermediate_size", 2048),
+    ("num_hidden_layers", 12),
+    ("num_attention_heads", 8),
+    ("max_position_embeddings", 77),
+];
+const SIGLIP_USUAL: [(&str, usize); 6] = [
+    ("vocab_size", 32000),
+    ("hidden_size", 768),
+    ("intermediate_size", 3072),
+    ("num_hidden_layers", 12),
+    ("num_attention_heads", 12),
+    ("max_position_embeddings", 64),
+];
+
+fn of_transformers(path: &Path) -> Result<TextTower> {
+    let both = Config::read(&path.join("config.json"))?;
+    let kind = both.text("model_type").unwrap_or_default().to_string();
+    let clip = kind == "clip";
+    if !clip && kind != "siglip" {
+        let why = match both.section("text_config") {
+            Some(_) => format!("the text tower of a `{kind}` folder is not known here"),
+            None => format!("a `{kind}` folder has no text tower"),
+        };
+        return Err(Error::load(path.display(), why).hint(KNOWN));
+    }
     let Some(c) = both.section("text_config") else {
-        return Err(Error::load("config.json", "it has no `text_config`"));
+        return Err(Error::load(path.join("config.json").display(), "it has no `text_config`"));
     };
+    let c = c.or_usual(if clip { &CLIP_USUAL } else { &SIGLIP_USUAL });
     let sizes = Sizes::of(&c, if clip { 1e-5 } else { 1e-6 }, if clip { "quick_gelu" } else { "gelu_pytorch_tanh" })?;
-    let (words, longest) = (c.size("vocab_size")?, c.size("max_position_embeddings")?);
-    let length = length(prompts, words, longest)?;
-    let t = "text_model";
-    let table = dict.take(&format!("{t}.embeddings.token_embedding.weight"), &[words, sizes.width])?;
-    let places = dict.take(&format!("{t}.embeddings.position_embedding.weight"), &[longest, sizes.width])?;
-    let mut net = Builder::new();
-    let mut s = Stack { dict, net: &mut net };
-    let input = s.net.input("tokens", &[length, sizes.width])?;
-    // CLIP's tokens attend to those before them alone.
-    let far = |i: usize, j: usize| if j > i { f64::from(f32::MIN) } else { 0. };
-    let mask: Vec<f64> = (0..length).flat_map(|i| (0..length).map(move |j| far(i, j))).collect();
-    let mask = if clip { Some(tokens::made(&mut s, "mask", mask, &[1, 1, length, length])?) } else { None };
-    let x = tower(&mut s, input, t, &sizes, mask)?;
-    let x = s.layer_norm(x, &format!("{t}.final_layer_norm"), sizes.eps)?;
-    let (name, biased, width) = match clip {
-        true => ("text_projection".to_string(), false, both.size_or("projection_dim", 512)?),
-        false => (format!("{t}.head"), true, c.size_or("projection_size", sizes.width)?),
+    // Files from before the end token was settled say 2 and mean the largest.
+    let end = match c.size_or("eos_token_id", 2)? {
+        _ if !clip => End::Last,
+        2 => End::Largest,
+        eos => End::Token(eos),
     };
-    let x = s.linear_with(x, &name, width, biased)?;
-    let scale = scalar(s.dict, "logit_scale")?.exp();
-    let bias = if clip { 0. } else { scalar(s.dict, "logit_bias")? };
-    s.dict.so_far()?;
-    let reference = Reference::new(Arc::new(net.finish(x)?), DType::F64)?;
-    let mut rows = vec![];
-    for prompt in prompts {
-        let ids = Tensor::from_slice(prompt, prompt.len(), &Device::Cpu)?;
-        let embedded = (table.index_select(&ids, 0)? + places.narrow(0, 0, length)?)?.unsqueeze(0)?;
-        let row = reference.forward(&embedded)?.squeeze(0)?;
-        let row = row.get(if clip { end(&c, prompt)? } else { length - 1 })?;
-        let norm = row.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
-        rows.push((row / norm)?);
-    }
-    Ok(Text { embeddings: Tensor::stack(&rows, 0)?, scale, bias })
-}
-
-fn length(prompts: &[Vec<u32>], words: usize, longest: usize) -> Result<usize> {
-    let Some(first) = prompts.first() else { return Err(Error::usage("there is no prompt")) };
-    if prompts.len() > MAX_PROMPTS || first.is_empty() || first.len() > longest {
-        return Err(Error::usage(format!(
-            "{} prompts of {} tokens; up to {MAX_PROMPTS} of 1 to {longest} are possible",
-            prompts.len(),
-            first.len()
-        )));
-    }
-    if let Some(other) = prompts.iter().find(|p| p.len() != first.len()) {
-        return Err(Error::usage(format!("prompts have {} and {} tokens", first.len(), other.len()))
-            .hint("pad them to one length"));
-    }
-    match prompts.iter().flatten().find(|t| **t as usize >= words) {
-        Some(t) => Err(Error::usage(format!("token {t} is not one of the {words} the tower knows"))),
-        None => Ok(first.len()),
-    }
+    let home = match clip {
+        true => Home::Clip(sizes, both.size_or("projection_dim", 512)?),
+        false => {
+            let out = c.size_or("projection_size", sizes.width)?;
+            Home::SigLip(sizes, out)
+        }
+    };
+    Ok(TextTower {
+        place: path.display().to_string(),
+        folder: path.into(),
+        weights: Weights::Folder(both),
+        home,
+        words: c.size("vocab_size")?,
+        longest: c.size("max_position_embeddings")?,
+        end,
+        rules: if clip { Rules::Clip } else { Rules::SigLip },
+        notes: vec![],
+    })
 }
 
 fn scalar(dict: &mut StateDict, name: &str) -> Result<f64> {
     let shape = dict.dims(name).filter(|d| *d == [1]).map_or(vec![], <[usize]>::to_vec);
     Ok(dict.take(name, &shape)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.first().copied().unwrap_or(0.))
-}
-
-/// Where CLIP reads a prompt: its end token, or in files from before that was settled (`eos_token_id` 2) its largest.
-fn end(c: &Config, prompt: &[u32]) -> Result<usize> {
-    let eos = c.size_or("eos_token_id", 2)?;
-    let at = match eos {
-        2 => prompt.iter().enumerate().max_by_key(|(i, t)| (**t, std::cmp::Reverse(*i))).map(|(i, _)| i),
-        _ => prompt.iter().position(|t| *t as usize == eos),
-    };
-    at.ok_or_else(|| {
-        Error::usage(format!("prompt {prompt:?} has no end token {eos}"))
-            .hint("tokenise with the folder's own tokenizer")
-    })
 }

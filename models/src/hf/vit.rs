@@ -59,6 +59,7 @@ pub static FAMILIES: &[Family] = &[
 const MAX_TOKENS: usize = 1 << 14;
 
 /// The sizes all of them have.
+#[derive(Debug)]
 pub(super) struct Sizes {
     pub width: usize,
     pub heads: usize,

@@ -64,7 +64,16 @@ pub fn read(folder: &Path, _config: &Config) -> Result<(StateDict, Vec<String>)>
     }
 }
 
-fn one(folder: &Path, name: &str) -> Result<StateDict> {
+/// Whether a folder holds weights under one of these names.
+pub fn any(folder: &Path) -> bool {
+    [ONE, INDEX, PICKLED, PICKLED_INDEX].iter().any(|name| folder.join(name).is_file())
+}
+
+/// One file of a folder.
+///
+/// # Errors
+/// Kind `Load` for one that is missing or damaged.
+pub fn one(folder: &Path, name: &str) -> Result<StateDict> {
     let bytes = files::read(&folder.join(name))?;
     let dict = match name.ends_with(".safetensors") {
         true => StateDict::from_bytes(&bytes),

@@ -4,7 +4,8 @@ use crate::parity::plans_match;
 use crate::support::{cross_entropy, distance, fixtures, flipped, index, named, npz};
 use candle_core::{DType, Tensor};
 use robust_core::Output;
-use robust_models::{hf, load};
+use robust_models::hf::TextTower;
+use robust_models::load;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// The zero-shot head of a folder whose entry has prompts, as a file.
 fn text_head(folder: &Path, entry: &serde_json::Value, place: &Path) -> Option<String> {
     let prompts: Vec<Vec<u32>> = serde_json::from_value(entry.get("input_ids")?.clone()).unwrap();
-    let text = hf::zero_shot(folder, &prompts).unwrap();
+    let text = TextTower::open(&folder.to_string_lossy()).unwrap().embed(&prompts).unwrap();
     let gap = distance(&text.embeddings, &npz(&folder.join("towers.npz"), "text_embeds"));
     println!("    text tower {gap:.1e}");
     assert!(gap <= 1e-6, "{gap:e}");

@@ -14,5 +14,6 @@ mod prompts;
 mod pth;
 mod robustbench;
 mod support;
+mod text;
 mod torchscript;
 mod transformers;

@@ -1,0 +1,337 @@
+//! OpenCLIP: folders as its hub tools write them, `open_clip_config.json` beside the weights, and the text tower in its names,
+//! which are OpenAI's too. Image towers are the named architectures; both are told the same activation.
+
+use super::prompts::{Clean, Rules};
+use super::text::{End, Home, TextTower, Weights};
+use super::tokens::Act;
+use super::{Config, Folder, text, weights};
+use crate::arch::blocks::{Blocks, Names};
+use crate::arch::stack::Stack;
+use crate::arch::{self, Built};
+use crate::safetensors::StateDict;
+use crate::{Options, files};
+use robust_core::{Error, Interpolation, Preprocess, Resize, Result};
+use robust_engine::{Activation, NodeId, Op};
+use std::path::Path;
+
+pub const CONFIG: &str = "open_clip_config.json";
+/// In the order in which OpenCLIP looks for them.
+const WEIGHTS: [&str; 4] = [
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+];
+const EPS: f64 = 1e-5;
+/// Heads of a text tower are this wide in all of them.
+const HEAD: usize = 64;
+
+const NAMES: Names = Names {
+    norms: ["ln_1", "ln_2"],
+    qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
+    out: "attn.out_proj",
+    scales: Some(["ls_1.gamma", "ls_2.gamma"]),
+    mlp: ["mlp.c_fc", "mlp.c_proj"],
+};
+
+/// Settings that are used, or that the tensors tell. Others change what is computed and are refused.
+const MODEL: [&str; 6] = ["embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg", "init_logit_bias"];
+const VISION: [&str; 7] = ["image_size", "patch_size", "layers", "width", "head_width", "mlp_ratio", "ls_init_value"];
+const TEXT: [&str; 12] = [
+    "context_length",
+    "vocab_size",
+    "width",
+    "heads",
+    "layers",
+    "mlp_ratio",
+    "ls_init_value",
+    "hf_tokenizer_name",
+    "tokenizer_kwargs",
+    "pool_type",
+    "eos_id",
+    "proj_bias",
+];
+
+/// Whether a folder is one of OpenCLIP's. Many hold transformers' layout too, which is then the one that is read.
+pub fn is_folder(path: &Path) -> bool {
+    path.join(CONFIG).is_file() && !(super::is_transformers(path) && weights::any(path))
+}
+
+/// The settings of the model, and of its images.
+fn settings(path: &Path) -> Result<(Config, Option<Config>)> {
+    let all = Config::read(&path.join(CONFIG))?;
+    let missing =
+        || Error::load(path.join(CONFIG).display(), "it has no `model_cfg`").hint("download the folder again");
+    let model = all.section("model_cfg").ok_or_else(missing)?;
+    model.only(&MODEL, "such models are not supported here: export the image tower to ONNX")?;
+    Ok((model, all.section("preprocess_cfg")))
+}
+
+fn part(model: &Config, key: &str) -> Result<Config> {
+    model
+        .section(key)
+        .ok_or_else(|| Error::load(CONFIG, format!("it has no `{key}`")).hint("download the folder again"))
+}
+
+/// The weights of a folder.
+pub(super) fn tensors(path: &Path) -> Result<(StateDict, &'static str)> {
+    let Some(name) = WEIGHTS.into_iter().find(|w| path.join(w).is_file()) else {
+        return Err(Error::load(path.display(), format!("it holds neither {} nor {}", WEIGHTS[0], WEIGHTS[2]))
+            .hint("download the weights too, not the settings alone"));
+    };
+    Ok((weights::one(path, name)?, name))
+}
+
+/// The image tower of a folder.
+pub(super) fn read(path: &Path, options: &Options) -> Result<Folder> {
+    let (model, images) = settings(path)?;
+    if let Some(pool) = &options.pool {
+        return Err(Error::usage(format!("`pool={pool}` changes nothing: this model has one way to its output")));
+    }
+    let vision = part(&model, "vision_cfg")?;
+    if let Some(name) = vision.text("timm_model_name") {
+        return Err(Error::load(CONFIG, format!("the image tower is timm's `{name}`, which is not supported here"))
+            .hint("of SigLIP the folders of transformers are (google/siglip-...); export others to ONNX"));
+    }
+    vision.only(&VISION, "such image towers are not supported here: export it to ONNX")?;
+    let images = images.map_or(Ok(Images::default()), |c| Images::of(&c))?;
+    let size = match images.size {
+        Some(size) => size,
+        None => vision.pair("image_size")?,
+    };
+    let mut said = Options { input: Some(options.input.unwrap_or([3, size[0], size[1]])), ..options.clone() };
+    // A list of layers is a ResNet, whose activation and heads are given.
+    if !vision.is_list("layers") {
+        said.activation = Some(if model.flag_or("quick_gelu", false)? { "quick_gelu" } else { "gelu" }.into());
+        let heads = vision.size_or("width", 768)? / vision.size_or("head_width", HEAD)?;
+        said.heads = Some(heads.to_string());
+    }
+    // Images of another size than the folder's are prepared as the user says.
+    let preprocess = Some(images.preprocess(size)).filter(|_| said.input == Some([3, size[0], size[1]]));
+    if options.mean.is_none() && options.std.is_none() {
+        (said.mean, said.std) = (images.mean, images.std);
+    }
+    let (dict, name) = tensors(path)?;
+    whole(&dict, &vision)?;
+    let built = arch::build(&dict, &said).map_err(|e| files::blame(e).within(name))?;
+    let Built { network, family, mut notes, ignored, embeds } = built;
+    notes.insert(0, format!("a folder of OpenCLIP: {CONFIG} and {name}"));
+    Ok(Folder { network, family: family.into(), embeds, preprocess, notes, ignored })
+}
+
+/// The architectures count layers in the file: one that ends early would be another network.
+fn whole(dict: &StateDict, vision: &Config) -> Result<()> {
+    let (found, said) = (dict.count(|i| format!("visual.transformer.resblocks.{i}")), vision.size_or("layers", 12));
+    match said {
+        Ok(said) if found != said => Err(Error::load(
+            "the weights",
+            format!("they have {found} blocks of the image tower, {CONFIG} says {said}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What `preprocess_cfg` says.
+#[derive(Default)]
+struct Images {
+    size: Option<[usize; 2]>,
+    mean: Option<Vec<f64>>,
+    std: Option<Vec<f64>>,
+    bilinear: bool,
+    squashes: bool,
+}
+
+impl Images {
+    fn of(c: &Config) -> Result<Self> {
+        let wrong = |key: &str, why: String| Error::load(format!("`{key}` in {CONFIG}"), why);
+        let mode = c.text("resize_mode").unwrap_or("shortest");
+        if !["shortest", "squash"].contains(&mode) {
+            return Err(wrong("resize_mode", format!("`{mode}` is not supported here"))
+                .hint("say how images become the input: `?resize=..&crop=..`, in a copy of the settings without it"));
+        }
+        if let Some(other) = c.text("mode").filter(|m| *m != "RGB") {
+            return Err(wrong("mode", format!("`{other}` is not supported here")));
+        }
+        let std = c.floats("std")?;
+        if let Some(bad) = std.iter().flatten().find(|s| **s <= 0.) {
+            return Err(wrong("std", format!("{bad} is not positive")));
+        }
+        Ok(Self {
+            size: if c.has("size") { Some(c.pair("size")?) } else { None },
+            mean: c.floats("mean")?,
+            std,
+            bilinear: c.text("interpolation") == Some("bilinear"),
+            squashes: mode == "squash",
+        })
+    }
+
+    fn preprocess(&self, [h, w]: [usize; 2]) -> Preprocess {
+        let interpolation = if self.bilinear { Interpolation::Bilinear } else { Interpolation::Bicubic };
+        match self.squashes || h != w {
+            true => Preprocess { resize: Some(Resize::Exact(h, w)), interpolation, crop: None },
+            false => Preprocess { resize: Some(Resize::Shortest(h)), interpolation, crop: Some((h, w)) },
+        }
+    }
+}
+
+/// A text tower's layers.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub width: usize,
+    heads: usize,
+    act: Act,
+    /// As the settings say; without them as many as there are.
+    layers: Option<usize>,
+}
+
+/// The text tower of a folder.
+pub(super) fn of_folder(path: &Path) -> Result<TextTower> {
+    let (model, _) = settings(path)?;
+    let c = part(&model, "text_cfg")?;
+    c.only(&TEXT, "such text towers are not supported here; of SigLIP the folders of transformers are")?;
+    let end = match c.text("pool_type").unwrap_or("argmax") {
+        "argmax" => End::Largest,
+        "eos" => End::Token(c.size_or("eos_id", 2)?),
+        other => {
+            return Err(Error::load(format!("`pool_type` in {CONFIG}"), format!("`{other}` is not supported here")));
+        }
+    };
+    let (width, heads) = (c.size_or("width", 512)?, c.size_or("heads", 8)?);
+    let layers = Some(if c.has("layers") { c.layers("layers")? } else { 12 });
+    let quick = model.flag_or("quick_gelu", false)?;
+    let act = if quick { Act::QuickGelu } else { Act::Plain(Activation::Gelu) };
+    Ok(TextTower {
+        place: path.display().to_string(),
+        folder: path.into(),
+        weights: Weights::OpenClip,
+        home: Home::OpenClip(Text { width, heads, act, layers }),
+        words: c.size_or("vocab_size", 49408)?,
+        longest: c.size_or("context_length", 77)?,
+        end,
+        rules: rules(&c)?,
+        notes: vec![],
+    })
+}
+
+/// Its own tokenizer is CLIP's; others are cleaned for as `tokenizer_kwargs` says.
+fn rules(c: &Config) -> Result<Rules> {
+    let said = c.section("tokenizer_kwargs");
+    if let Some(said) = &said {
+        said.only(&["clean"], "such tokenizers are not supported here: give token numbers (`--tokens FILE`)")?;
+    }
+    let clean = match said.as_ref().and_then(|s| s.text("clean")) {
+        None | Some("whitespace") => Clean::Nothing,
+        Some("lower") => Clean::Lower,
+        Some("canonicalize") => Clean::PlainWords,
+        Some(other) => {
+            return Err(Error::load(format!("`clean` in {CONFIG}"), format!("`{other}` is not known here")));
+        }
+    };
+    match c.text("hf_tokenizer_name") {
+        None if clean == Clean::Nothing || clean == Clean::Lower => Ok(Rules::Clip),
+        _ => Ok(Rules::Other(clean)),
+    }
+}
+
+/// The text tower of a file without settings: its sizes are those of the tensors.
+pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, options: &Options) -> Result<TextTower> {
+    let dict = match &options.strip {
+        Some(prefix) => dict.strip(prefix).unwrap_or(dict),
+        None => dict,
+    };
+    let dict = bare(dict)?;
+    let [words, width] = dict.sizes("token_embedding.weight")?;
+    let [longest, _] = dict.sizes("positional_embedding")?;
+    let heads = width / HEAD;
+    if heads == 0 || !width.is_multiple_of(HEAD) {
+        return Err(Error::load("the text tower", format!("its {width} channels are not heads of {HEAD}")));
+    }
+    let act = activation(&dict, options, &mut notes)?;
+    Ok(TextTower {
+        place: path.display().to_string(),
+        folder: path.parent().unwrap_or(Path::new("")).into(),
+        weights: Weights::Here(dict),
+        home: Home::OpenClip(Text { width, heads, act, layers: None }),
+        words,
+        longest,
+        end: End::Largest,
+        rules: Rules::Clip,
+        notes,
+    })
+}
+
+/// As the architecture `clip` decides for the image tower: what the user says, else OpenAI's own files are told by the sizes
+/// they hold.
+fn activation(dict: &StateDict, options: &Options, notes: &mut Vec<String>) -> Result<Act> {
+    let openai = dict.skipped("input_resolution").is_some();
+    if options.activation.is_none() {
+        notes.push(match openai {
+            true => "the text tower's activation is the quick GELU of OpenAI's weights".into(),
+            false => "the text tower's activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with \
+                      `quickgelu`, say `?activation=quick_gelu`"
+                .into(),
+        });
+    }
+    Act::said(options, if openai { Act::QuickGelu } else { Act::Plain(Activation::Gelu) })
+}
+
+/// The weights of a folder's text tower.
+pub(super) fn text_weights(path: &Path) -> Result<StateDict> {
+    let (dict, name) = tensors(path)?;
+    bare(dict).map_err(|e| e.within(path.join(name).display()))
+}
+
+/// What is before a text tower's names taken off: a wrapper's `module.`, and `text.` where it has a place of its own.
+fn bare(dict: StateDict) -> Result<StateDict> {
+    const WORDS: &str = "token_embedding.weight";
+    let first = |prefix: &str| dict.any(&format!("{prefix}transformer.resblocks.0."));
+    let prefixes: Vec<&str> = dict.names().filter_map(|n| n.strip_suffix(WORDS)).filter(|p| first(p)).collect();
+    let prefix = match prefixes[..] {
+        [one] => one.to_string(),
+        [] if dict.any("text_model.") => {
+            return Err(Error::load("the weights", "the names are transformers'")
+                .hint("give the folder with their config.json"));
+        }
+        [] => {
+            let why = format!("it has no text tower: no `{WORDS}` with `transformer.resblocks.0.*`");
+            return Err(Error::load("the weights", why).hint(text::KNOWN));
+        }
+        _ => {
+            let names = prefixes.iter().take(5).map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
+            return Err(Error::load("the weights", format!("they hold several text towers: {names}"))
+                .hint("save the one that counts alone"));
+        }
+    };
+    let twice = || Error::load("the weights", format!("without `{prefix}`, two tensors would have the same name"));
+    let outer = prefix.strip_suffix("text.").unwrap_or(&prefix);
+    let dict = if outer.is_empty() { dict } else { dict.strip(outer).ok_or_else(twice)? };
+    if prefix.ends_with("text.") { dict.strip("text.").ok_or_else(twice) } else { Ok(dict) }
+}
+
+/// Every tensor that is no part of the image tower has been taken.
+pub(super) fn settle(dict: &mut StateDict) -> Result<()> {
+    dict.ignore("visual.", "the image tower is no part of the text tower");
+    dict.ignore("attn_mask", "it follows from the length of a prompt");
+    dict.finish()
+}
+
+impl Text {
+    /// The layers over placed tokens `[n, length, width]`.
+    pub fn lay(&self, s: &mut Stack, mut x: NodeId, mask: NodeId) -> Result<NodeId> {
+        let layer = |i: usize| format!("transformer.resblocks.{i}");
+        let blocks = Blocks::of(s.dict, &NAMES, &layer(0), self.heads, EPS, self.act);
+        for i in 0..self.layers.unwrap_or_else(|| s.dict.count(layer)) {
+            x = blocks.lay(s, x, &layer(i), Some(mask))?;
+        }
+        let x = s.layer_norm(x, "ln_final", EPS)?;
+        if s.dict.any("text_projection.") {
+            let [out, _] = s.dict.sizes("text_projection.weight")?;
+            return s.linear(x, "text_projection", out);
+        }
+        let [_, out] = s.dict.sizes("text_projection")?;
+        // Kept as what is multiplied from the right.
+        let weight = s.dict.take("text_projection", &[self.width, out])?.t()?.contiguous()?;
+        let weight = s.net.param("text_projection", weight);
+        s.net.node("text_projection", Op::Linear { weight, bias: None }, &[x])
+    }
+}
