@@ -27,7 +27,8 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build,
 };
 
-const NAMES: Names = Names {
+/// Of both towers.
+pub(crate) const NAMES: Names = Names {
     norms: ["ln_1", "ln_2"],
     qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
     out: "attn.out_proj",
@@ -47,7 +48,10 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let [width, channels, patch, _] = dict.sizes("visual.conv1.weight")?;
     let [places, side] = places(dict, "visual.positional_embedding")?;
     let heads = heads(width, options.heads.as_deref())?;
-    let act = act(dict, options)?;
+    let (act, note) = activation(dict, options)?;
+    if let Some(note) = note {
+        dict.note(format!("the {note}"));
+    }
     let blocks = Blocks::of(dict, &NAMES, &layer(0), heads, EPS, act);
     let s = &mut Stack { dict, net };
     let x = input(s, options, "visual.positional_embedding", channels, side.saturating_mul(patch))?;
@@ -76,20 +80,19 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     s.net.node("embedding", Op::Linear { weight, bias: None }, &[x])
 }
 
-/// As the user says; OpenAI's own files are told by the sizes they hold.
-fn act(dict: &mut StateDict, options: &Options) -> Result<Act> {
-    if options.activation.is_some() {
-        return Act::said(options, Act::QuickGelu);
-    }
-    if dict.skipped("input_resolution").is_some() {
-        dict.note("the activation is the quick GELU of OpenAI's weights");
-        return Ok(Act::QuickGelu);
-    }
-    dict.note(
-        "the activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with `quickgelu`, say \
-         `?activation=quick_gelu`",
-    );
-    Ok(Act::Plain(Activation::Gelu))
+/// The activation of a tower, and what to say about it where neither file nor user does.
+pub(crate) fn activation(dict: &StateDict, options: &Options) -> Result<(Act, Option<&'static str>)> {
+    let openai = dict.skipped("input_resolution").is_some();
+    let act = Act::said(options, if openai { Act::QuickGelu } else { Act::Plain(Activation::Gelu) })?;
+    let note = match (options.activation.is_some(), openai) {
+        (true, _) => None,
+        (false, true) => Some("activation is the quick GELU of OpenAI's weights"),
+        (false, false) => Some(
+            "activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with `quickgelu`, say \
+             `?activation=quick_gelu`",
+        ),
+    };
+    Ok((act, note))
 }
 
 /// Rows of the position embedding, and the side of their square: the first belongs to no place of the image.

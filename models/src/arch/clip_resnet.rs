@@ -24,8 +24,8 @@ pub const ARCHITECTURE: Architecture = Architecture {
     doc: "ResNet image towers of OpenAI's and OpenCLIP's names: stem of three 3x3 convolutions (visual.conv1, conv2, conv3) and 2x2 \
           mean, stages visual.layer1, ... of bottlenecks with a 2x2 mean where others have a stride (after conv2, and before the \
           shortcut downsample.0), attention (visual.attnpool) whose query is the mean of all places: an embedding; heads are 64 wide \
-          unless `heads=N` says otherwise",
-    params: &["heads"],
+          unless `heads=N` says otherwise; `activation=` is for the text tower of the same file",
+    params: &["heads", "activation"],
     detect,
     build,
 };

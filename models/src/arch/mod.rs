@@ -5,7 +5,7 @@ pub(crate) mod blocks;
 mod card_resnet;
 mod cifar_resnet;
 mod cifar_resnext;
-mod clip;
+pub(crate) mod clip;
 mod clip_resnet;
 pub(crate) mod convnext;
 mod densenet;

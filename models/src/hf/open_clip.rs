@@ -5,7 +5,8 @@ use super::prompts::{Clean, Rules};
 use super::text::{End, Home, TextTower, Weights};
 use super::tokens::Act;
 use super::{Config, Folder, text, weights};
-use crate::arch::blocks::{Blocks, Names};
+use crate::arch::blocks::Blocks;
+use crate::arch::clip::{NAMES, activation};
 use crate::arch::stack::Stack;
 use crate::arch::{self, Built};
 use crate::safetensors::StateDict;
@@ -25,14 +26,6 @@ const WEIGHTS: [&str; 4] = [
 const EPS: f64 = 1e-5;
 /// Heads of a text tower are this wide in all of them.
 const HEAD: usize = 64;
-
-const NAMES: Names = Names {
-    norms: ["ln_1", "ln_2"],
-    qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
-    out: "attn.out_proj",
-    scales: Some(["ls_1.gamma", "ls_2.gamma"]),
-    mlp: ["mlp.c_fc", "mlp.c_proj"],
-};
 
 /// Settings that are used, or that the tensors tell. Others change what is computed and are refused.
 const MODEL: [&str; 6] = ["embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg", "init_logit_bias"];
@@ -246,7 +239,8 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
     if heads == 0 || !width.is_multiple_of(HEAD) {
         return Err(Error::load("the text tower", format!("its {width} channels are not heads of {HEAD}")));
     }
-    let act = activation(&dict, options, &mut notes)?;
+    let (act, note) = activation(&dict, options)?;
+    notes.extend(note.map(|note| format!("the text tower's {note}")));
     Ok(TextTower {
         place: path.display().to_string(),
         folder: path.parent().unwrap_or(Path::new("")).into(),
@@ -258,21 +252,6 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
         rules: Rules::Clip,
         notes,
     })
-}
-
-/// As the architecture `clip` decides for the image tower: what the user says, else OpenAI's own files are told by the sizes
-/// they hold.
-fn activation(dict: &StateDict, options: &Options, notes: &mut Vec<String>) -> Result<Act> {
-    let openai = dict.skipped("input_resolution").is_some();
-    if options.activation.is_none() {
-        notes.push(match openai {
-            true => "the text tower's activation is the quick GELU of OpenAI's weights".into(),
-            false => "the text tower's activation is GELU, as most of OpenCLIP's weights have it; for OpenAI's, and names with \
-                      `quickgelu`, say `?activation=quick_gelu`"
-                .into(),
-        });
-    }
-    Act::said(options, if openai { Act::QuickGelu } else { Act::Plain(Activation::Gelu) })
 }
 
 /// The weights of a folder's text tower.

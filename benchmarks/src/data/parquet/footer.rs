@@ -176,3 +176,24 @@ impl Thrift<'_> {
 fn broken(what: &str) -> String {
     format!("a broken Parquet footer ({what})")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_header_may_not_promise_what_takes_no_bytes() {
+        let header = |bytes: &[u8]| check_header(&Blob::memory([bytes, &[0xAA; 40]].concat()));
+        // A data page of six bytes, as pyarrow writes it, up to its stop.
+        assert_eq!(header(&[0x15, 0, 0x15, 12, 0x15, 12, 0x2C, 0x15, 4, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0]), Ok(()));
+        let most = [0xFF, 0xFF, 0xFF, 0xFF, 7];
+        for bomb in [
+            [&[0xF9, 0x01][..], &[0xF1], &most].concat(), // a field that holds a list of 2^31 truth values
+            [&[0xFB, 0x01][..], &most, &[0x11]].concat(), // a map of 2^31 of them
+            [&[0xF8, 0x01][..], &most].concat(),          // text beyond the end
+            [0x1C].repeat(200),                           // structures within structures
+        ] {
+            assert_eq!(header(&bomb), Err("a broken page header".to_string()), "{bomb:?}");
+        }
+    }
+}
