@@ -100,6 +100,21 @@ def tv_model(name, **settings):
     return torchvision.models.get_model(name, **{"num_classes": 10, **settings})
 
 
+def tv_alexnet():
+    """The class's layers, narrow."""
+    from torchvision.models import AlexNet
+    model, widths = AlexNet(num_classes=10, dropout=0.0), iter([8, 12, 16, 12, 8])
+    before = 3
+    for i, layer in enumerate(model.features):
+        if isinstance(layer, torch.nn.Conv2d):
+            width = next(widths)
+            model.features[i] = torch.nn.Conv2d(before, width, layer.kernel_size, layer.stride, layer.padding)
+            before = width
+    model.classifier[1], model.classifier[4] = torch.nn.Linear(before * 36, 24), torch.nn.Linear(24, 16)
+    model.classifier[6] = torch.nn.Linear(16, 10)
+    return model
+
+
 def tv_densenet():
     from torchvision.models.densenet import DenseNet
     return DenseNet(growth_rate=8, block_config=(2, 2, 1, 1), num_init_features=8, bn_size=2, num_classes=10)
@@ -212,6 +227,8 @@ TF_SAYS, PLAIN_SAYS = dict(variant="tf"), dict(variant="plain")
 
 # Sizes that are no multiple of 32 tell paddings apart.
 ENTRIES = {
+    # A side of 160 gives maps of 4x4, whose means to 6x6 overlap; the smaller one keeps its vectors small.
+    "torchvision/alexnet": Entry(tv_alexnet, 96),
     "torchvision/densenet": Entry(tv_densenet, 46, onnx=True),
     "timm/densenet": Entry(lambda: timm_part("densenet", "DenseNet", growth_rate=8, block_config=(2, 2, 1, 2)), 33),
     "torchvision/efficientnet_b5": Entry(

@@ -1,5 +1,6 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
+mod alexnet;
 mod beit;
 pub(crate) mod blocks;
 mod card_resnet;
@@ -54,6 +55,7 @@ pub struct Architecture {
 
 pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
+    alexnet::ARCHITECTURE,
     beit::ARCHITECTURE,
     card_resnet::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,

@@ -297,6 +297,30 @@ impl Stack<'_> {
         self.linear(x, name, classes)
     }
 
+    /// Means over `side` x `side` windows that cover the map evenly, torch's `AdaptiveAvgPool2d`: where they are not all alike, by
+    /// a matrix along each axis.
+    pub fn mean_to(&mut self, x: NodeId, name: &str, side: usize) -> Result<NodeId> {
+        let [_, height, width] = self.net.shape(x).row[..] else {
+            return Err(Error::load(format!("`{name}`"), "a mean over windows needs a map"));
+        };
+        if [height, width] == [side; 2] {
+            return Ok(x);
+        }
+        if height % side == 0 && width % side == 0 {
+            let kernel = [height / side, width / side];
+            let window = Window { kernel, stride: kernel, pads: [0; 4], ceil: false };
+            return self.net.node(name, Op::AvgPool { window, count_pads: false }, &[x]);
+        }
+        let mut out = x;
+        for (axis, size) in [("columns", width), ("rows", height)] {
+            let weight = Tensor::from_vec(windows(size, side), (side, size), &Device::Cpu)?;
+            let weight = self.net.param(format!("{name}.{axis}"), weight);
+            out = self.net.node(format!("{name}.{axis}"), Op::Linear { weight, bias: None }, &[out])?;
+            out = self.net.node(format!("{name}.{axis}.turned"), Op::Transpose { axes: vec![0, 1, 3, 2] }, &[out])?;
+        }
+        Ok(out)
+    }
+
     /// The mean over all positions.
     pub fn mean(&mut self, x: NodeId) -> Result<NodeId> {
         self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])
@@ -308,6 +332,15 @@ impl Stack<'_> {
         let biased = always || self.dict.contains(&format!("{name}.bias"));
         self.linear_with(x, name, classes, biased)
     }
+}
+
+/// `[side, size]`: row `i` averages from `floor(i size / side)` to `ceil((i + 1) size / side)`.
+fn windows(size: usize, side: usize) -> Vec<f64> {
+    let row = |i: usize| {
+        let (start, end) = (i * size / side, ((i + 1) * size).div_ceil(side));
+        (0..size).map(move |j| if (start..end).contains(&j) { 1. / (end - start) as f64 } else { 0. })
+    };
+    (0..side).flat_map(row).collect()
 }
 
 /// The activation a user names, or the family's own.

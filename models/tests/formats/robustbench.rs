@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Weights = BTreeMap<String, Tensor>;
 
-const HOMES: [&str; 9] = [
+const HOMES: [&str; 11] = [
     "peng2023",
     "amini2024",
     "huang202",
@@ -20,6 +20,8 @@ const HOMES: [&str; 9] = [
     "pang2020",
     "ding2020",
     "diffenderfer2021",
+    "chen2020",
+    "torchvision/alexnet",
     "singh2023/vit",
     "xu2024",
 ];
