@@ -3,7 +3,7 @@
 use super::conv::Conv;
 use super::pool::Held;
 use super::run::Run;
-use super::step::{Cell, CellId, Kind, Plain, Step};
+use super::step::{Cell, CellId, Kind, Pieces, Plain, Step};
 use crate::cpu::kernels::*;
 use crate::network::NodeId;
 use robust_core::{Error, Result};
@@ -172,6 +172,7 @@ impl Run {
         let (x, from) = (step.inputs[0], self.cell(step.out));
         let to = self.cell(x);
         let g = &grad.floats()[..n * from.len()];
+        let pixels = (g.len() / from.channels, from.channels);
         let alike = |channels: usize| alike(channels, to.channels);
         match &step.kind {
             Kind::Conv(conv) => self.pull_conv(back, i, step, conv, g),
@@ -181,15 +182,12 @@ impl Run {
                 product(isa, weights, g, dense.write, g.len() / dense.write, finish, (out, None));
                 Ok(())
             }),
-            Kind::Pass(plain) => {
-                // A step without scale whose memory has another shape than its input's.
-                let channels = from.channels;
-                self.contribute(back, x, alike(channels), |_, finish, out| {
-                    let finish = Finish { scale: plain.scale.as_ref().map(Buffer::floats), ..*finish };
-                    pass(isa, (g.len() / channels, channels), g, &finish, (out, None), None);
-                    Ok(())
-                })
-            }
+            // A step without scale whose memory has another shape than its input's.
+            Kind::Pass(plain) => self.contribute(back, x, alike(from.channels), |_, finish, out| {
+                let finish = Finish { scale: plain.scale.as_ref().map(Buffer::floats), ..*finish };
+                pass(isa, pixels, g, &finish, (out, None), None);
+                Ok(())
+            }),
             Kind::Maximum { back: grid, .. } => {
                 let won = self.masks[i].take().ok_or_else(|| Error::internal("a pool lost its winners"))?;
                 let done = self.contribute(back, x, alike(from.channels), |_, finish, out| {
@@ -208,33 +206,19 @@ impl Run {
                 walk.copy(n, g, bare.floats_mut());
                 self.hand(back, x, bare)
             }
-            Kind::Pieces(pieces) => {
-                let parts = pieces.parts.iter().filter(|p| p.constant.is_none());
-                for (part, &c) in parts.zip(&step.inputs) {
-                    let len = self.cell(c).len();
-                    let mut bare = self.pool.floats(n * len);
-                    let to = &mut bare.floats_mut()[..n * len];
-                    if !part.covers {
-                        to.fill(0.);
-                    }
-                    part.back.copy([from.len(), len], g, to);
-                    self.hand(back, c, bare)?;
-                }
-                Ok(())
-            }
+            Kind::Pieces(pieces) => self.pull_pieces(back, step, pieces, g),
             Kind::Times(share) => self.pull_times(back, step, *share, g),
             Kind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
-                bend(isa, *curve, (g.len() / from.channels, from.channels), run.value(x)?, Slope::Of(g), finish, out);
+                bend(isa, *curve, pixels, run.value(x)?, Slope::Of(g), finish, out);
                 Ok(())
             }),
             Kind::Norm { gamma, eps, .. } => self.contribute(back, x, alike(from.channels), |run, finish, out| {
                 let rows = Rows::NormBack { gamma: gamma.floats(), eps: *eps, other: run.value(x)? };
-                each_row(isa, rows, (g.len() / from.channels, from.channels), g, finish, out);
+                each_row(isa, rows, pixels, g, finish, out);
                 Ok(())
             }),
             Kind::Softmax => self.contribute(back, x, alike(from.channels), |run, finish, out| {
-                let rows = Rows::SoftmaxBack { other: run.value(step.out)? };
-                each_row(isa, rows, (g.len() / from.channels, from.channels), g, finish, out);
+                each_row(isa, Rows::SoftmaxBack { other: run.value(step.out)? }, pixels, g, finish, out);
                 Ok(())
             }),
             Kind::Sparse(bands) => {
@@ -246,6 +230,23 @@ impl Run {
             Kind::Attention(heads) => self.pull_attention(back, step, heads, g),
             Kind::Reference(node) => self.pull_reference(back, i, step, *node, g),
         }
+    }
+
+    /// To every input what its places in the output got.
+    fn pull_pieces(&mut self, back: &mut Back, step: &Step, pieces: &Pieces, grad: &[f32]) -> Result<()> {
+        let (n, from) = (self.n, self.cell(step.out));
+        let parts = pieces.parts.iter().filter(|p| p.constant.is_none());
+        for (part, &c) in parts.zip(&step.inputs) {
+            let len = self.cell(c).len();
+            let mut bare = self.pool.floats(n * len);
+            let to = &mut bare.floats_mut()[..n * len];
+            if !part.covers {
+                to.fill(0.);
+            }
+            part.back.copy([from.len(), len], grad, to);
+            self.hand(back, c, bare)?;
+        }
+        Ok(())
     }
 
     /// Back through a convolution, and first through the pool of its result.

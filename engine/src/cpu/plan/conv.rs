@@ -5,6 +5,7 @@ use super::Precision;
 use super::compile::{LINKS, Weights};
 use crate::network::{MAX_ROW, Network, ParamId};
 use robust_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// Bytes of Winograd weights a network may have in each direction; layers beyond it are computed directly.
@@ -243,23 +244,7 @@ impl Conv {
             (spread.stride, spread.dilation, spread.lead) = (self.stride, self.dilation, self.lead);
             return Ok(Algorithm::Spread(spread));
         }
-        // Rows and columns of the input by their remainder: each remainder meets kernel positions of its own.
-        let phases = |axis: usize| {
-            let (stride, lead, dilation) = (self.stride[axis], self.lead[axis], self.dilation[axis]);
-            let mut by_start: std::collections::BTreeMap<usize, Vec<(usize, isize)>> = Default::default();
-            for k in self.useful(axis) {
-                // Input y reads output (y + lead - k dilation) / stride.
-                let shift = lead as isize - (k * dilation) as isize;
-                let start = (-shift).rem_euclid(stride as isize) as usize;
-                let read = (start as isize + shift) / stride as isize;
-                // A remainder beyond the input is met by none of its rows.
-                if start < self.input[axis] {
-                    by_start.entry(start).or_default().push((k, read));
-                }
-            }
-            by_start
-        };
-        let (rows, columns) = (phases(0), phases(1));
+        let (rows, columns) = (self.phases(0), self.phases(1));
         let mut all = vec![];
         let full = |axis: usize, found: usize| found == self.stride[axis].min(self.input[axis]);
         let covered = full(0, rows.len()) && full(1, columns.len());
@@ -277,6 +262,24 @@ impl Conv {
             }
         }
         Ok(Algorithm::Taps(all))
+    }
+
+    /// Rows or columns of the input by their remainder: each remainder meets kernel positions of its own, each with the
+    /// first row of the output it reads there.
+    fn phases(&self, axis: usize) -> BTreeMap<usize, Vec<(usize, isize)>> {
+        let (stride, lead, dilation) = (self.stride[axis], self.lead[axis], self.dilation[axis]);
+        let mut by_start: BTreeMap<usize, Vec<(usize, isize)>> = BTreeMap::new();
+        for k in self.useful(axis) {
+            // Input y reads output (y + lead - k dilation) / stride.
+            let shift = lead as isize - (k * dilation) as isize;
+            let start = (-shift).rem_euclid(stride as isize) as usize;
+            let read = (start as isize + shift) / stride as isize;
+            // A remainder beyond the input is met by none of its rows.
+            if start < self.input[axis] {
+                by_start.entry(start).or_default().push((k, read));
+            }
+        }
+        by_start
     }
 
     /// Whether a finish may have masks: bits of groups begin at whole bytes.

@@ -2,7 +2,7 @@
 
 use super::conv::Pooling;
 use super::pool::{Held, Pool, Stay};
-use super::step::{Cell, CellId, Kind, Plain, Step, Steps};
+use super::step::{Cell, CellId, Kind, Pieces, Plain, Step, Steps};
 use crate::cpu::kernels::*;
 use crate::network::Network;
 use crate::reference::{Saved, Single};
@@ -29,6 +29,13 @@ pub(super) struct Run {
     pub(super) seconds: Vec<Option<Held>>,
     pub(super) saved: Vec<Option<Saved>>,
     pub(super) pool: Pool,
+}
+
+/// Where a step writes: its value, the bits of its ReLU or of a pool's winners, and a second value made of the first.
+struct Sinks<'a> {
+    to: &'a mut [f32],
+    bits: Option<&'a mut [u8]>,
+    next: Option<Second<'a>>,
 }
 
 impl Run {
@@ -93,12 +100,15 @@ impl Run {
     }
 
     fn step(&mut self, i: usize, step: &Step, record: bool) -> Result<()> {
-        let (n, isa) = (self.n, self.with.isa);
+        let n = self.n;
         let cell = self.cell(step.out);
         let pixels = n * cell.pixels;
         let mut out = self.room(step.out);
         let bits = pixels * mask_stride(cell.channels);
-        let mut mask = (record && step.relu).then(|| self.pool.bytes(bits, Stay::Long));
+        let mut mask = match step.kind.winners() {
+            Some(grid) => record.then(|| self.winners(pixels, grid, cell.channels)),
+            None => (record && step.relu).then(|| self.pool.bytes(bits, Stay::Long)),
+        };
         let mut second = step.next.as_ref().map(|(_, c)| self.room(*c));
         let mut second_mask = second.as_ref().filter(|_| record).map(|_| self.pool.bytes(bits, Stay::Long));
         if let Kind::Reference(node) = step.kind {
@@ -117,91 +127,87 @@ impl Run {
                 let mask = second_mask.as_deref_mut().map(Buffer::bytes_mut);
                 Some(Second { scale, shift, out: out.floats_mut(), mask })
             });
-            match &step.kind {
-                Kind::Conv(conv) if conv.pool.is_some() => {
-                    let Some(Pooling { grid, relu, .. }) = &conv.pool else { return Ok(()) };
-                    let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
-                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
-                    let pooled = Pooled { grid, relu: *relu, winners };
-                    conv.run_pooled(isa, n, self.value(step.inputs[0])?, pooled, to);
-                    mask = won;
-                }
-                Kind::Conv(conv) => {
-                    let finish = Finish { bias: conv.bias.as_ref().map(Buffer::floats), ..finish };
-                    conv.run(isa, n, x, &finish, (to, bits), next);
-                }
-                Kind::Dense(dense) => {
-                    let finish = Finish { bias: dense.bias.as_ref().map(Buffer::floats), ..finish };
-                    product(
-                        isa,
-                        &dense.forward,
-                        x,
-                        dense.read,
-                        pixels * cell.channels / dense.write,
-                        &finish,
-                        (to, bits),
-                    );
-                }
-                Kind::Pass(Plain { scale, shift }) => {
-                    let (scale, bias) = (scale.as_ref().map(Buffer::floats), shift.as_ref().map(Buffer::floats));
-                    pass(isa, (pixels, cell.channels), x, &Finish { scale, bias, ..finish }, (to, bits), next);
-                }
-                Kind::Maximum { grid, .. } => {
-                    let mut won = record.then(|| self.winners(pixels, grid, cell.channels));
-                    let winners = won.as_deref_mut().map(Buffer::bytes_mut);
-                    let x = self.value(step.inputs[0])?;
-                    maxima(isa, n, cell.channels, x, Pooled { grid, relu: false, winners }, to);
-                    mask = won;
-                }
-                Kind::Average { grid, .. } => {
-                    sums(isa, n, cell.channels, grid, Weigh::Links, x, &finish, (to, bits));
-                }
-                Kind::Permute { there, .. } => there.copy(n, x, to),
-                Kind::Bend(curve) => bend(isa, *curve, (pixels, cell.channels), x, Slope::None, &finish, to),
-                Kind::Norm { gamma, beta, eps } => {
-                    let rows = Rows::Norm { gamma: gamma.floats(), beta: beta.floats(), eps: *eps };
-                    each_row(isa, rows, (pixels, cell.channels), x, &finish, to);
-                }
-                Kind::Softmax => each_row(isa, Rows::Softmax, (pixels, cell.channels), x, &finish, to),
-                Kind::Sparse(bands) => bands.forward(x, &mut to[..n * cell.len()]),
-                Kind::Attention(heads) => {
-                    heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
-                }
-                Kind::Pieces(pieces) => {
-                    let to = &mut to[..n * cell.len()];
-                    if let Some(value) = pieces.fill {
-                        to.fill(value);
-                    }
-                    let mut inputs = step.inputs.iter();
-                    for part in &pieces.parts {
-                        match &part.constant {
-                            Some(row) => {
-                                let len = part.moves.len();
-                                part.moves.copy([len, cell.len()], &row.floats()[..len], to);
-                            }
-                            None => {
-                                let Some(&c) = inputs.next() else { break };
-                                part.moves.copy([self.cell(c).len(), cell.len()], self.value(c)?, to);
-                            }
-                        }
-                    }
-                }
-                Kind::Times(share) => {
-                    times(isa, (pixels, cell.channels), (x, self.value(step.inputs[1])?), *share, &finish, to);
-                }
-                Kind::Shift(row) => {
-                    let finish = Finish { add: Some(row.floats()), ..Finish::default() };
-                    let rows = to[..n * cell.len()].chunks_mut(cell.len()).zip(x.chunks(cell.len()));
-                    rows.for_each(|(to, x)| pass(isa, (cell.pixels, cell.channels), x, &finish, (to, None), None));
-                }
-                Kind::Reference(_) => {}
-            }
+            self.apply(step, x, &finish, Sinks { to, bits, next })?;
         }
         self.cells[step.out.0] = Some(out);
         self.masks[i] = mask;
         self.seconds[i] = second_mask;
         if let Some((_, next)) = &step.next {
             self.cells[next.0] = second;
+        }
+        Ok(())
+    }
+
+    /// What a step computes, from its first input to its sinks.
+    fn apply(&self, step: &Step, x: &[f32], finish: &Finish, sinks: Sinks) -> Result<()> {
+        let (n, isa) = (self.n, self.with.isa);
+        let cell = self.cell(step.out);
+        let shape = (n * cell.pixels, cell.channels);
+        let Sinks { to, bits, next } = sinks;
+        match &step.kind {
+            Kind::Conv(conv) => match &conv.pool {
+                Some(Pooling { grid, relu, .. }) => {
+                    conv.run_pooled(isa, n, x, Pooled { grid, relu: *relu, winners: bits }, to);
+                }
+                None => {
+                    let finish = Finish { bias: conv.bias.as_ref().map(Buffer::floats), ..*finish };
+                    conv.run(isa, n, x, &finish, (to, bits), next);
+                }
+            },
+            Kind::Dense(dense) => {
+                let finish = Finish { bias: dense.bias.as_ref().map(Buffer::floats), ..*finish };
+                let rows = shape.0 * shape.1 / dense.write;
+                product(isa, &dense.forward, x, dense.read, rows, &finish, (to, bits));
+            }
+            Kind::Pass(Plain { scale, shift }) => {
+                let (scale, bias) = (scale.as_ref().map(Buffer::floats), shift.as_ref().map(Buffer::floats));
+                pass(isa, shape, x, &Finish { scale, bias, ..*finish }, (to, bits), next);
+            }
+            Kind::Maximum { grid, .. } => {
+                maxima(isa, n, cell.channels, x, Pooled { grid, relu: false, winners: bits }, to);
+            }
+            Kind::Average { grid, .. } => sums(isa, n, cell.channels, grid, Weigh::Links, x, finish, (to, bits)),
+            Kind::Permute { there, .. } => there.copy(n, x, to),
+            Kind::Bend(curve) => bend(isa, *curve, shape, x, Slope::None, finish, to),
+            Kind::Norm { gamma, beta, eps } => {
+                let rows = Rows::Norm { gamma: gamma.floats(), beta: beta.floats(), eps: *eps };
+                each_row(isa, rows, shape, x, finish, to);
+            }
+            Kind::Softmax => each_row(isa, Rows::Softmax, shape, x, finish, to),
+            Kind::Sparse(bands) => bands.forward(x, &mut to[..n * cell.len()]),
+            Kind::Attention(heads) => {
+                heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
+            }
+            Kind::Pieces(pieces) => self.lay(step, pieces, &mut to[..n * cell.len()])?,
+            Kind::Times(share) => times(isa, shape, (x, self.value(step.inputs[1])?), *share, finish, to),
+            Kind::Shift(row) => {
+                let finish = Finish { add: Some(row.floats()), ..Finish::default() };
+                let rows = to[..n * cell.len()].chunks_mut(cell.len()).zip(x.chunks(cell.len()));
+                rows.for_each(|(to, x)| pass(isa, (cell.pixels, cell.channels), x, &finish, (to, None), None));
+            }
+            Kind::Reference(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Copies inputs and constants to their places in the output.
+    fn lay(&self, step: &Step, pieces: &Pieces, to: &mut [f32]) -> Result<()> {
+        if let Some(value) = pieces.fill {
+            to.fill(value);
+        }
+        let len = self.cell(step.out).len();
+        let mut inputs = step.inputs.iter();
+        for part in &pieces.parts {
+            match &part.constant {
+                Some(row) => {
+                    let own = part.moves.len();
+                    part.moves.copy([own, len], &row.floats()[..own], to);
+                }
+                None => {
+                    let Some(&c) = inputs.next() else { break };
+                    part.moves.copy([self.cell(c).len(), len], self.value(c)?, to);
+                }
+            }
         }
         Ok(())
     }

@@ -104,6 +104,17 @@ pub(super) enum Kind {
     Reference(NodeId),
 }
 
+impl Kind {
+    /// The windows of a maximum pool, which remembers where each was found.
+    pub(super) fn winners(&self) -> Option<&Grid> {
+        match self {
+            Kind::Conv(conv) => conv.pool.as_ref().map(|pool| &pool.grid),
+            Kind::Maximum { grid, .. } => Some(grid),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
