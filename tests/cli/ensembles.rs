@@ -12,7 +12,7 @@ fn an_ensemble_is_inspected_attacked_and_verified_like_any_model() {
     assert_eq!(json["model"]["parameters"], 2 * 215_370);
     assert_eq!(json["model"]["multiply_adds"], 2 * 3_024_384);
 
-    let run = "--attack apgd-ce:eps=0.1,steps=5 --first 32 --format json --out";
+    let run = "--dataset builtin:mnist --attack apgd-ce:eps=0.1,steps=5 --first 32 --format json --out";
     let accuracy = |model: &str, out: &str| {
         let said: Value = serde_json::from_str(&place.ok(&format!("eval --model {model} {run} {out}")).out).unwrap();
         let row = &said["results"][0];

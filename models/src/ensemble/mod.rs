@@ -46,8 +46,8 @@ impl Scores {
                  `?scores=logits` the mean of their logits"
             }
             Scores::Probabilities => {
-                "scores are the mean of the members' probabilities; gradients of losses made for logits nearly vanish on them: \
-                 attacks do better on the logarithm, which decides the same"
+                "scores are the mean of the members' probabilities; without `scores=` they are its logarithm, which decides the same in \
+                 the scale that losses and margins are made for"
             }
             Scores::Logits => "scores are the mean of the members' logits",
         };
