@@ -147,6 +147,20 @@ def pre_bottlenecks():
     return model
 
 
+def resnest():
+    """ResNest152, narrow."""
+    file, norm = home("resnest"), torch.nn.BatchNorm2d
+    model = file.ResNest(file.Bottleneck, [1, 1, 1, 1], radix=4, groups=1, deep_stem=True, stem_width=4, avg_down=True, avd=True,
+                         swish=True)
+    for i, (planes, blocks) in enumerate([(8, 1), (8, 2), (12, 1), (12, 1)]):
+        if i == 0:
+            model.inplanes = 8
+        setattr(model, f"layer{i + 1}", model._make_layer(
+            file.Bottleneck, planes, blocks, 1 if i == 0 else 2, norm_layer=norm, is_first=i > 0))
+    model.fc = torch.nn.Linear(48, 10)
+    return model
+
+
 def vit_conv_stem():
     import vectors_transformers
     model = vectors_transformers.vit(img_size=64, patch_size=16)
@@ -181,6 +195,7 @@ def entries(Entry, timm_convnext):
         "ding2020/mma": small(Standardised, dict(variant="standardised"), RAW),
         "diffenderfer2021/binary": small(card),
         "chen2020/adversarial": small(pre_bottlenecks, normalise=IMAGENET),
+        "sehwag2021/resnest": small(resnest, dict(variant="cifar"), RAW),
         "singh2023/vit_cvst": Entry(vit_conv_stem, 64),
         "xu2024/mimir-swin": Entry(mimir, 64, dict(variant="eps1e-6"), RAW),
     }

@@ -253,6 +253,12 @@ fn stem(path: &Path) -> String {
     ends.iter().chain(TORCH).fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
 }
 
+/// What follows `hf:`, where it is one.
+pub(crate) fn hub_name(spec: &str) -> Option<&str> {
+    let (_, rest) = split_name(spec);
+    rest.split('?').next().and_then(|source| source.strip_prefix("hf:")).filter(|_| !Path::new(rest).exists())
+}
+
 /// The label and what follows `ensemble:`, where it is one.
 fn ensemble_of(spec: &str) -> (Option<&str>, Option<&str>) {
     let (name, rest) = split_name(spec);

@@ -21,6 +21,7 @@ mod mobilenet_v3;
 mod preact_resnet;
 mod ra_wide_resnet;
 mod regnet;
+mod resnest;
 mod resnet;
 mod robust_wide_resnet;
 pub(crate) mod stack;
@@ -72,6 +73,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     preact_resnet::ARCHITECTURE,
     ra_wide_resnet::ARCHITECTURE,
     regnet::ARCHITECTURE,
+    resnest::ARCHITECTURE,
     resnet::ARCHITECTURE,
     robust_wide_resnet::ARCHITECTURE,
     swin::ARCHITECTURE,

@@ -360,3 +360,28 @@ pub(crate) fn activation(options: &Options, usual: Activation) -> Result<Activat
         Error::usage(format!("`{name}` is no activation known here")).hint(format!("known: {known}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::windows;
+
+    #[test]
+    fn windows_are_those_of_torchs_adaptive_pool() {
+        let (half, none) = (0.5, 0.);
+        let four_to_six = [
+            [1., none, none, none],
+            [half, half, none, none],
+            [none, 1., none, none],
+            [none, none, 1., none],
+            [none, none, half, half],
+            [none, none, none, 1.],
+        ];
+        assert_eq!(windows(4, 6), four_to_six.concat());
+        assert_eq!(windows(1, 3), [1.; 3]);
+        assert_eq!(windows(5, 2), [[1. / 3.; 3].as_slice(), &[0.; 4], &[1. / 3.; 3]].concat());
+        for (size, side) in [(13, 6), (7, 7), (29, 7), (12, 6)] {
+            let all = windows(size, side);
+            assert!(all.chunks(size).all(|row| (row.iter().sum::<f64>() - 1.).abs() < 1e-12));
+        }
+    }
+}

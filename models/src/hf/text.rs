@@ -4,10 +4,10 @@
 
 use super::prompts::Rules;
 use super::vit::{Sizes, tower};
-use super::{Config, open_clip, tokens, weights};
+use super::{Config, open_clip, tokens, weights, with_words};
 use crate::arch::stack::Stack;
 use crate::safetensors::StateDict;
-use crate::spec::{Parsed, Source, parse, tensors};
+use crate::spec::{Parsed, Source, hub_name, parse, tensors};
 use crate::{Head, files};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
@@ -137,6 +137,9 @@ impl TextTower {
     /// Kind `Usage` for a spec that makes no sense; kind `Load` for models without a text tower and damaged ones.
     pub fn open(spec: &str) -> Result<Self> {
         let Parsed { source, options, .. } = parse(spec)?;
+        if let Some(name) = hub_name(spec) {
+            with_words(name)?;
+        }
         match &source {
             Source::Folder(path) if open_clip::is_folder(path) => open_clip::of_folder(path),
             Source::Folder(path) => of_transformers(path),

@@ -28,7 +28,7 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 21] = [
+    const KNOWN: [(&str, &str); 22] = [
         ("openclip/resnet", "clip-resnet"),
         ("seer", "regnet"),
         ("ra_wrn", "ra-wide-resnet"),
@@ -39,6 +39,7 @@ fn family(arch: &str) -> Option<&'static str> {
         ("singh2023/vit", "vit"),
         ("mimir", "swin"),
         ("alexnet", "alexnet"),
+        ("resnest", "resnest"),
         ("chen2020", "cifar-resnet"),
         ("densenet", "densenet"),
         ("efficientnet", "efficientnet"),
