@@ -18,7 +18,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build,
 };
 
-/// Channels of all parts of a block that is no attack on memory.
+/// Published networks have up to four.
 const MAX_PARTS: usize = 64;
 
 fn detect(dict: &StateDict) -> bool {
