@@ -1,9 +1,10 @@
 //! Checkpoints that PyTorch itself wrote (`golden/make_pth.py`): what the networks in them compute, what is said of them,
 //! and what they become as safetensors.
 
-use crate::support::{distance, forward, golden, npz};
+use crate::support::{distance, forward, golden, named, npz};
 use candle_core::DType;
 use robust_core::Kind;
+use robust_engine::Reference;
 use robust_models::{LoadedModel, convert, inspect, load};
 
 fn open(spec: &str) -> LoadedModel {
@@ -134,9 +135,24 @@ fn the_usual_normalisation_can_be_changed_and_turned_off() {
 }
 
 #[test]
-fn pools_before_a_classifier_that_do_not_fit_say_which_size_does() {
-    let error = load(&format!("{}?input=3x60x60", golden("vgg.pth").display())).unwrap_err();
-    assert!(error.kind == Kind::Usage && error.to_string().contains("15x15"), "{error}");
+fn maps_of_any_size_are_averaged_to_the_classifiers_as_torchs_adaptive_pool_does() {
+    let model = open("vgg.pth?input=3x60x92");
+    let net = &model.network;
+    let out = net.find("avgpool.rows.turned").unwrap();
+    let map = net.nodes()[net.find("avgpool.columns").unwrap().0].inputs[0];
+    let reference = Reference::new(net.clone(), DType::F64).unwrap();
+    let tape = reference.trace(&named::image("adaptive", &[1, 3, 60, 92]), &[map, out]).unwrap();
+    let (from, to) = (tape.value(map).unwrap(), tape.value(out).unwrap());
+    let [_, channels, height, width] = from.dims()[..] else { panic!("{from:?}") };
+    assert_eq!((height, width, to.dims()), (15, 23, &[1, channels, 7, 7][..]));
+    let span = |i: usize, size: usize| (i * size / 7, ((i + 1) * size).div_ceil(7));
+    for (i, j) in (0..7).flat_map(|i| (0..7).map(move |j| (i, j))) {
+        let ((top, bottom), (left, right)) = (span(i, height), span(j, width));
+        let window = from.narrow(2, top, bottom - top).unwrap().narrow(3, left, right - left).unwrap();
+        let mean = window.mean((2, 3)).unwrap();
+        let found = to.narrow(2, i, 1).unwrap().narrow(3, j, 1).unwrap();
+        assert!(distance(&found, &mean) < 1e-12, "window {i}, {j}");
+    }
 }
 
 #[test]
