@@ -262,6 +262,7 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
     }
     let (act, note) = activation(&dict, options)?;
     notes.extend(note.map(|note| format!("the text tower's {note}")));
+    notes.push(format!("the text tower's attention has {heads} heads of {HEAD}, as all that are published have"));
     Ok(TextTower {
         place: path.display().to_string(),
         folder: path.parent().unwrap_or(Path::new("")).into(),
