@@ -107,7 +107,8 @@ fn is_altered(source: &str) -> bool {
 }
 
 /// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards; of ImageNet the
-/// originals of RobustBench's 5,000 images under ImageNet's own labels. Copies in other formats may have been compressed again, and are not judged.
+/// originals of RobustBench's 5,000 images under ImageNet's own labels. Copies in other formats may have been compressed again,
+/// and are not judged.
 fn board(card: &DataCard) -> Option<&'static str> {
     let is = |scheme: &str, query: &str| card.name.starts_with(scheme) && card.name.ends_with(query);
     let board = match card.name.split_once('?') {

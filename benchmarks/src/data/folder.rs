@@ -76,7 +76,9 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
         digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
         notes.push(format!("the {} images of ImageNet that RobustBench evaluates on", source.samples.len()));
         if let Some(side) = source.copied() {
-            notes.push(format!("all of them have the size or the shorter side {side}, so they are copies: published numbers are not compared"));
+            notes.push(format!(
+                "all of them have the size or the shorter side {side}, so they are copies: published numbers are not compared"
+            ));
             name += &format!("&copies={side}");
         }
         if !imagenet {
