@@ -95,9 +95,31 @@ def timm_resnet(block="Bottleneck", layers=(1, 2, 1, 1), **settings):
     return timm_part("resnet", "ResNet", getattr(resnet, block), layers, channels=(8, 16, 24, 32), **settings)
 
 
+def timm_resnest():
+    """Four parts in two groups, as of its networks `4s2x40d` has."""
+    from timm.models.resnest import ResNestBottleneck
+    return timm_part("resnet", "ResNet", ResNestBottleneck, (1, 2, 1, 1), channels=(8, 16, 24, 32), stem_type="deep", stem_width=8,
+                     avg_down=True, cardinality=2, base_width=32, block_args=dict(radix=4, avd=True, avd_first=False))
+
+
 def tv_model(name, **settings):
     import torchvision
     return torchvision.models.get_model(name, **{"num_classes": 10, **settings})
+
+
+def tv_alexnet():
+    """The class's layers, narrow."""
+    from torchvision.models import AlexNet
+    model, widths = AlexNet(num_classes=10, dropout=0.0), iter([8, 12, 16, 12, 8])
+    before = 3
+    for i, layer in enumerate(model.features):
+        if isinstance(layer, torch.nn.Conv2d):
+            width = next(widths)
+            model.features[i] = torch.nn.Conv2d(before, width, layer.kernel_size, layer.stride, layer.padding)
+            before = width
+    model.classifier[1], model.classifier[4] = torch.nn.Linear(before * 36, 24), torch.nn.Linear(24, 16)
+    model.classifier[6] = torch.nn.Linear(16, 10)
+    return model
 
 
 def tv_densenet():
@@ -212,6 +234,8 @@ TF_SAYS, PLAIN_SAYS = dict(variant="tf"), dict(variant="plain")
 
 # Sizes that are no multiple of 32 tell paddings apart.
 ENTRIES = {
+    # Maps of 2x2, which the adaptive pool makes 6x6.
+    "torchvision/alexnet": Entry(tv_alexnet, 96),
     "torchvision/densenet": Entry(tv_densenet, 46, onnx=True),
     "timm/densenet": Entry(lambda: timm_part("densenet", "DenseNet", growth_rate=8, block_config=(2, 2, 1, 2)), 33),
     "torchvision/efficientnet_b5": Entry(
@@ -250,6 +274,7 @@ ENTRIES = {
     "timm/resnet_d_basic": Entry(lambda: timm_resnet("BasicBlock", stem_type="deep", stem_width=8, avg_down=True), 45),
     "timm/seresnet": Entry(lambda: timm_resnet(block_args=dict(attn_layer="se")), 45),
     "timm/resnext": Entry(lambda: timm_resnet(cardinality=4, base_width=16), 45),
+    "timm/resnest": Entry(lambda: timm_resnest(), 45, dict(variant="imagenet")),
     "timm/wide_resnet": Entry(lambda: timm_resnet(base_width=128), 45),
 }
 ENTRIES |= vectors_transformers.entries(Entry)

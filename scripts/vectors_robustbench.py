@@ -9,6 +9,7 @@ import types
 import torch
 
 RAW = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
+IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 CIFAR10 = dict(mean=[0.4914, 0.4822, 0.4465], std=[0.2471, 0.2435, 0.2616])
 
 
@@ -133,6 +134,33 @@ def card():
     return model
 
 
+def pre_bottlenecks():
+    """One branch of Chen 2020 (Adversarial), narrow."""
+    file = home("resnet")
+    block = file.BottleneckChen2020AdversarialNet
+    model = file.ResNet(block, [1, 1, 1, 1])
+    model.in_planes = 8
+    model.conv1, model.bn1 = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.BatchNorm2d(8)
+    for i, (planes, blocks) in enumerate([(4, 2), (6, 1), (8, 2), (10, 1)]):
+        setattr(model, f"layer{i + 1}", model._make_layer(block, planes, blocks, 1 if i == 0 else 2))
+    model.linear = torch.nn.Linear(40, 10)
+    return model
+
+
+def resnest():
+    """ResNest152, narrow."""
+    file, norm = home("resnest"), torch.nn.BatchNorm2d
+    model = file.ResNest(file.Bottleneck, [1, 1, 1, 1], radix=4, groups=1, deep_stem=True, stem_width=4, avg_down=True, avd=True,
+                         swish=True)
+    for i, (planes, blocks) in enumerate([(8, 1), (8, 2), (12, 1), (12, 1)]):
+        if i == 0:
+            model.inplanes = 8
+        setattr(model, f"layer{i + 1}", model._make_layer(
+            file.Bottleneck, planes, blocks, 1 if i == 0 else 2, norm_layer=norm, is_first=i > 0))
+    model.fc = torch.nn.Linear(48, 10)
+    return model
+
+
 def vit_conv_stem():
     import vectors_transformers
     model = vectors_transformers.vit(img_size=64, patch_size=16)
@@ -166,6 +194,8 @@ def entries(Entry, timm_convnext):
         "pang2020/boosting": small(cosine_wide, dict(variant="cosine")),
         "ding2020/mma": small(Standardised, dict(variant="standardised"), RAW),
         "diffenderfer2021/binary": small(card),
+        "chen2020/adversarial": small(pre_bottlenecks, normalise=IMAGENET),
+        "sehwag2021/resnest": small(resnest, dict(variant="cifar"), RAW),
         "singh2023/vit_cvst": Entry(vit_conv_stem, 64),
         "xu2024/mimir-swin": Entry(mimir, 64, dict(variant="eps1e-6"), RAW),
     }

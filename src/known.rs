@@ -9,6 +9,7 @@ use crate::doctor::{Code, Finding, Severity};
 use crate::plan::{Plan, PlannedAttack, PlannedModel};
 use crate::stats::binomial_cdf;
 use robust_core::{DataCard, Norm, Outcome, Region, Spec, Verdict};
+use robust_models::ensemble::members;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -78,13 +79,13 @@ pub fn table() -> &'static [Known] {
 /// The entries of `table` that a model may be: by its label or by the name of its file or folder, whatever the case. In a
 /// file's path folders like RobustBench's, `cifar10/Linf/NAME.pt`, choose among boards. Names that anyone might use
 /// (`Standard`) count only there. None for a source that asks for an embedding or another head (`?output=`, `?head=`): the
-/// published numbers are of the file's own classifier.
+/// published numbers are of the file's own classifier. Files that RobustBench numbers (`NAME.pt_m0.pt`, ...) are the model of
+/// that name as an ensemble only.
 pub fn recognise<'a>(table: &'a [Known], label: &str, source: &str) -> Vec<&'a Known> {
     if is_altered(source) {
         return vec![];
     }
-    let path = source.split_once('?').map_or(source, |(path, _)| path);
-    let path = path.rsplit_once('=').map_or(path, |(_, path)| path).trim_end_matches(['/', '\\']);
+    let path = place(source).trim_end_matches(['/', '\\']);
     let parts: Vec<&str> = path.split(['/', '\\', ':']).collect();
     let stem = parts.last().map_or("", |file| file.split(['.', '@']).next().unwrap_or(file));
     let named = |k: &&Known| k.name.eq_ignore_ascii_case(stem) || k.name.eq_ignore_ascii_case(label);
@@ -100,10 +101,33 @@ pub fn recognise<'a>(table: &'a [Known], label: &str, source: &str) -> Vec<&'a K
     }
 }
 
+/// The path that a source is known by, without label and parameters; empty where it is several files of several names, or one
+/// of several.
+fn place(source: &str) -> &str {
+    let ensemble = source.split_once("ensemble:").filter(|(label, _)| label.is_empty() || label.ends_with('='));
+    let members = ensemble.map_or(vec![], |(label, _)| members(&source[label.len()..]));
+    let shared = |path: &'_ str| path.rsplit_once(".pt_m").map_or(0, |(name, _)| name.len());
+    match members.as_slice() {
+        [] => {
+            let path = source.split_once('?').map_or(source, |(path, _)| path);
+            let path = path.rsplit_once('=').map_or(path, |(_, path)| path);
+            if shared(path) == 0 { path } else { "" }
+        }
+        [first, others @ ..] => {
+            let name = &first[..shared(first)];
+            if others.iter().all(|other| other[..shared(other)] == *name) { name } else { "" }
+        }
+    }
+}
+
 /// Whether a source asks for something else than the file's own classifier.
 fn is_altered(source: &str) -> bool {
     let query = source.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').any(|pair| matches!(pair.split('=').next().map(str::trim), Some("output" | "head")))
+    // Members of an ensemble have questions of their own.
+    query.split(['&', '?']).any(|pair| match pair.split_once('=') {
+        Some((key, value)) => matches!(key.trim(), "output" | "head") || (key, value) == ("scores", "logits"),
+        None => matches!(pair.trim(), "output" | "head"),
+    })
 }
 
 /// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards; of ImageNet the

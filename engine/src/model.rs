@@ -1,7 +1,7 @@
 //! A network as a model: what attacks and reports see of it.
 
 use crate::cpu::plan::{Plan, Precision, Traced};
-use crate::network::{Network, NodeId, Op};
+use crate::network::{Network, NodeId, Op, ParamId};
 use crate::reference::{Reference, Tape};
 use candle_core::{DType, Tensor};
 use robust_core::{Access, Card, Draw, Error, Input, Kind, Model, Output, Result, Site, TapId, Trace};
@@ -184,7 +184,7 @@ pub fn digest(net: &Network) -> String {
                 used.len() - 1
             });
         }
-        let op = canonical(&node.op, |p| order[p].unwrap_or(usize::MAX));
+        let op = node.op.renumbered(|p| ParamId(order[p.0].unwrap_or(usize::MAX)));
         let inputs: Vec<usize> = node.inputs.iter().map(|i| i.0).collect();
         // Writing to a string cannot fail.
         let _ = writeln!(line, "{op:?} {inputs:?} {} {:?}", shape.batched, shape.row);
@@ -197,27 +197,6 @@ pub fn digest(net: &Network) -> String {
         weigh(&mut hash, value);
     }
     hash.finalize().to_hex().to_string()
-}
-
-/// The op with its weights renumbered.
-fn canonical(op: &Op, number: impl Fn(usize) -> usize) -> Op {
-    use crate::network::ParamId;
-    let new = |p: &mut ParamId| p.0 = number(p.0);
-    let mut op = op.clone();
-    match &mut op {
-        Op::Param(p) => new(p),
-        Op::Conv2d { weight, bias, .. } | Op::Linear { weight, bias } => {
-            new(weight);
-            bias.iter_mut().for_each(new);
-        }
-        Op::BatchNorm { mean, var, gamma, beta, .. } => {
-            [mean, var].into_iter().chain(gamma).chain(beta).for_each(new);
-        }
-        Op::MeanSparse { mean, var, threshold, .. } => [mean, var, threshold].into_iter().for_each(new),
-        Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).for_each(new),
-        _ => {}
-    }
-    op
 }
 
 fn weigh(hash: &mut blake3::Hasher, value: &Tensor) {

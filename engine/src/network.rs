@@ -235,6 +235,26 @@ impl Op {
             _ => vec![],
         }
     }
+
+    /// The same op with its weights elsewhere.
+    pub(crate) fn renumbered(&self, number: impl Fn(ParamId) -> ParamId) -> Op {
+        let new = |p: &mut ParamId| *p = number(*p);
+        let mut op = self.clone();
+        match &mut op {
+            Op::Param(p) => new(p),
+            Op::Conv2d { weight, bias, .. } | Op::Linear { weight, bias } => {
+                new(weight);
+                bias.iter_mut().for_each(new);
+            }
+            Op::BatchNorm { mean, var, gamma, beta, .. } => {
+                [mean, var].into_iter().chain(gamma).chain(beta).for_each(new);
+            }
+            Op::MeanSparse { mean, var, threshold, .. } => [mean, var, threshold].into_iter().for_each(new),
+            Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).for_each(new),
+            _ => {}
+        }
+        op
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -376,6 +396,36 @@ impl Builder {
         self.nodes.push(node);
         self.shapes.push(shape);
         NodeId(self.nodes.len() - 1)
+    }
+
+    /// Lays a whole network over the value `x`, which becomes its input, up to its node `end`; its names get `prefix`. Weights are
+    /// shared with it. Returns that node here.
+    ///
+    /// # Errors
+    /// Kind `Load` where `x` has another shape than its input, or it has no node `end`.
+    pub fn append(&mut self, network: &Network, end: NodeId, x: NodeId, prefix: &str) -> Result<NodeId> {
+        if self.shape(x).row != network.input_row() {
+            let (here, there) = (&self.shape(x).row, network.input_row());
+            return Err(Error::load(format!("`{prefix}`"), format!("its input has shape {there:?}, not {here:?}")));
+        }
+        let first = self.params.len();
+        let shared = |p: &Param| Param { name: format!("{prefix}{}", p.name), value: p.value.clone() };
+        self.params.extend(network.params.iter().map(shared));
+        let mut place: Vec<NodeId> = vec![];
+        for node in network.nodes.iter().take(end.0.saturating_add(1)) {
+            place.push(match &node.op {
+                Op::Input => x,
+                op => {
+                    let inputs: Vec<NodeId> = node.inputs.iter().map(|i| place[i.0]).collect();
+                    let op = op.renumbered(|p| ParamId(first + p.0));
+                    self.node(format!("{prefix}{}", node.name), op, &inputs)?
+                }
+            });
+        }
+        match place.get(end.0) {
+            Some(&out) => Ok(out),
+            None => Err(Error::load(format!("`{prefix}`"), "the node that was asked for does not exist")),
+        }
     }
 
     /// Closes the graph; nodes the output does not need are dropped.

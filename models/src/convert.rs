@@ -2,9 +2,10 @@
 
 use crate::safetensors::{View, parse, views};
 use crate::{files, pth};
-use ::safetensors::tensor::TensorView;
+use ::safetensors::tensor::TensorInfo;
 use robust_core::{Error, Result};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes the weights of a `.pth` or safetensors file to `output` (`.safetensors`): the state dict alone, names, types and
@@ -33,26 +34,77 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
             (read.tensors, read.notes)
         };
     notes.push(format!("{} tensors written to {}", tensors.len(), output.display()));
-    write(&tensors, HashMap::from([("format".to_string(), "pt".to_string())]), output)?;
+    write(&tensors, &BTreeMap::from([("format", "pt".to_string())]), output)?;
     Ok(notes)
 }
 
-/// A safetensors file that appears whole or not at all; `about` is its metadata.
-pub(crate) fn write(tensors: &[View], about: HashMap<String, String>, output: &Path) -> Result<()> {
+/// A safetensors file that appears whole or not at all; `about` is its metadata. The same tensors are the same bytes: the format's own
+/// library takes the metadata from a hash map, whose order is another in every process.
+pub(crate) fn write(tensors: &[View], about: &BTreeMap<&str, String>, output: &Path) -> Result<()> {
     let name = output.file_name().unwrap_or_default().to_string_lossy();
     let partial: PathBuf = output.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let fail = |e: &dyn std::fmt::Display| Error::write(output.display(), e);
-    let views = tensors.iter().map(|(name, dtype, shape, data)| {
-        TensorView::new(*dtype, shape.clone(), data).map(|view| (name, view)).map_err(|e| fail(&e))
-    });
-    let views: Vec<_> = views.collect::<Result<_>>()?;
-    let written = ::safetensors::serialize_to_file(views, Some(about), &partial)
-        .map_err(|e| fail(&e))
-        .and_then(|()| std::fs::File::open(&partial).and_then(|f| f.sync_all()).map_err(|e| fail(&e)))
-        .and_then(|()| std::fs::rename(&partial, output).map_err(|e| fail(&e)));
+    let written = lay(tensors, about, &partial)
+        .and_then(|()| std::fs::rename(&partial, output))
+        .map_err(|e| Error::write(output.display(), e));
     if written.is_err() {
         // Nothing is left behind; that it could not be removed is no news then.
         let _ = std::fs::remove_file(&partial);
     }
     written
+}
+
+/// The length of the header in eight bytes, the header in JSON with spaces up to a multiple of eight, the tensors one after the
+/// other: the wide types first, so that each is aligned, and by name.
+fn lay(tensors: &[View], about: &BTreeMap<&str, String>, path: &Path) -> std::io::Result<()> {
+    let mut order: Vec<&View> = tensors.iter().collect();
+    order.sort_by(|(a, wide, ..), (b, other, ..)| other.cmp(wide).then(a.cmp(b)));
+    let mut header = format!("{{\"__metadata__\":{}", serde_json::to_string(about)?);
+    let mut at = 0;
+    for (name, dtype, shape, data) in &order {
+        let info = TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (at, at + data.len()) };
+        header += &format!(",{}:{}", serde_json::to_string(name)?, serde_json::to_string(&info)?);
+        at += data.len();
+    }
+    header.push('}');
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    let mut file = BufWriter::new(std::fs::File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    order.iter().try_for_each(|(_, _, _, data)| file.write_all(data))?;
+    file.into_inner()?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::safetensors::{Dtype, tensor::TensorView};
+    use std::collections::HashMap;
+
+    #[test]
+    fn files_are_those_of_the_formats_own_library_and_always_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.safetensors");
+        let tensors: Vec<View> = vec![
+            ("b\"1\u{e9}".into(), Dtype::F32, vec![2, 1], vec![1; 8].into()),
+            ("half".into(), Dtype::BF16, vec![1], vec![2; 2].into()),
+            ("none".into(), Dtype::F64, vec![0, 3], vec![].into()),
+            ("count".into(), Dtype::I64, vec![], vec![3; 8].into()),
+            ("a".into(), Dtype::F32, vec![1], vec![4; 4].into()),
+        ];
+        write(&tensors, &BTreeMap::from([("format", "pt".to_string())]), &path).unwrap();
+        let views = tensors.iter().map(|(n, d, s, b)| (n, TensorView::new(*d, s.clone(), b).unwrap()));
+        let about = HashMap::from([("format".to_string(), "pt".to_string())]);
+        assert_eq!(std::fs::read(&path).unwrap(), ::safetensors::serialize(views, Some(about)).unwrap());
+        // Many entries, in their order.
+        let keys: Vec<String> = (10..40).map(|i| format!("k{i}")).collect();
+        let about = keys.iter().rev().map(|k| (k.as_str(), String::new())).collect();
+        write(&tensors, &about, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        let places: Vec<usize> = keys.iter().map(|k| text.find(k).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
+        // A file that cannot be written leaves nothing.
+        assert!(write(&tensors, &about, &place.path().join("no/a.safetensors")).is_err());
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
+    }
 }

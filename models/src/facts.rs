@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Facts {
     pub name: String,
-    /// `onnx`, `safetensors`, `pth`, `huggingface` or `builtin`.
+    /// `onnx`, `safetensors`, `pth`, `huggingface`, `builtin` or `ensemble`.
     pub format: String,
     /// Name of the architecture; absent where the file brings its own graph.
     pub family: Option<String>,
@@ -110,6 +110,12 @@ pub fn inspect(model: &LoadedModel) -> Facts {
 
 const NORMALISATION: &str = "normalise.";
 
+/// A weight's name without that of the member of an ensemble it is part of, and the member.
+fn apart(name: &str) -> (&str, &str) {
+    let inner = name.strip_prefix("members.").and_then(|rest| rest.split_once('.'));
+    inner.map_or(("", name), |(member, name)| (member, name))
+}
+
 fn parameters(network: &Network) -> u64 {
     let trained = |op: &Op| match op {
         Op::BatchNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
@@ -117,7 +123,8 @@ fn parameters(network: &Network) -> u64 {
         other => other.params(),
     };
     let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();
-    let params = ids.iter().map(|id| &network.params()[id.0]).filter(|p| !p.name.starts_with(NORMALISATION));
+    let params = ids.iter().map(|id| &network.params()[id.0]);
+    let params = params.filter(|p| !apart(&p.name).1.starts_with(NORMALISATION) && !p.name.starts_with("ensemble."));
     params.map(|p| p.value.elem_count() as u64).sum()
 }
 
@@ -136,11 +143,16 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
     (shape.len() as u64).saturating_mul(depth as u64)
 }
 
-fn normalisation(network: &Network) -> Option<Normalisation> {
+/// What is applied to the pixels; of an ensemble what all members apply.
+pub(crate) fn normalisation(network: &Network) -> Option<Normalisation> {
+    let members: BTreeSet<&str> = network.params().iter().map(|p| apart(&p.name).0).filter(|m| !m.is_empty()).collect();
     let values = |name: &str| {
         let wanted = format!("{NORMALISATION}{name}");
-        let param: &Param = network.params().iter().find(|p| p.name == wanted)?;
-        param.value.flatten_all().ok()?.to_dtype(DType::F64).ok()?.to_vec1().ok()
+        let found: Vec<&Param> = network.params().iter().filter(|p| apart(&p.name).1 == wanted).collect();
+        let read = |p: &Param| p.value.flatten_all().ok()?.to_dtype(DType::F64).ok()?.to_vec1::<f64>().ok();
+        let first = read(found.first()?)?;
+        let all = found.len() == members.len().max(1) && found.iter().all(|p| read(p).as_ref() == Some(&first));
+        all.then_some(first)
     };
     Some(Normalisation { mean: values("mean")?, std: values("std")? })
 }

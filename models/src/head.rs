@@ -11,7 +11,7 @@ use ::safetensors::{Dtype, SafeTensors};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Card, Error, Model, Result};
 use robust_engine::{Activation, Binary, Builder, NetworkModel, NodeId, Op, Reduction, Reference};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ impl Head {
         Reference::new(Arc::new(net.finish(out)?), DType::F64)?.forward(x)
     }
 
-    /// Writes a safetensors file, whole or not at all.
+    /// Writes a safetensors file, whole or not at all; equal heads are equal bytes.
     ///
     /// # Errors
     /// Kind `Write` when it cannot be written.
@@ -136,8 +136,7 @@ impl Head {
             Ok((name.to_string(), Dtype::F64, t.dims().to_vec(), bytes.into()))
         };
         let views = tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?;
-        let about = HashMap::from([(KIND.to_string(), self.name().to_string()), ("numbers".to_string(), numbers)]);
-        convert::write(&views, about, path)
+        convert::write(&views, &BTreeMap::from([(KIND, self.name().to_string()), ("numbers", numbers)]), path)
     }
 
     /// Reads what [`Head::write`] wrote.
@@ -258,5 +257,23 @@ pub(crate) mod tests {
         let net = Arc::new(net.finish(out).unwrap());
         let scores = Reference::new(net, DType::F64).unwrap().forward(x).unwrap();
         scores.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_head_is_written_to_the_same_bytes_every_time() {
+        let place = tempfile::tempdir().unwrap();
+        let tensor = |rows: usize| Tensor::ones((rows, 3), DType::F64, &Device::Cpu).unwrap();
+        let bytes = |i: usize| {
+            let path = place.path().join(format!("{i}.safetensors"));
+            Head::Cosine { weight: tensor(2), scale: 0.1, bias: -3. }.write(&path).unwrap();
+            let again = Head::read(&path).unwrap();
+            assert!(matches!(again, Head::Cosine { scale: 0.1, bias: -3., .. }));
+            std::fs::read(path).unwrap()
+        };
+        let first = bytes(0);
+        // Two entries of a hash map are in either order half of the time.
+        assert!((1..24).all(|i| bytes(i) == first));
+        let header = String::from_utf8_lossy(&first[8..]).into_owned();
+        assert!(header.starts_with(r#"{"__metadata__":{"numbers":"0.1 -3","robust.head":"cosine"}"#), "{header}");
     }
 }

@@ -4,6 +4,7 @@
 pub mod arch;
 pub mod builtin;
 mod convert;
+pub mod ensemble;
 mod facts;
 mod files;
 mod head;

@@ -1,7 +1,7 @@
-//! What users type for a model: `[name=]SOURCE[?key=value&key=value]`.
+//! What users type for a model: `[name=]SOURCE[?key=value&key=value]`; of several as one, `[name=]ensemble:SOURCE+SOURCE`.
 
 use crate::safetensors::StateDict;
-use crate::{Head, Options, arch, builtin, files, hf, onnx, pth};
+use crate::{Head, Options, arch, builtin, ensemble, files, hf, onnx, pth};
 use robust_core::{
     Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, nearest,
 };
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct LoadedModel {
     /// The label in reports: `name=` if given, else the file's stem or the built-in's name.
     pub name: String,
-    /// `onnx`, `safetensors`, `pth`, `huggingface` or `builtin`.
+    /// `onnx`, `safetensors`, `pth`, `huggingface`, `builtin` or `ensemble`.
     pub format: &'static str,
     /// Name of the architecture; `None` where the file brings its own graph.
     pub family: Option<String>,
@@ -59,8 +59,8 @@ const KEYS: &[&str] = &[
     "head",
     "interpolation",
 ];
-const SCHEMES: &[&str] = &["builtin", "hf", "onnx", "torch"];
-const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME";
+const SCHEMES: &[&str] = &["builtin", "ensemble", "hf", "onnx", "torch"];
+const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME, ensemble:A+B";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
 const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
@@ -70,6 +70,9 @@ const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".p
 /// Kind `Usage` for a spec that makes no sense or asks for what is not built yet, kind `Load` for files that are missing,
 /// damaged, unsupported or do not fit; messages name the file and what in it.
 pub fn load(spec: &str) -> Result<LoadedModel> {
+    if let (name, Some(members)) = ensemble_of(spec) {
+        return ensemble::open(name, members);
+    }
     let Parsed { name, source, options } = parse(spec)?;
     let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
     let name = name.unwrap_or(default_name);
@@ -244,6 +247,18 @@ fn stem(path: &Path) -> String {
     ends.iter().chain(TORCH).fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
 }
 
+/// What follows `hf:`, where it is one.
+pub(crate) fn hub_name(spec: &str) -> Option<&str> {
+    let (_, rest) = split_name(spec);
+    rest.split('?').next().and_then(|source| source.strip_prefix("hf:")).filter(|_| !Path::new(rest).exists())
+}
+
+/// The label and what follows `ensemble:`, where it is one.
+fn ensemble_of(spec: &str) -> (Option<&str>, Option<&str>) {
+    let (name, rest) = split_name(spec);
+    (name, rest.strip_prefix(ensemble::SCHEME))
+}
+
 #[derive(Debug, PartialEq)]
 pub(crate) struct Parsed {
     pub name: Option<String>,
@@ -317,6 +332,7 @@ fn scheme_source(scheme: &str, rest: &str) -> Result<Source> {
         "hf" => hf::cached(rest).map(Source::Folder),
         "http" | "https" => not_yet("models behind an address", &source),
         "cmd" => not_yet("models behind a command", &source),
+        "ensemble" => Err(Error::usage(format!("`{source}` is several models, one is wanted here"))),
         "torch" => Ok(Source::Pth(rest.into())),
         _ => {
             let close = nearest(scheme, SCHEMES.iter().copied()).map(|s| format!("did you mean `{s}:{rest}`? "));
@@ -413,79 +429,4 @@ fn image(value: &str) -> Result<[usize; 3]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spec_has_a_label_a_source_and_parameters() {
-        let parsed =
-            parse("my net=dir/a.safetensors?arch=mnist-cnn&mean=0.1,0.2&std=1&strip=m.&input=1x28x28").unwrap();
-        assert_eq!(parsed.name.as_deref(), Some("my net"));
-        assert_eq!(parsed.source, Source::Safetensors("dir/a.safetensors".into()));
-        let options = Options {
-            arch: Some("mnist-cnn".into()),
-            mean: Some(vec![0.1, 0.2]),
-            std: Some(vec![1.]),
-            strip: Some("m.".into()),
-            input: Some([1, 28, 28]),
-            ..Options::default()
-        };
-        assert_eq!(parsed.options, options);
-        assert_eq!(parse("onnx:some/file").unwrap().source, Source::Onnx("some/file".into()));
-        assert_eq!(parse("runs/lr=0.1/a.onnx.gz").unwrap().name, None);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
-        for (spec, part) in [
-            ("org/model", "hf:org/model"),
-            ("org/model", "./org/model"),
-            ("a.onnx?men=0.5", "did you mean `mean`"),
-            ("a.onnx?mean=x", "mean=0.5,0.5,0.5"),
-            ("a.onnx?mean", "key=value"),
-            ("a.onnx?std=0", "not positive"),
-            ("a.onnx?strip=a&prefix=b", "twice"),
-            ("a.onnx?input=3x32", "3x32x32"),
-            ("a.pth?kee=x", "did you mean `key`"),
-            ("hf:a/b/c", "no name of a model"),
-            ("http://host/model", "not supported yet"),
-            ("cmd:python serve.py", "not supported yet"),
-            ("onx:file", "did you mean `onnx:file`"),
-            ("builtin:mnist-st", "builtin:mnist-std"),
-            ("mnist-at", "builtin:mnist-at"),
-            ("", "builtin:NAME"),
-        ] {
-            let error = parse(spec).unwrap_err();
-            assert_eq!(error.kind, Kind::Usage, "{spec}: {error}");
-            assert!(error.to_string().contains(part), "{spec}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_answered_with_its_neighbours() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("model.onnx"), b"x").unwrap();
-        let at = |name: &str| load(&folder.path().join(name).to_string_lossy()).unwrap_err();
-        let error = at("modle.onnx");
-        assert_eq!(error.kind, Kind::Load);
-        assert!(error.to_string().contains("did you mean") && error.to_string().contains("model.onnx"), "{error}");
-        assert!(at("elsewhere.safetensors").to_string().contains("holds model.onnx"));
-        let folder_itself = load(&folder.path().to_string_lossy()).unwrap_err();
-        assert_eq!(folder_itself.kind, Kind::Usage);
-    }
-
-    #[test]
-    fn built_in_models_load_under_their_names_with_their_threat() {
-        for builtin in builtin::BUILTINS {
-            let loaded = load(&format!("builtin:{}", builtin.name)).unwrap();
-            assert_eq!(loaded.name, builtin.name);
-            assert_eq!(loaded.card.input, Input::image(1, 28, 28));
-            assert_eq!(loaded.card.output, Output::Logits { k: 10 });
-            assert_eq!(loaded.card.default_threat, Some((Norm::Linf, 0.3)));
-            assert_eq!(loaded.card.taps, ["relu3"]);
-            assert_eq!(loaded.card.digest, robust_engine::digest(&loaded.network));
-        }
-        assert_eq!(load("a=builtin:mnist-at").unwrap().name, "a");
-        assert_eq!(load("builtin:mnist-at?mean=1").unwrap_err().kind, Kind::Usage);
-    }
-}
+mod tests;

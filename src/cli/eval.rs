@@ -22,7 +22,8 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_help = AFTER)]
 pub struct Args {
-    /// Model: a file (.onnx, .onnx.gz, .safetensors, .pth) or builtin:NAME, with [name=] before and ?key=value after it; repeatable
+    /// Model: a file (.onnx, .onnx.gz, .safetensors, .pth) or builtin:NAME, with [name=] before and ?key=value after it, or several as
+    /// one, ensemble:A+B+C?key=value (see below); repeatable
     #[arg(long, required = true, value_name = "MODEL")]
     model: Vec<String>,
     /// Data set: builtin:mnist, mnist:DIR, cifar10:PATH, folder:PATH, wds:TAR, npz:FILE, npy:IMAGES,LABELS, ...: `robust list datasets`
@@ -108,6 +109,10 @@ Examples:
   robust eval --model ./dinov2-small --dataset folder:val --attack pgd-linf:eps=4/255 --goal away:cosine=0.5
   robust eval --model a=simclr.safetensors?output=features --model b=sup.safetensors?output=features --probe knn,linear
               --train mnist:data?split=train --dataset mnist:data --attack pgd-linf:eps=0.1 --out runs/encoders
+
+Ensembles: ensemble:A+B+C is one network whose scores are the logarithm of the mean of the members' probabilities, or with
+?scores=probabilities that mean itself, with ?scores=logits the mean of their logits. Parameters after ? are all members';
+[A?key=value] has its own. One * in a file's name stands for all that fit: 'ensemble:dir/Chen2020Adversarial.pt_m*.pt?mean=..'.
 
 Goals without labels: with --goal away a sample is fooled when the cosine of its embedding and the clean one's is below the
 threshold (or their distance above it, l2); with --goal towards, when its embedding comes that near to the one of another

@@ -53,6 +53,23 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
     assert!(boards("Standard", "Standard=net.onnx").is_empty() && boards("x", "standard.pt").is_empty());
     assert_eq!(boards("x", "models/cifar10/Linf/Standard.pt"), ["cifar10/Linf"]);
     assert!(boards("net", "net.onnx").is_empty() && boards("", "").is_empty());
+    // Files with numbers are a model together.
+    for source in [
+        "ensemble:models/cifar10/Linf/Chen2020Adversarial.pt_m*.pt",
+        "a=ensemble:Chen2020Adversarial.pt_m0.pt+Chen2020Adversarial.pt_m1.pt?mean=0.5&scores=probabilities",
+        "a=ensemble:[d/Chen2020Adversarial.pt_m0.pt?mean=0.5]+d/Chen2020Adversarial.pt_m1.pt",
+    ] {
+        assert_eq!(boards("x", source), ["cifar10/Linf"], "{source}");
+    }
+    for source in [
+        "Chen2020Adversarial.pt_m0.pt",
+        "ensemble:Chen2020Adversarial.pt_m0.pt+Carmon2019Unlabeled.pt",
+        "ensemble:Carmon2019Unlabeled.pt+Carmon2019Unlabeled.pt",
+        "ensemble:Chen2020Adversarial.pt_m*.pt?scores=logits",
+        "ensemble:[Chen2020Adversarial.pt_m0.pt?mean=0.5]+[Chen2020Adversarial.pt_m1.pt?output=features]",
+    ] {
+        assert!(boards("x", source).is_empty(), "{source}");
+    }
     // An embedding, and a head of the user's, are other networks.
     for query in ["output=features", "arch=wide-resnet&head=h.safetensors", "mean=0.5&output=features"] {
         assert!(boards("Carmon2019Unlabeled", &format!("Carmon2019Unlabeled.pt?{query}")).is_empty(), "{query}");

@@ -7,6 +7,7 @@ mod compare;
 mod corruptions;
 mod docs;
 mod encoders;
+mod ensembles;
 mod export;
 mod fixtures;
 mod gate;

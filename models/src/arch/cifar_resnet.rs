@@ -1,5 +1,6 @@
 //! `cifar-resnet`: residual networks with a 3x3 stem (He et al. 2016, in the form RobustBench names ResNet18, ResNet50).
-//! Widths, depths and strides follow from the tensors.
+//! Widths, depths and strides follow from the tensors. Bottlenecks that normalise first (He et al. 2016, "Identity mappings") are
+//! those of Chen et al. 2020's adversarially pretrained networks.
 
 use super::stack::{Conv, Usual};
 use super::{Architecture, Stack, resnet};
@@ -11,7 +12,7 @@ use robust_engine::{Builder, NodeId};
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "cifar-resnet",
     doc: "3x3 stem (conv1, bn1), stages layer1, layer2, ... of basic or bottleneck blocks (stride 2 from layer2 on; \
-          shortcut or downsample), global mean, linear (linear or fc), or the mean itself where the file has neither",
+          shortcut or downsample), or of bottlenecks that normalise first where the file has layer1.0.bn0, global mean, linear (linear or fc), or the mean itself where the file has neither",
     params: &[],
     detect,
     build,
@@ -35,6 +36,41 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     x = stack.conv(x, "conv1", Conv::same(stem, 3, 1))?;
     x = stack.batch_norm(x, "bn1")?;
     x = stack.relu(x, "relu1")?;
-    x = resnet::stages(&mut stack, x, shortcut)?;
+    x = match stack.dict.contains("layer1.0.bn0.weight") {
+        true => stages(&mut stack, x)?,
+        false => resnet::stages(&mut stack, x, shortcut)?,
+    };
     stack.pooled_or_head(x, head)
+}
+
+fn stages(stack: &mut Stack, mut x: NodeId) -> Result<NodeId> {
+    for i in 1..=stack.dict.count(|i| format!("layer{}", i + 1)) {
+        for j in 0..stack.dict.count(|j| format!("layer{i}.{j}")) {
+            x = block(stack, x, &format!("layer{i}.{j}"), if i > 1 && j == 0 { 2 } else { 1 })?;
+        }
+    }
+    Ok(x)
+}
+
+/// Norm, ReLU and convolution three times; what passes by is the input itself, or a convolution of what the first ReLU gives,
+/// normalised. Nothing follows the sum.
+fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize) -> Result<NodeId> {
+    let (mut first, mut y) = (x, x);
+    for (i, (kernel, stride)) in [(1, 1), (3, stride), (1, 1)].into_iter().enumerate() {
+        y = stack.batch_norm(y, &format!("{name}.bn{i}"))?;
+        y = stack.relu(y, &format!("{name}.relu{i}"))?;
+        if i == 0 {
+            first = y;
+        }
+        let conv = format!("{name}.conv{}", i + 1);
+        let [out, ..] = stack.dict.sizes::<4>(&format!("{conv}.weight"))?;
+        y = stack.conv_with(y, &conv, Conv::same(out, kernel, stride), false)?;
+    }
+    let (out, shortcut) = (stack.channels(y), format!("{name}.shortcut"));
+    let mut skip = x;
+    if stride != 1 || stack.channels(x) != out || stack.dict.any(&format!("{shortcut}.")) {
+        skip = stack.conv_with(first, &format!("{shortcut}.0"), Conv::same(out, 1, stride), false)?;
+        skip = stack.batch_norm(skip, &format!("{shortcut}.1"))?;
+    }
+    stack.add(y, skip, &format!("{name}.add"))
 }

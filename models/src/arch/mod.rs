@@ -1,5 +1,6 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
+mod alexnet;
 mod beit;
 pub(crate) mod blocks;
 mod card_resnet;
@@ -20,6 +21,7 @@ mod mobilenet_v3;
 mod preact_resnet;
 mod ra_wide_resnet;
 mod regnet;
+mod resnest;
 mod resnet;
 mod robust_wide_resnet;
 pub(crate) mod stack;
@@ -54,6 +56,7 @@ pub struct Architecture {
 
 pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
+    alexnet::ARCHITECTURE,
     beit::ARCHITECTURE,
     card_resnet::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
@@ -70,6 +73,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     preact_resnet::ARCHITECTURE,
     ra_wide_resnet::ARCHITECTURE,
     regnet::ARCHITECTURE,
+    resnest::ARCHITECTURE,
     resnet::ARCHITECTURE,
     robust_wide_resnet::ARCHITECTURE,
     swin::ARCHITECTURE,

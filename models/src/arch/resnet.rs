@@ -123,7 +123,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, shortcut: &str, stride: usize
 
 /// The input, convolved and normalised where size or width change or the file says so. With its convolution at `.1`, means
 /// over 2x2 halve the size first.
-fn skipped(stack: &mut Stack, x: NodeId, name: &str, out: usize, stride: usize) -> Result<NodeId> {
+pub(super) fn skipped(stack: &mut Stack, x: NodeId, name: &str, out: usize, stride: usize) -> Result<NodeId> {
     if stride == 1 && stack.channels(x) == out && !stack.dict.any(&format!("{name}.")) {
         return Ok(x);
     }

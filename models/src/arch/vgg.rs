@@ -6,7 +6,7 @@ use super::{Architecture, Stack};
 use crate::Options;
 use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
-use robust_engine::{Builder, NodeId, Op, Window};
+use robust_engine::{Builder, NodeId};
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vgg",
@@ -51,7 +51,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
             _ => x = stack.max_pool(x, &format!("features.{}", relu + 1), 2, 2, 0)?,
         }
     }
-    x = pool(&mut stack, x)?;
+    x = stack.mean_to(x, "avgpool", SIDE)?;
     x = stack.flatten(x)?;
     for (i, layer) in ["classifier.0", "classifier.3", "classifier.6"].into_iter().enumerate() {
         let [out, _] = stack.dict.sizes(&format!("{layer}.weight"))?;
@@ -61,20 +61,4 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         }
     }
     Ok(x)
-}
-
-/// Torch's adaptive mean pool to 7x7 where its windows are all alike.
-fn pool(stack: &mut Stack, x: NodeId) -> Result<NodeId> {
-    let row = stack.net.shape(x).row.clone();
-    let sides = [row[1], row[2]];
-    if sides == [SIDE; 2] {
-        return Ok(x);
-    }
-    if sides.iter().any(|s| s % SIDE != 0) {
-        let why = format!("maps of {}x{} cannot be averaged to {SIDE}x{SIDE} in equal windows", sides[0], sides[1]);
-        return Err(Error::usage(why).hint("a multiple of 224 fits: `?input=3x224x224`"));
-    }
-    let kernel = sides.map(|s| s / SIDE);
-    let window = Window { kernel, stride: kernel, pads: [0; 4], ceil: false };
-    stack.net.node("avgpool", Op::AvgPool { window, count_pads: false }, &[x])
 }

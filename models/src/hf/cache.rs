@@ -28,6 +28,25 @@ pub fn cached(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// Brings the tokenizer of a model whose folder [`cached`] gives, where a build with the feature `hub` can have it.
+///
+/// # Errors
+/// Kind `Usage` for what is no name of a model, kind `Interrupted`.
+pub fn with_words(name: &str) -> Result<()> {
+    let wanted = Wanted::parse(name)?;
+    #[cfg(feature = "hub")]
+    return crate::hub::fetch_words(
+        &crate::hub::Settings::of_this_process,
+        &root(&|key| std::env::var_os(key))?,
+        &wanted,
+    );
+    #[cfg(not(feature = "hub"))]
+    {
+        drop(wanted);
+        Ok(())
+    }
+}
+
 /// Where the cache is: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, by default `~/.cache/huggingface`.
 fn root(var: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     let set = |key: &str| var(key).filter(|v| !v.is_empty()).map(PathBuf::from);

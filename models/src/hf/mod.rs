@@ -7,13 +7,13 @@ mod config;
 mod convnext;
 mod hiera;
 mod mobile;
-mod open_clip;
+pub(crate) mod open_clip;
 mod preprocess;
-mod prompts;
+pub(crate) mod prompts;
 mod resnet;
 mod swin;
 mod text;
-mod tokenizer;
+pub(crate) mod tokenizer;
 pub(crate) mod tokens;
 mod vit;
 pub(crate) mod weights;
@@ -21,7 +21,7 @@ pub(crate) mod weights;
 use crate::arch::stack::{Stack, Usual};
 use crate::safetensors::StateDict;
 use crate::{Options, files};
-pub(crate) use cache::{cached, label};
+pub(crate) use cache::{cached, label, with_words};
 use config::Config;
 use preprocess::Images;
 use robust_core::{Error, Preprocess, Result, nearest};
@@ -136,7 +136,7 @@ pub fn is_folder(path: &Path) -> bool {
 }
 
 /// Whether a folder has settings that say what transformers would build.
-fn is_transformers(path: &Path) -> bool {
+pub(crate) fn is_transformers(path: &Path) -> bool {
     Config::read(&path.join("config.json")).is_ok_and(|c| c.has("model_type"))
 }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub const CONFIG: &str = "open_clip_config.json";
 /// In the order in which OpenCLIP looks for them.
-const WEIGHTS: [&str; 4] = [
+pub const WEIGHTS: [&str; 4] = [
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",

@@ -6,7 +6,7 @@ use super::tokenizer::Words;
 use robust_core::{Error, Result};
 use std::path::{Path, PathBuf};
 
-const FILE: &str = "tokenizer.json";
+pub const FILE: &str = "tokenizer.json";
 /// What SentencePiece writes; the library reads it converted.
 const PIECES: &str = "spiece.model";
 /// Bytes of a prompt: no tower reads more than some dozen words.

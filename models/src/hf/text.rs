@@ -4,10 +4,10 @@
 
 use super::prompts::Rules;
 use super::vit::{Sizes, tower};
-use super::{Config, open_clip, tokens, weights};
+use super::{Config, open_clip, tokens, weights, with_words};
 use crate::arch::stack::Stack;
 use crate::safetensors::StateDict;
-use crate::spec::{Parsed, Source, parse, tensors};
+use crate::spec::{Parsed, Source, hub_name, parse, tensors};
 use crate::{Head, Options, files};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
@@ -148,6 +148,9 @@ impl TextTower {
     /// text tower, damaged ones, and towers for prompts of more than 4,096 tokens.
     pub fn open(spec: &str) -> Result<Self> {
         let Parsed { source, options, .. } = parse(spec)?;
+        if let Some(name) = hub_name(spec) {
+            with_words(name)?;
+        }
         let tower = Self::read(spec, &source, &options)?;
         match tower.longest <= LONGEST {
             true => Ok(tower),

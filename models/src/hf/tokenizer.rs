@@ -8,7 +8,7 @@ use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::{NormalizedString, Normalizer, Tokenizer};
 
 /// Bytes of a tokenizer; that of CLIP has two million, Gemma's 35.
-const MAX_BYTES: u64 = 64 << 20;
+pub const MAX_BYTES: u64 = 64 << 20;
 /// Steps before and after the model; real tokenizers have up to six.
 const MAX_STEPS: usize = 16;
 /// What a step may put in the place of one piece of text: NFKC's longest has 33 bytes.

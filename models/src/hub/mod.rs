@@ -18,6 +18,7 @@ pub use settings::{Progress, Watch};
 use crate::files;
 use crate::hf::cache::{Wanted, find, plain};
 use crate::hf::weights::{INDEX, MAX_INDEX, ONE, PICKLED, PICKLED_INDEX, shards_of};
+use crate::hf::{is_transformers, open_clip, prompts, tokenizer};
 use client::{Client, Listing, Trouble};
 use download::{Download, persist};
 use robust_core::{Error, Kind, Result};
@@ -27,9 +28,27 @@ use store::Store;
 
 const CONFIG: &str = "config.json";
 const PROCESSOR: &str = "preprocessor_config.json";
+const TOKENIZER: &str = prompts::FILE;
 /// Bytes of a file of settings, and of all files together.
 const MAX_CONFIG: u64 = 32 << 20;
 const MAX_TOTAL: u64 = 64 << 30;
+
+/// What a folder of one kind is made of.
+struct Layout {
+    config: &'static str,
+    /// Files that some have.
+    others: &'static [(&'static str, u64)],
+    /// In the order in which they are looked for.
+    weights: [&'static str; 4],
+}
+
+const TRANSFORMERS: Layout = Layout {
+    config: CONFIG,
+    others: &[(PROCESSOR, MAX_CONFIG), (TOKENIZER, tokenizer::MAX_BYTES)],
+    weights: [ONE, INDEX, PICKLED, PICKLED_INDEX],
+};
+const OPEN_CLIP: Layout =
+    Layout { config: open_clip::CONFIG, others: &[(TOKENIZER, tokenizer::MAX_BYTES)], weights: open_clip::WEIGHTS };
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
 
@@ -61,6 +80,25 @@ pub(crate) fn fetch(settings: &dyn Fn() -> Result<Settings>, root: &Path, wanted
     }
 }
 
+/// Brings the `tokenizer.json` of a model that is in the cache, if the hub has one: whoever filled the cache may have left it out.
+/// Without an answer there is none, and the question is put again the next time.
+///
+/// # Errors
+/// Kind `Interrupted`.
+pub(crate) fn fetch_words(settings: &dyn Fn() -> Result<Settings>, root: &Path, wanted: &Wanted) -> Result<()> {
+    let store = Store::new(root, wanted);
+    let Ok(folder) = find(root, wanted) else { return Ok(()) };
+    let commit = folder.file_name().unwrap_or_default().to_string_lossy();
+    if folder.join(TOKENIZER).is_file() || store.is_denied(&commit, TOKENIZER) {
+        return Ok(());
+    }
+    let asked = settings().and_then(|settings| complete(&settings, &store, wanted, &commit, State::Loadable));
+    match asked {
+        Err(e) if e.kind == Kind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// What of a folder is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -72,6 +110,10 @@ enum State {
 
 fn state(folder: &Path, store: &Store) -> Result<State> {
     let has = |name: &str| folder.join(name).is_file();
+    if open_clip::is_folder(folder) {
+        let whole = OPEN_CLIP.weights.iter().any(|name| has(name));
+        return Ok(if whole { State::Whole } else { State::Lacking });
+    }
     let shards = |index: &str| -> Result<bool> {
         let bytes = files::read_small(&folder.join(index), MAX_INDEX)?;
         Ok(shards_of(index, &bytes)?.iter().all(|shard| has(shard)))
@@ -102,19 +144,34 @@ fn complete(settings: &Settings, store: &Store, wanted: &Wanted, revision: &str,
     let client = Client::new(settings)?;
     let Listing { commit, files } = listing(&client, settings, wanted, revision, state)?;
     let has = |name: &str| files.iter().any(|f| f == name);
-    let weights = [ONE, INDEX, PICKLED, PICKLED_INDEX].into_iter().find(|name| has(name));
-    let (true, Some(weights)) = (has(CONFIG), weights) else {
-        let why = format!("its files on the hub are no such folder: {CONFIG} and {ONE} (or {PICKLED}) are wanted");
-        return Err(wanted.missing(why).hint("export the model to ONNX, or name its weights file and `?arch=`"));
+    let folder = store.snapshot(&commit);
+    let download = Download { client: &client, settings, store, wanted, commit: &commit };
+    let weights_of = |layout: &Layout| layout.weights.into_iter().find(|name| has(layout.config) && has(name));
+    let (layout, weights) = match (weights_of(&TRANSFORMERS), weights_of(&OPEN_CLIP)) {
+        (None, None) => {
+            let why = format!(
+                "its files on the hub are no such folder: {CONFIG} and {ONE} (or {PICKLED}) are wanted, or {} and {}",
+                OPEN_CLIP.config, OPEN_CLIP.weights[0]
+            );
+            return Err(wanted.missing(why).hint("export the model to ONNX, or name its weights file and `?arch=`"));
+        }
+        (Some(weights), None) => (&TRANSFORMERS, weights),
+        (None, Some(weights)) => (&OPEN_CLIP, weights),
+        // The settings say whether transformers could build it; timm's do not.
+        (Some(ours), Some(theirs)) => {
+            store.refer(&wanted.revision, &commit)?;
+            download.bring(CONFIG, MAX_CONFIG)?;
+            if is_transformers(&folder) { (&TRANSFORMERS, ours) } else { (&OPEN_CLIP, theirs) }
+        }
     };
     store.refer(&wanted.revision, &commit)?;
-    let download = Download { client: &client, settings, store, wanted, commit: &commit };
-    download.bring(CONFIG, MAX_CONFIG)?;
-    match has(PROCESSOR) {
-        true => drop(download.bring(PROCESSOR, MAX_CONFIG)?),
-        false => store.deny(&commit, PROCESSOR)?,
+    download.bring(layout.config, MAX_CONFIG)?;
+    for (name, most) in layout.others {
+        match has(name) {
+            true => drop(download.bring(name, *most)?),
+            false => store.deny(&commit, name)?,
+        }
     }
-    let folder = store.snapshot(&commit);
     if state == State::Loadable {
         // Weights are there, perhaps in another format than would be chosen now.
         return Ok(folder);

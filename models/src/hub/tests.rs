@@ -1,6 +1,7 @@
 //! A hub is played on a loopback port: what it does well must arrive as its own tools would have it, what it does badly
 //! must not.
 
+mod layouts;
 mod server;
 mod trust;
 
@@ -174,8 +175,8 @@ fn a_folder_arrives_in_the_layout_of_the_hubs_tools_and_is_not_asked_for_again()
         std::fs::read_link(folder.join("model.safetensors")).unwrap(),
         Path::new("../../blobs").join(sha256(&weights()))
     );
-    // Three contents, three names, one branch; nothing half done, nothing that was not needed.
-    assert_eq!(place.files().len(), 7, "{:?}", place.files());
+    // Three contents, three names, one branch, and that there is no tokenizer; nothing half done, nothing that was not needed.
+    assert_eq!(place.files().len(), 8, "{:?}", place.files());
     // The token is for the hub; the other host never sees it.
     assert!(hub.seen().iter().all(|s| s.header("authorization") == Some("Bearer hf_secret")));
     assert!(store.seen().iter().all(|s| s.header("authorization").is_none() && s.method == "GET"));

@@ -28,7 +28,7 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 19] = [
+    const KNOWN: [(&str, &str); 22] = [
         ("openclip/resnet", "clip-resnet"),
         ("seer", "regnet"),
         ("ra_wrn", "ra-wide-resnet"),
@@ -38,6 +38,9 @@ fn family(arch: &str) -> Option<&'static str> {
         ("diffenderfer2021", "card-resnet"),
         ("singh2023/vit", "vit"),
         ("mimir", "swin"),
+        ("alexnet", "alexnet"),
+        ("resnest", "resnest"),
+        ("chen2020", "cifar-resnet"),
         ("densenet", "densenet"),
         ("efficientnet", "efficientnet"),
         ("mobilenet_v3", "mobilenet-v3"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod encoders;
+mod ensembles;
 mod families;
 mod folders;
 mod golden;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Weights = BTreeMap<String, Tensor>;
 
-const HOMES: [&str; 9] = [
+const HOMES: [&str; 13] = [
     "peng2023",
     "amini2024",
     "huang202",
@@ -20,6 +20,10 @@ const HOMES: [&str; 9] = [
     "pang2020",
     "ding2020",
     "diffenderfer2021",
+    "chen2020",
+    "sehwag2021",
+    "timm/resnest",
+    "torchvision/alexnet",
     "singh2023/vit",
     "xu2024",
 ];

@@ -1,0 +1,317 @@
+//! Several models as one: a network over one input whose scores are made of all members' (deep ensembles, Lakshminarayanan
+//! et al. 2017). Attacks see through it as through any other network, and its digest covers every member.
+
+mod spec;
+
+pub(crate) use spec::SCHEME;
+pub use spec::members;
+
+use crate::facts::normalisation;
+use crate::spec::describe;
+use crate::{LoadedModel, load};
+use robust_core::{Card, Error, Model, Output, Result};
+use robust_engine::{Activation, Binary, Builder, Network, NetworkModel, NodeId, Op};
+use spec::Spec;
+use std::sync::Arc;
+
+/// What is made of the members' scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scores {
+    /// The logarithm of the mean of the members' probabilities: the same decisions, in the scale of logits.
+    LogProbabilities,
+    /// That mean itself, as RobustBench's classes return it.
+    Probabilities,
+    /// The mean of the members' logits.
+    Logits,
+}
+
+impl Scores {
+    const ALL: [(&'static str, Self); 3] = [
+        ("log-probabilities", Scores::LogProbabilities),
+        ("probabilities", Scores::Probabilities),
+        ("logits", Scores::Logits),
+    ];
+
+    fn parse(text: &str) -> Result<Self> {
+        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, scores)| *scores).ok_or_else(|| {
+            Error::usage(format!("`scores={text}` is not known"))
+                .hint(format!("known: {}", Self::ALL.map(|(name, _)| name).join(", ")))
+        })
+    }
+
+    fn note(self, members: usize) -> String {
+        let what = match self {
+            Scores::LogProbabilities => {
+                "scores are the logarithm of the mean of the members' probabilities; `?scores=probabilities` is that mean itself, \
+                 `?scores=logits` the mean of their logits"
+            }
+            Scores::Probabilities => {
+                "scores are the mean of the members' probabilities; without `scores=` they are its logarithm, which decides the same in \
+                 the scale that losses and margins are made for"
+            }
+            Scores::Logits => "scores are the mean of the members' logits",
+        };
+        format!("an ensemble of {members}: {what}")
+    }
+}
+
+/// Loads every member and joins them; `text` is what follows `ensemble:`.
+///
+/// # Errors
+/// Kind `Usage` for a spec that makes no sense and for members that do not fit each other, and those of [`load`], which
+/// name the member.
+pub(crate) fn open(name: Option<&str>, text: &str) -> Result<LoadedModel> {
+    let Spec { members, scores } = Spec::parse(text)?;
+    let mut loaded: Vec<LoadedModel> = vec![];
+    for (i, member) in members.iter().enumerate() {
+        let place = || format!("member {} of the ensemble, `{member}`", i + 1);
+        let model = load(member).map_err(|e| e.within(place()))?;
+        fits(&model, loaded.first()).map_err(|e| e.within(place()))?;
+        loaded.push(model);
+    }
+    let sources: Vec<&str> = members.iter().map(String::as_str).collect();
+    let name = name.map_or_else(|| spec::label(&sources, &loaded), String::from);
+    join(name, loaded, scores)
+}
+
+/// Whether a member scores classes, the same number of the same images as the first.
+fn fits(model: &LoadedModel, first: Option<&LoadedModel>) -> Result<()> {
+    if let Output::Embedding { d } = model.card.output {
+        return Err(Error::usage(format!("it gives an embedding of {d} entries, not scores of classes"))
+            .hint("a head makes scores of it: `[MEMBER?head=head.safetensors]`"));
+    }
+    let Some(first) = first else { return Ok(()) };
+    let (mine, others) = (&model.card.input, &first.card.input);
+    if mine != others {
+        let why = format!("its input has shape {:?}, the first member's {:?}", mine.shape, others.shape);
+        return Err(Error::usage(why)
+            .hint("members see the same image: `?input=3x32x32` says its size for all that can take any"));
+    }
+    let (mine, others) = (model.card.output.width(), first.card.output.width());
+    match mine == others {
+        true => Ok(()),
+        false => Err(Error::usage(format!("it scores {mine} classes, the first member {others}"))
+            .hint("members must tell the same classes apart, in the same order")),
+    }
+}
+
+fn join(name: String, members: Vec<LoadedModel>, scores: Scores) -> Result<LoadedModel> {
+    let Some(first) = members.first() else { return Err(Error::usage("an ensemble has no members")) };
+    let mut notes = vec![scores.note(members.len())];
+    let mut net = Builder::new();
+    let x = net.input("image", first.network.input_row())?;
+    let mut outs = vec![];
+    for (i, member) in members.iter().enumerate() {
+        let (end, ends_in_softmax) = logits(&member.network);
+        if ends_in_softmax {
+            notes.push(format!("member {} ends in a softmax: what that reads is taken for its logits", i + 1));
+        }
+        outs.push(net.append(&member.network, end, x, &format!("members.{i}."))?);
+    }
+    let out = combine(&mut net, &outs, scores)?;
+    let network = Arc::new(net.finish(out)?);
+    notes.extend(doubtful(&members));
+    let of_all = |of: fn(&LoadedModel) -> &Vec<String>| merged(&members, of);
+    notes.extend(of_all(|m| &m.notes));
+    let threat = first.card.default_threat.filter(|t| members.iter().all(|m| m.card.default_threat == Some(*t)));
+    let card = Card {
+        preprocess: preprocess(&members)?,
+        // The last layer of one member is no inner value of the whole.
+        taps: vec![],
+        ..describe(&network, name.clone(), threat, false)?
+    };
+    let model = NetworkModel::with_card(Arc::clone(&network), card)?;
+    let card = model.card().clone();
+    let (family, ignored) = (Some(family(&members)), of_all(|m| &m.ignored));
+    Ok(LoadedModel { name, format: "ensemble", family, card, network, model: Arc::new(model), notes, ignored })
+}
+
+/// The node that holds a member's logits, and whether a softmax over classes follows it.
+fn logits(network: &Network) -> (NodeId, bool) {
+    let node = &network.nodes()[network.output().0];
+    match (&node.op, node.inputs.first()) {
+        (Op::Softmax { axis: 1 }, Some(&logits)) => (logits, true),
+        _ => (network.output(), false),
+    }
+}
+
+/// One value `[n, classes]` of many.
+fn combine(net: &mut Builder, members: &[NodeId], scores: Scores) -> Result<NodeId> {
+    let count = members.len() as f64;
+    match scores {
+        Scores::Logits => {
+            let sum = fold(net, members, Binary::Add, "ensemble.sum")?;
+            scaled(net, sum, Binary::Mul, 1. / count, "ensemble")
+        }
+        Scores::Probabilities => {
+            let probabilities = each(net, members, &Op::Softmax { axis: 1 }, "ensemble.probabilities")?;
+            let sum = fold(net, &probabilities, Binary::Add, "ensemble.sum")?;
+            scaled(net, sum, Binary::Mul, 1. / count, "ensemble")
+        }
+        Scores::LogProbabilities => {
+            let logs = each(net, members, &Op::LogSoftmax { axis: 1 }, "ensemble.logs")?;
+            // Relative to the largest: a sum of tiny probabilities would be 0, and its logarithm infinite.
+            let top = fold(net, &logs, Binary::Max, "ensemble.top")?;
+            let mut shares = vec![];
+            for (i, log) in logs.iter().enumerate() {
+                let below = net.node(format!("ensemble.below.{i}"), Op::Binary(Binary::Sub), &[*log, top])?;
+                shares.push(net.node(format!("ensemble.share.{i}"), Op::Act(Activation::Exp), &[below])?);
+            }
+            let sum = fold(net, &shares, Binary::Add, "ensemble.sum")?;
+            let log = net.node("ensemble.log", Op::Act(Activation::Log), &[sum])?;
+            let whole = net.node("ensemble.whole", Op::Binary(Binary::Add), &[log, top])?;
+            scaled(net, whole, Binary::Sub, count.ln(), "ensemble")
+        }
+    }
+}
+
+fn each(net: &mut Builder, of: &[NodeId], op: &Op, name: &str) -> Result<Vec<NodeId>> {
+    of.iter().enumerate().map(|(i, x)| net.node(format!("{name}.{i}"), op.clone(), &[*x])).collect()
+}
+
+fn fold(net: &mut Builder, of: &[NodeId], op: Binary, name: &str) -> Result<NodeId> {
+    let Some((&first, rest)) = of.split_first() else { return Err(Error::internal("nothing to fold")) };
+    rest.iter().enumerate().try_fold(first, |sum, (i, x)| net.node(format!("{name}.{i}"), Op::Binary(op), &[sum, *x]))
+}
+
+/// An op with a number on its right.
+fn scaled(net: &mut Builder, x: NodeId, op: Binary, by: f64, name: &str) -> Result<NodeId> {
+    let by = candle_core::Tensor::new(by, &candle_core::Device::Cpu)?;
+    let param = net.param(format!("{name}.number"), by);
+    let number = net.node(format!("{name}.number"), Op::Param(param), &[])?;
+    net.node(name, Op::Binary(op), &[x, number])
+}
+
+/// What of the members' preprocessing is said is said by all alike.
+fn preprocess(members: &[LoadedModel]) -> Result<Option<robust_core::Preprocess>> {
+    let mut said = members.iter().filter_map(|m| m.card.preprocess);
+    let first = said.next();
+    match said.find(|other| Some(*other) != first) {
+        None => Ok(first),
+        Some(other) => Err(Error::usage(format!(
+            "the members want images prepared in different ways ({} and {other})",
+            first.map_or(String::new(), |f| f.to_string())
+        ))
+        .hint("say one way for all: `?resize=256&crop=224`")),
+    }
+}
+
+/// What is seldom meant.
+fn doubtful(members: &[LoadedModel]) -> Vec<String> {
+    let mut found = vec![];
+    for (i, member) in members.iter().enumerate() {
+        if let Some(j) = members[..i].iter().position(|m| m.card.digest == member.card.digest) {
+            found.push(format!("members {} and {} are the same network, which counts twice", j + 1, i + 1));
+        }
+    }
+    let ways: Vec<_> = members.iter().map(|m| normalisation(&m.network)).collect();
+    if ways.iter().any(|way| *way != ways[0]) {
+        found.push("members normalise their pixels differently, each its own way".to_string());
+    }
+    found
+}
+
+/// What all members say, once; what some say, with their number.
+fn merged(members: &[LoadedModel], of: fn(&LoadedModel) -> &Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = vec![];
+    for (i, member) in members.iter().enumerate() {
+        for text in of(member) {
+            let shared = members.iter().all(|m| of(m).contains(text));
+            let line = if shared { text.clone() } else { format!("member {}: {text}", i + 1) };
+            if !all.contains(&line) {
+                all.push(line);
+            }
+        }
+    }
+    all
+}
+
+/// `3 x cifar-resnet`, or the names in order of the members.
+fn family(members: &[LoadedModel]) -> String {
+    let names: Vec<&str> = members.iter().map(|m| m.family.as_deref().unwrap_or("graph")).collect();
+    match names.iter().all(|n| *n == names[0]) {
+        true => format!("{} x {}", names.len(), names[0]),
+        false => names.join(" + "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Tensor};
+    use robust_engine::Reference;
+
+    fn model(rows: &[[f32; 2]], soft: bool) -> LoadedModel {
+        let mut net = Builder::new();
+        let x = net.input("x", &[2]).unwrap();
+        let weight = net.param("weight", Tensor::from_slice(&rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap());
+        let mut out = net.node("fc", Op::Linear { weight, bias: None }, &[x]).unwrap();
+        if soft {
+            out = net.node("p", Op::Softmax { axis: 1 }, &[out]).unwrap();
+        }
+        let network = Arc::new(net.finish(out).unwrap());
+        let card = describe(&network, "net".into(), None, false).unwrap();
+        let model = NetworkModel::with_card(Arc::clone(&network), card).unwrap();
+        let card = model.card().clone();
+        let (name, notes, ignored) = ("net".to_string(), vec![], vec![]);
+        LoadedModel { name, format: "onnx", family: None, card, network, model: Arc::new(model), notes, ignored }
+    }
+
+    #[test]
+    fn what_ends_in_a_softmax_is_taken_before_it() {
+        let rows = [[1., -2.], [0.5, 3.], [-1., 0.25]];
+        for scores in Scores::ALL.map(|(_, s)| s) {
+            let joined =
+                |second: bool| join("e".into(), vec![model(&rows, false), model(&rows, second)], scores).unwrap();
+            let (plain, soft) = (joined(false), joined(true));
+            assert_eq!(plain.card.digest, soft.card.digest);
+            assert!(soft.notes.iter().any(|n| n.contains("member 2 ends in a softmax")), "{:?}", soft.notes);
+            assert!(plain.notes.iter().all(|n| !n.contains("ends in a softmax")), "{:?}", plain.notes);
+        }
+    }
+
+    #[test]
+    fn scores_are_the_closed_forms_even_where_probabilities_underflow() {
+        // Logits [0, 1, -1] x and [2, 0, 1] x: at x = 400 a probability is e^-800, which no f64 holds.
+        let members =
+            || vec![model(&[[0., 0.], [1., 0.], [-1., 0.]], false), model(&[[2., 0.], [0., 0.], [1., 0.]], false)];
+        for x in [0.5, 3., 400.] {
+            let logs = |z: [f64; 3]| {
+                let top = z.iter().fold(f64::MIN, |a, b| a.max(*b));
+                let sum: f64 = z.iter().map(|v| (v - top).exp()).sum();
+                z.map(|v| v - top - sum.ln())
+            };
+            let (a, b) = (logs([0., x, -x]), logs([2. * x, 0., x]));
+            let both = |of: fn(f64, f64) -> f64| std::array::from_fn::<f64, 3, _>(|i| of(a[i], b[i]));
+            let log_mean = both(|a, b| a.max(b) + ((-(a - b).abs()).exp() / 2. + 0.5).ln());
+            let mean = both(|a, b| (a.exp() + b.exp()) / 2.);
+            let expected = [
+                (Scores::LogProbabilities, log_mean),
+                (Scores::Probabilities, mean),
+                (Scores::Logits, [x, x / 2., 0.]),
+            ];
+            for (scores, expected) in expected {
+                let net = join("e".into(), members(), scores).unwrap().network;
+                let point = Tensor::from_slice(&[x, 0.], (1, 2), &Device::Cpu).unwrap();
+                let reference = Reference::new(net, DType::F64).unwrap();
+                let found = reference.forward(&point).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                for (f, e) in found.iter().zip(expected) {
+                    assert!((f - e).abs() <= 1e-12 * e.abs().max(1.), "{scores:?} at {x}: {found:?}, not {expected:?}");
+                }
+                // The slope of the log of class 1: what the members' shares of it say.
+                let mut tape = reference.trace(&point, &[]).unwrap();
+                let seed = Tensor::from_slice(&[0f64, 1., 0.], (1, 3), &Device::Cpu).unwrap();
+                let out = reference.network().output();
+                let slope = tape.pull(&[(out, seed)]).unwrap().to_vec2::<f64>().unwrap()[0][0];
+                if scores == Scores::LogProbabilities {
+                    let p = |l: [f64; 3]| l.map(f64::exp);
+                    let (pa, pb) = (p(a), p(b));
+                    let (da, db) = (1. - pa[1] + pa[2], -2. * pb[0] - pb[2]);
+                    let share = 1. / (1. + (b[1] - a[1]).exp());
+                    let expected = share * da + (1. - share) * db;
+                    assert!((slope - expected).abs() <= 1e-12, "{slope} at {x}, not {expected}");
+                }
+            }
+        }
+    }
+}
