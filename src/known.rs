@@ -131,7 +131,8 @@ fn is_altered(source: &str) -> bool {
 }
 
 /// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards; of ImageNet the
-/// originals of RobustBench's 5,000 images. Copies in other formats may have been compressed again, and are not judged.
+/// originals of RobustBench's 5,000 images under ImageNet's own labels. Copies in other formats may have been compressed again,
+/// and are not judged.
 fn board(card: &DataCard) -> Option<&'static str> {
     let is = |scheme: &str, query: &str| card.name.starts_with(scheme) && card.name.ends_with(query);
     let board = match card.name.split_once('?') {
@@ -140,7 +141,8 @@ fn board(card: &DataCard) -> Option<&'static str> {
         Some((place, query)) if place.starts_with("folder:") => {
             let mut pairs = query.split('&');
             let set = pairs.clone().any(|p| p == "subset=robustbench");
-            (set && !pairs.any(|p| p.starts_with("copies="))).then_some("imagenet")?
+            let others = |p: &str| p.starts_with("copies=") || p.starts_with("labels=");
+            (set && !pairs.any(others)).then_some("imagenet")?
         }
         _ => return None,
     };

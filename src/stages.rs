@@ -100,8 +100,9 @@ pub fn to_text(stages: &[Stage], outcomes: &[Outcome]) -> String {
         table.set_header(["part", "asked", "lost", "forwards", "backwards", "seconds", "share"]);
         for s in group {
             let part = |o: &&Outcome| {
-                let found = o.stage.as_deref().and_then(|at| at.split('/').next());
-                (&o.model, &o.attack, found) == (&s.model, &s.attack, Some(s.stage.as_str()))
+                let within = o.stage.as_deref().and_then(|at| at.strip_prefix(s.stage.as_str()));
+                (&o.model, &o.attack) == (&s.model, &s.attack)
+                    && within.is_some_and(|w| w.is_empty() || w.starts_with('/'))
             };
             let lost = outcomes.iter().filter(part).count();
             let counts = [s.samples, lost as u64, s.forwards, s.backwards].map(|n| n.to_string());
@@ -141,5 +142,25 @@ mod tests {
         let text = to_text(&twice, &[]);
         assert!(text.contains("m a in its parts") && text.contains("120"), "{text}");
         assert_eq!(to_text(&twice[..1], &[]), "");
+    }
+
+    #[test]
+    fn what_a_part_took_is_counted_whatever_its_name_and_those_of_its_parts() {
+        let stage = |name: &str| Stage {
+            model: "m".into(),
+            attack: "a".into(),
+            stage: name.into(),
+            samples: 9,
+            forwards: 0,
+            backwards: 0,
+            seconds: 0.,
+        };
+        let lost =
+            |at: &str| Outcome { stage: Some(at.into()), ..crate::evaluate::unreadable("m", "a", 0, "").outcome };
+        let lost = ["t0/r0", "t0/r0", "t0/r01", "rest/t3/r0", "rest/t4/r0", "rest/t4/r0"].map(lost);
+        let text = to_text(&["t0/r0", "rest"].map(stage), &lost);
+        let counts: Vec<Vec<&str>> =
+            text.lines().map(|l| l.split_whitespace().take(3).collect()).filter(|w: &Vec<&str>| w.len() == 3).collect();
+        assert!(counts.contains(&vec!["t0/r0", "9", "2"]) && counts.contains(&vec!["rest", "9", "3"]), "{text}");
     }
 }

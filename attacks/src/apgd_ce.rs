@@ -9,7 +9,8 @@
 //! most `rho` of the interval's steps, or whose best loss has not improved since the last check, goes back to its best
 //! point with half the step. L1 (Croce and Hein 2021, arXiv 2103.01208): steps along the signs of the steepest entries,
 //! as many as two thirds of those in which the best point differs, with the exact projection onto ball and box; with
-//! `larger` the ball shrinks from 3 eps over 2 eps to eps, for 30, 30 and 40 % of the steps.
+//! `larger` the ball shrinks from 3 eps over 2 eps to eps, for 30, 30 and 40 % of the steps. Restarts after the first take
+//! the samples that held, in step (compat: in turn).
 //!
 //! # Parameters
 //! `steps` (default 100). `restarts` (default 1). `rho` (default 0.75). `larger` (default true; L1 only). `compat`

@@ -150,7 +150,7 @@ impl Fab {
         let classes = classes(oracle)?;
         let width = rows.first().map_or(1, |r| r.x.len());
         let seeds = if toward == Toward::Closest { classes } else { 1 };
-        let at_once = (MOST_ENTRIES / (width * seeds).max(1)).max(1);
+        let at_once = whole_samples(oracle, MOST_ENTRIES / (width * seeds).max(1));
         let x = stacked(oracle, rows.iter().map(|r| &r.x))?;
         let everyone = everyone(oracle);
         for (of, rows) in everyone.chunks(at_once).zip(rows.chunks_mut(at_once)) {
@@ -195,6 +195,13 @@ impl Fab {
             }
         }
     }
+}
+
+/// At most so many rows, but all rows of a sample, which follow each other: the noise of a random model counts them by the ask.
+fn whole_samples(oracle: &Oracle, most: usize) -> usize {
+    let runs = oracle.runs();
+    let lanes = runs.iter().skip(1).position(|run| Some(run) == runs.first()).map_or(runs.len(), |at| at + 1).max(1);
+    (most / lanes).max(1) * lanes
 }
 
 /// The clean points, or for restarts points at random beside them.

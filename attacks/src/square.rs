@@ -8,7 +8,8 @@
 //! grid of bumps of random sign. Then `steps` proposals in windows whose area is a share of the image that falls by the
 //! paper's schedule from `p` to `p` / 512. Linf: one random sign per channel in one window. L2 and L1: a bump added to one
 //! window, paid for with what lies in it and in a second one, and put back onto the ball (L1: the exact projection onto
-//! ball and box). A proposal stays when the margin falls or is lost.
+//! ball and box). A proposal stays when the margin falls or is lost. Restarts after the
+//! first take the samples that held, in step (compat: in turn).
 //!
 //! # Parameters
 //! `steps` (default 5000), the proposals. `restarts` (default 1). `p` (default 0.8). `rescale` (default false): stretch the

@@ -1,6 +1,6 @@
-//! Randomness as an argument: noise = f(seed, stream, turn, sample id, lane, draw), and of nothing else.
+//! Randomness as an argument: noise = f(seed, stream, turn, sample id, lane, draw, run), and of nothing else.
 //!
-//! Each row has its own ChaCha8 keystream: the key is (seed, stream, id, lane, draw), the nonce is the turn. A row's
+//! Each row has its own ChaCha8 keystream: the key is (seed, stream of call and run, id, lane, draw), the nonce is the turn. A row's
 //! noise therefore does not depend on the batch it sits in, on threads or on shards. Normals use the Box-Muller
 //! transform on [`libm`], so that bits do not depend on the platform's mathematics library either.
 

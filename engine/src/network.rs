@@ -329,6 +329,11 @@ impl Network {
         let Self { nodes, params, shapes, output } = self.clone();
         (Builder { nodes, params, shapes }, output)
     }
+    /// Whether what it computes jumps somewhere: there interpreters may differ by more than rounding.
+    pub fn jumps(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))
+    }
+
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().position(|n| n.name == name).map(NodeId)
     }

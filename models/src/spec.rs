@@ -149,13 +149,7 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             Ok(Read::new("onnx", built, stem(path)))
         }
         Source::Folder(path) => {
-            let Options { arch, strip, key, variant, activation, heads, .. } = options;
-            if [arch, strip, key, variant, activation, heads].iter().any(|o| o.is_some()) {
-                return Err(Error::usage(
-                    "a folder's config.json says what it is: of the parameters, `mean`, `std`, `input`, `pool` and the \
-                     preprocessing apply",
-                ));
-            }
+            hf::settled(options)?;
             let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
                 hf::read(path, options).map_err(|e| e.within(path.display()))?;
             let built = Parts { network, family: Some(family), notes, ignored, embeds };

@@ -199,6 +199,8 @@ fn of_imagenet_only_the_originals_of_the_fixed_images_are_a_board() {
         "folder:val",
         "folder:val?resize=256",
         "folder:3?subset=robustbench&copies=224x224",
+        "folder:3?subset=robustbench&copies=256",
+        "folder:3?subset=robustbench&labels=others&resize=256",
         "wds:val?subset=robustbench",
     ] {
         assert_eq!(board(name, 5_000), None, "{name}");

@@ -11,6 +11,14 @@ pub(super) const CLASSES: usize = 1_000;
 /// first is `ILSVRC2012_val_00000001`.
 static ROBUSTBENCH: &[u8; 6_250] = include_bytes!("robustbench_imagenet.bits");
 
+/// The numbers of ImageNet's classes in WordNet, in the order of their labels: four bytes each, the lowest first.
+static WNIDS: &[u8; 4 * CLASSES] = include_bytes!("imagenet_wnids.u32");
+
+/// The names of ImageNet's class folders, in the order of their labels.
+pub(super) fn wnids() -> impl Iterator<Item = String> {
+    WNIDS.as_chunks().0.iter().map(|number| format!("n{:08}", u32::from_le_bytes(*number)))
+}
+
 fn holds(number: usize) -> bool {
     ROBUSTBENCH.get(number / 8).is_some_and(|byte| byte >> (number % 8) & 1 == 1)
 }
@@ -91,6 +99,16 @@ mod tests {
     }
 
     #[test]
+    fn the_classes_are_those_of_the_published_list() {
+        let all: Vec<String> = wnids().collect();
+        assert_eq!((all.len(), &*all[0], &*all[9], &*all[999]), (CLASSES, "n01440764", "n01518878", "n15075141"));
+        assert!(all.is_sorted());
+        // Of the list with an end of line after each name.
+        let digest = blake3::hash((all.join("\n") + "\n").as_bytes()).to_hex();
+        assert_eq!(digest[..16], *"5403c5fae9deb7b5", "{digest}");
+    }
+
+    #[test]
     fn names_say_which_image_it_is() {
         let numbers = [
             ("n1/ILSVRC2012_val_00000001.JPEG", Some(0)),
@@ -122,17 +140,17 @@ mod tests {
         assert!(error.kind == robust_core::Kind::Usage && error.to_string().contains("robustbench"), "{error}");
     }
 
-    /// An image of some width, 2 high.
-    fn png(width: u32) -> Vec<u8> {
+    fn png([width, height]: [u32; 2]) -> Vec<u8> {
         use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
         let mut bytes = vec![];
-        let pixels = vec![7; 2 * width as usize];
-        PngEncoder::new(&mut bytes).write_image(&pixels, width, 2, ExtendedColorType::L8).unwrap();
+        let pixels = vec![7; (width * height) as usize];
+        PngEncoder::new(&mut bytes).write_image(&pixels, width, height, ExtendedColorType::L8).unwrap();
         bytes
     }
 
-    /// Class folders and images of these numbers, ten in each folder until there are no more: as a tar archive.
-    fn archive(classes: usize, numbers: impl Iterator<Item = usize>, widths: [u32; 2]) -> Vec<u8> {
+    /// Class folders and images of these numbers, ten in each folder until there are no more, of two sizes in turn: as a tar
+    /// archive.
+    fn archive(classes: &[String], numbers: impl Iterator<Item = usize>, sizes: [[u32; 2]; 2]) -> Vec<u8> {
         let mut tar = tar::Builder::new(vec![]);
         let mut add = |kind: tar::EntryType, name: String, bytes: &[u8]| {
             let mut header = tar::Header::new_gnu();
@@ -140,13 +158,20 @@ mod tests {
             header.set_size(bytes.len() as u64);
             tar.append_data(&mut header, name, bytes).unwrap();
         };
-        (0..classes).for_each(|c| add(tar::EntryType::Directory, format!("n{c:04}/"), &[]));
-        let images = widths.map(png);
+        classes.iter().for_each(|c| add(tar::EntryType::Directory, format!("{c}/"), &[]));
+        let images = sizes.map(png);
         for (i, n) in numbers.enumerate() {
-            let name = format!("n{:04}/ILSVRC2012_val_{:08}.JPEG", i / 10, n + 1);
+            let name = format!("{}/ILSVRC2012_val_{:08}.JPEG", classes[(i / 10).min(classes.len() - 1)], n + 1);
             add(tar::EntryType::Regular, name, &images[n % 2]);
         }
         tar.into_inner().unwrap()
+    }
+
+    /// Many sizes, as originals have.
+    const ORIGINAL: [[u32; 2]; 2] = [[4, 2], [3, 4]];
+
+    fn set() -> impl Iterator<Item = usize> {
+        (0..50_000).filter(|&n| holds(n))
     }
 
     #[test]
@@ -155,11 +180,11 @@ mod tests {
         let open = |folder: &str, query: &str| {
             crate::data::open(&format!("folder:{}{query}", place.path().join(folder).display()))
         };
-        let set = || (0..50_000).filter(|&n| holds(n));
+        let classes: Vec<String> = wnids().collect();
         // Two hundred others beside it, and before it.
         let others = || (0..50_000).filter(|&n| !holds(n));
         let numbers = others().take(100).chain(set()).chain(others().rev().take(100));
-        std::fs::write(place.path().join("val.tar"), archive(CLASSES, numbers, [3, 4])).unwrap();
+        std::fs::write(place.path().join("val.tar"), archive(&classes, numbers, ORIGINAL)).unwrap();
         let all = open("val.tar", "").unwrap();
         assert!(all.card().samples > 5_000 && !all.card().name.contains("subset"), "{:?}", all.card().name);
         let part = open("val.tar", "?subset=robustbench&resize=2x3").unwrap();
@@ -171,9 +196,15 @@ mod tests {
         let view = robust_core::View::from(robust_core::Input::image(1, 2, 3));
         let batch = part.load(&[0, 4_999], &view, &candle_core::Device::Cpu).unwrap().batch.unwrap();
         assert_eq!(batch.labels.unwrap(), [10, 509]);
-        // The set alone, where copies of one size are told from originals.
-        for (name, classes, widths) in [("set", CLASSES, [3, 4]), ("copies", CLASSES, [3, 3]), ("less", 500, [3, 4])] {
-            std::fs::write(place.path().join(format!("{name}.tar")), archive(classes, set(), widths)).unwrap();
+        // The set alone, where copies of one size or one shorter side are told from originals.
+        let sets = [
+            ("set", &classes[..], ORIGINAL),
+            ("copies", &classes, [[3, 2]; 2]),
+            ("shorter", &classes, [[4, 3], [3, 5]]),
+            ("less", &classes[..500], ORIGINAL),
+        ];
+        for (name, classes, sizes) in sets {
+            std::fs::write(place.path().join(format!("{name}.tar")), archive(classes, set(), sizes)).unwrap();
         }
         assert_eq!(open("set.tar", "").unwrap().card().name, "folder:set.tar?subset=robustbench");
         assert_eq!(
@@ -181,9 +212,51 @@ mod tests {
             open("set.tar", "?subset=robustbench").unwrap().card().digest
         );
         assert_eq!(open("copies.tar", "").unwrap().card().name, "folder:copies.tar?subset=robustbench&copies=2x3");
+        assert_eq!(open("shorter.tar", "").unwrap().card().name, "folder:shorter.tar?subset=robustbench&copies=3");
         // Without the folders of classes that have no image in it, labels are others.
         assert_eq!(open("less.tar", "").unwrap().card().name, "folder:less.tar");
         let error = open("less.tar", "?subset=robustbench").err().unwrap();
         assert!(error.message.contains("500 classes are not ImageNet's"), "{error}");
+    }
+
+    #[test]
+    fn a_thousand_classes_are_imagenets_only_by_their_names_and_order() {
+        let place = tempfile::tempdir().unwrap();
+        let classes: Vec<String> = wnids().collect();
+        // One folder more before the others and one less: every label is one off.
+        let shifted: Vec<String> = ["n00000001".to_string()].into_iter().chain(wnids().take(999)).collect();
+        let words: Vec<String> = (0..1_000).map(|i| format!("word {i:03}")).collect();
+        for (name, folders) in [("own", &classes), ("shifted", &shifted), ("words", &words)] {
+            std::fs::write(place.path().join(format!("{name}.tar")), archive(folders, set(), ORIGINAL)).unwrap();
+        }
+        let lines = |name: fn(usize, &str) -> String| -> String {
+            classes.iter().enumerate().map(|(i, wnid)| name(i, wnid) + "\n").collect()
+        };
+        let lists = [
+            ("both", lines(|i, wnid| format!("{i},{wnid},word {i:03}"))),
+            ("turned", lines(|i, wnid| format!("{},{wnid},word {i:03}", 999 - i))),
+            ("bare", lines(|i, _| format!("{i},word {i:03}"))),
+        ];
+        for (name, text) in &lists {
+            std::fs::write(place.path().join(format!("{name}.csv")), text).unwrap();
+        }
+        for (folders, list, imagenet) in [
+            ("own", None, true),
+            ("shifted", None, false),
+            ("words", None, false),
+            ("own", Some("both"), true),
+            ("own", Some("turned"), false),
+            ("words", Some("both"), true),
+            ("words", Some("bare"), false),
+        ] {
+            let list = list.map(|l| format!("?classes={}", place.path().join(format!("{l}.csv")).display()));
+            let spec = format!("folder:{}/{folders}.tar{}", place.path().display(), list.unwrap_or_default());
+            let opened = crate::data::open_with_notes(&spec).unwrap();
+            let name = &opened.data.card().name;
+            let claims = name.contains("subset=robustbench") && !name.contains("labels=others");
+            assert!(claims == imagenet && name.contains("subset=robustbench"), "{spec}: {name}");
+            let said = opened.notes.iter().any(|n| n.contains("not known to be ImageNet's"));
+            assert!(said != imagenet, "{:?}", opened.notes);
+        }
     }
 }

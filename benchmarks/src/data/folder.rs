@@ -48,6 +48,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let mut digest = hash.unwrap_or_else(|| list_digest(&folders, &samples)).to_hex().to_string();
     let mut name = format!("folder:{}", base_name(path));
     let mut names = folders;
+    let mut imagenet = fixed::wnids().eq(names.iter().map(String::as_str));
     if let Some(list) = list {
         let labels: Result<Vec<u32>, String> = names.iter().map(|folder| list.classes.label(folder)).collect();
         match labels {
@@ -56,6 +57,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
                 notes.push(format!("labels are those of {}, {} classes", list.name, list.classes.names.len()));
                 digest = blake3::hash(format!("{digest} {}", list.hash).as_bytes()).to_hex().to_string();
                 name += &format!("?classes={}", list.name);
+                imagenet = fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
                 names = list.classes.names;
             }
             Err(why) if list.asked => return Err(Error::load(&list.name, why)),
@@ -73,11 +75,18 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
         name += "subset=robustbench";
         digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
         notes.push(format!("the {} images of ImageNet that RobustBench evaluates on", source.samples.len()));
-        if let Some((height, width)) = source.one_size() {
+        if let Some(side) = source.copied() {
             notes.push(format!(
-                "all of them are {height}x{width}, so they are copies: published numbers are not compared"
+                "all of them have the size or the shorter side {side}, so they are copies: published numbers are not compared"
             ));
-            name += &format!("&copies={height}x{width}");
+            name += &format!("&copies={side}");
+        }
+        if !imagenet {
+            notes.push(
+                "the 1,000 classes are not known to be ImageNet's in their order (n01440764, ...): published numbers are not compared"
+                    .into(),
+            );
+            name += "&labels=others";
         }
     }
     let card = DataCard { name, digest, samples: source.samples.len() as u64, classes: Some(names) };
@@ -142,17 +151,23 @@ struct Folder {
     samples: Vec<Sample>,
 }
 
-/// Images looked at to tell originals, which have many sizes, from copies of one.
+/// Images looked at to tell originals, which have many sizes, from copies.
 const COPIES: usize = 64;
 
 impl Folder {
-    /// The size of all images, as far as some of them tell.
-    fn one_size(&self) -> Option<(usize, usize)> {
+    /// The size of all images, or else the shorter side of all, as far as some of them tell. Copies that were compressed again
+    /// without resizing, and those of which only the larger ones were made smaller, look like originals.
+    fn copied(&self) -> Option<String> {
         let step = self.samples.len().div_ceil(COPIES).max(1);
         let looked = self.samples.iter().step_by(step);
-        let mut sizes = looked.filter_map(|s| size(&self.store.bytes(&s.name, s.place).ok()?).ok());
-        let first = sizes.next()?;
-        sizes.all(|other| other == first).then_some(first)
+        let sizes: Vec<_> = looked.filter_map(|s| size(&self.store.bytes(&s.name, s.place).ok()?).ok()).collect();
+        let &(height, width) = sizes.first()?;
+        let shorter = height.min(width);
+        match () {
+            () if sizes.iter().all(|s| *s == (height, width)) => Some(format!("{height}x{width}")),
+            () if sizes.iter().all(|(h, w)| *h.min(w) == shorter) => Some(shorter.to_string()),
+            () => None,
+        }
     }
 }
 

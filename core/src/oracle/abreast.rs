@@ -3,9 +3,13 @@
 
 use super::{Live, Oracle};
 use crate::{Budget, Result, Rows, Stop, stream};
+use std::ops::Range;
 
-/// The stage in which runs go abreast.
+/// The stage in which the first of them go; later ones are numbered.
 const REST: &str = "rest";
+/// Runs of a sample that go abreast; more take their turn in groups of so many. Rows cost memory, and a sample that falls pays for
+/// the steps of every run beside the one it falls to.
+const WIDTH: usize = 8;
 
 impl Oracle<'_> {
     /// Runs `run` once for each of `labels`, with the noise of a stage of that name: the first on all live samples, the others
@@ -16,28 +20,43 @@ impl Oracle<'_> {
     /// # Errors
     /// What `run` returns, and failures of models.
     pub fn abreast(&mut self, labels: &[String], mut run: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
-        let limited = self.limits.iter().any(|l| *l < u64::MAX);
-        let alone = if limited || labels.len() < 3 { labels.len() } else { 1 };
-        for (i, label) in (0..).zip(&labels[..alone]) {
-            self.stage(label, Stop::AtFirst, Budget::default(), |o| {
-                o.live.runs.fill(i);
-                run(o)
-            })?;
+        let Some(first) = labels.first() else { return Ok(()) };
+        if self.limits.iter().any(|l| *l < u64::MAX) {
+            return (0..).zip(labels).try_for_each(|(i, label)| self.alone(i, label, &mut run));
         }
-        if alone == labels.len() {
-            return Ok(());
+        self.alone(0, first, &mut run)?;
+        for (i, start) in (1..labels.len()).step_by(WIDTH).enumerate() {
+            let stage = if i == 0 { REST.to_string() } else { format!("{REST}{}", i + 1) };
+            self.side_by_side(&stage, start..labels.len().min(start + WIDTH), labels, &mut run)?;
         }
+        Ok(())
+    }
+
+    fn alone(&mut self, i: u32, label: &str, run: &mut impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.stage(label, Stop::AtFirst, Budget::default(), |o| {
+            o.live.runs.fill(i);
+            run(o)
+        })
+    }
+
+    fn side_by_side(
+        &mut self,
+        stage: &str,
+        lanes: Range<usize>,
+        labels: &[String],
+        run: &mut impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let path = self.path.clone();
         let streams: Vec<u64> = labels.iter().map(|l| stream(&format!("{path}/{l}"))).collect();
-        self.stage(REST, Stop::AtFirst, Budget::default(), |o| {
+        self.stage(stage, Stop::AtFirst, Budget::default(), |o| {
             let own = stream(&o.path);
             let whole = o.live.clone();
-            let lanes = labels.len() - alone;
-            let together = (o.at_once / lanes).max(1);
+            let together = (o.at_once / lanes.len()).max(1);
             let outer = std::mem::replace(&mut o.labels, labels.to_vec());
             let places: Vec<u32> = (0..whole.of.len() as u32).collect();
+            let runs = lanes.start as u32..lanes.end as u32;
             let result = places.chunks(together).try_for_each(|samples| {
-                o.live = whole.spread(samples, alone as u32..labels.len() as u32, |run| own ^ streams[run as usize])?;
+                o.live = whole.spread(samples, runs.clone(), |run| own ^ streams[run as usize])?;
                 run(o)?;
                 o.settle().map(|_| ())
             });
@@ -55,7 +74,7 @@ impl Oracle<'_> {
 
 impl Live {
     /// One row for each of `samples` and `runs`.
-    fn spread(&self, samples: &[u32], runs: std::ops::Range<u32>, name: impl Fn(u32) -> u64) -> Result<Self> {
+    fn spread(&self, samples: &[u32], runs: Range<u32>, name: impl Fn(u32) -> u64) -> Result<Self> {
         let mut rows = Vec::with_capacity(samples.len() * runs.len());
         samples.iter().for_each(|s| rows.extend(runs.clone().map(|_| *s)));
         let mut live = self.clone();

@@ -23,8 +23,13 @@ impl<F: Float> Bands<F> {
 
     /// Whether an entry of channel `c` becomes the mean; one at the very edge stays, and so does NaN.
     pub(crate) fn holds(&self, c: usize, v: F) -> bool {
-        (v - self.mean[c]).abs() < self.reach[c]
+        within(v, self.mean[c], self.reach[c])
     }
+}
+
+/// The edge itself is outside.
+pub(crate) fn within<F: Float>(v: F, mean: F, reach: F) -> bool {
+    (v - mean).abs() < reach
 }
 
 /// The bands of an op, and how many entries of a row follow each other in one channel.

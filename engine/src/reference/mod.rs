@@ -27,7 +27,7 @@ use crate::network::{Network, NodeId, ParamId};
 use array::Array;
 use candle_core::{DType, Tensor};
 use machine::{Machine, Values};
-pub(crate) use mean_sparse::Bands;
+pub(crate) use mean_sparse::{Bands, within};
 use robust_core::{Error, Result};
 pub(crate) use single::{Saved, Single};
 use std::sync::Arc;

@@ -8,20 +8,33 @@ use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
 use robust_engine::{Activation, NodeId};
 
-/// Heads are this wide in tiny, small, base and large; huge, giant and gigantic have 16.
+/// Heads are this wide in tiny, small, base and large.
 const HEAD: usize = 64;
-const WIDE: [usize; 3] = [1280, 1408, 1664];
+/// SO400M, huge, giant, gigantic and enormous have 16, wider ones.
+const WIDE: [usize; 5] = [1152, 1280, 1408, 1664, 1792];
 
-/// How many heads the attention of a width has: what the user says, or what is usual.
-pub(super) fn heads(width: usize, said: Option<&str>) -> Result<usize> {
-    let usual = if WIDE.contains(&width) { 16 } else { width / HEAD };
-    let heads =
-        said.map_or(Ok(usual), |s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is no number"))))?;
-    match heads > 0 && width.is_multiple_of(heads) {
-        true => Ok(heads),
-        false => Err(Error::load("vit", format!("{width} channels are not divided among {heads} heads"))
-            .hint("say how many there are: `?heads=N`")),
+/// How many heads the attention of a width has: what the user says, or what is usual. No tensor tells.
+pub(super) fn heads(dict: &mut StateDict, width: usize, said: Option<&str>) -> Result<usize> {
+    let usual = if WIDE.contains(&width) { Some(16) } else { width.is_multiple_of(HEAD).then_some(width / HEAD) };
+    heads_or(dict, width, said, usual)
+}
+
+/// The same where a family has a usual number of its own, with a note, or has none.
+pub(super) fn heads_or(dict: &mut StateDict, width: usize, said: Option<&str>, usual: Option<usize>) -> Result<usize> {
+    let ask = |why: String| Err(Error::load("the attention", why).hint("say how many there are: `?heads=N`"));
+    let said = said.map(|s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is no number")))).transpose()?;
+    let Some(heads) = said.or(usual) else {
+        return ask(format!("no tensor tells how many heads {width} channels are divided among"));
+    };
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return ask(format!("{width} channels are not divided among {heads} heads"));
     }
+    if said.is_none() {
+        dict.note(format!(
+            "attention has {heads} heads, as is usual for {width} channels: no tensor tells, say `?heads=N` if it has others"
+        ));
+    }
+    Ok(heads)
 }
 
 /// Where a package keeps the parts of a block.

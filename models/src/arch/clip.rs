@@ -47,7 +47,7 @@ fn detect(dict: &StateDict) -> bool {
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let [width, channels, patch, _] = dict.sizes("visual.conv1.weight")?;
     let [places, side] = places(dict, "visual.positional_embedding")?;
-    let heads = heads(width, options.heads.as_deref())?;
+    let heads = heads(dict, width, options.heads.as_deref())?;
     let (act, note) = activation(dict, options)?;
     if let Some(note) = note {
         dict.note(format!("the {note}"));
@@ -75,9 +75,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         return Ok(x);
     }
     let [_, out] = s.dict.sizes("visual.proj")?;
-    let weight = s.dict.take("visual.proj", &[width, out])?.t()?.contiguous()?;
-    let weight = s.net.param("visual.proj", weight);
-    s.net.node("embedding", Op::Linear { weight, bias: None }, &[x])
+    s.times(x, "visual.proj", out, "embedding")
 }
 
 /// The activation of a tower, and what to say about it where neither file nor user does.

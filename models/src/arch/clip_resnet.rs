@@ -2,7 +2,7 @@
 //! RN50, RN101, RN50x4, RN50x16, RN50x64. A ResNet whose stem is three convolutions, which takes means where others stride
 //! (Zhang 2019, He et al. 2019), and which ends in attention whose query is the mean of all places.
 
-use super::blocks::heads;
+use super::blocks::heads_or;
 use super::clip::{input, places, set_text_aside};
 use super::stack::Conv;
 use super::{Architecture, Stack};
@@ -110,8 +110,7 @@ fn bottleneck(s: &mut Stack, x: NodeId, name: &str, stride: usize) -> Result<Nod
 /// The mean of all places asks all places and itself what they hold.
 fn attention_pool(s: &mut Stack, x: NodeId, options: &Options) -> Result<NodeId> {
     let width = s.channels(x);
-    let usual = (width / HEAD).to_string();
-    let heads = heads(width, Some(options.heads.as_deref().unwrap_or(&usual)))?;
+    let heads = heads_or(s.dict, width, options.heads.as_deref(), Some(width / HEAD))?;
     let middle = mean(s, x, "mean", &[2, 3])?;
     let middle = reshape(s, middle, "mean_token", &[1, width])?;
     let x = flatten(s, x, "tokens")?;

@@ -174,7 +174,7 @@ fn first_names(dict: &StateDict) -> String {
 /// Prefixes of wrappers that also occur where other tensors of the file have none.
 const WRAPPERS: [&str; 8] = ["module.", "_orig_mod.", "model.", "m.", "net.", "network.", "encoder.", "backbone."];
 
-fn stripped(weights: &StateDict, prefix: &str) -> Result<StateDict> {
+pub(crate) fn stripped(weights: &StateDict, prefix: &str) -> Result<StateDict> {
     if !weights.any(prefix) {
         let first = weights.names().next().unwrap_or("none");
         let why = format!("no tensor name starts with `{prefix}` (the first is `{first}`)");

@@ -173,6 +173,16 @@ impl Stack<'_> {
         self.net.node(name, Op::Linear { weight, bias }, &[x])
     }
 
+    /// A linear layer without bias whose weight `[inputs, out]` is kept for multiplying from the right.
+    pub fn times(&mut self, x: NodeId, weight: &str, out: usize, name: &str) -> Result<NodeId> {
+        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        let value = self.dict.take(weight, &[inputs, out])?;
+        // A stand-in may be without axes.
+        let value = if value.rank() == 2 { value.t()?.contiguous()? } else { value };
+        let weight = self.net.param(weight, value);
+        self.net.node(name, Op::Linear { weight, bias: None }, &[x])
+    }
+
     pub fn layer_norm(&mut self, x: NodeId, name: &str, eps: f64) -> Result<NodeId> {
         let width = [self.net.shape(x).row.last().copied().unwrap_or(0)];
         let gamma = Some(self.param(format!("{name}.weight"), &width)?);

@@ -51,7 +51,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     let old = dict.contains(&format!("{}.mlp.linear_1.weight", layer(0)));
     let names = if old { &OLD } else { &NAMES };
-    let heads = heads(width, options.heads.as_deref())?;
+    let heads = heads(dict, width, options.heads.as_deref())?;
     let blocks = Blocks::of(dict, names, &layer(0), heads, EPS, Act::Plain(Activation::Gelu));
     let s = &mut Stack { dict, net };
     let size = side.saturating_mul(patch);

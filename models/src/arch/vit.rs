@@ -1,7 +1,7 @@
 //! `vit`: vision transformers (Dosovitskiy et al. 2021) in timm's names and those of DeiT, DINO and DINOv2: learned places, a
 //! class token or none, registers, blocks that norm first. Nothing in a file says how many heads there are.
 
-use super::blocks::{Blocks, TIMM, heads};
+use super::blocks::{Blocks, TIMM, heads, heads_or};
 use super::convnext::ConvStem;
 use super::stack::{Conv, Usual};
 use super::{Architecture, Stack};
@@ -20,8 +20,8 @@ pub const ARCHITECTURE: Architecture = Architecture {
     doc: "patches (patch_embed.proj, or the convolutions of Singh et al. 2023 at patch_embed.proj.stem), cls_token, reg_token or register_tokens and dist_token where the file has them, pos_embed, \
           blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, mlp.fc2, ls2; SwiGLU where fc1 is twice as wide, or \
           mlp.w12 and mlp.w3), norm, the class token or without one the mean of the patches (with fc_norm always), linear head, \
-          with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in huge and larger, unless \
-          `heads=N` says otherwise",
+          with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in so400m, \
+          huge and larger, unless `heads=N` says otherwise",
     params: &["heads", "activation"],
     detect,
     build,
@@ -37,6 +37,9 @@ fn detect(dict: &StateDict) -> bool {
 /// The first convolution of Singh et al. 2023's patches: four that halve the size, and one of 1x1.
 const CONV_STEM: &str = "patch_embed.proj.stem.0.weight";
 const STEM: ConvStem = ConvStem { prefix: "patch_embed.proj.stem", halving: 4, eps: EPS };
+
+/// Of this width DINOv2's giant has 24 heads, and SigLIP's, which timm keeps without a class token, 16.
+const GIANT: usize = 1536;
 
 /// Tokens before the patches, and whether they have places of their own.
 struct Lead {
@@ -83,7 +86,17 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     };
     let lead = Lead::of(dict, places)?;
     let act = Act::said(options, Act::Plain(Activation::Gelu))?;
-    let heads = heads(width, options.heads.as_deref())?;
+    let heads = match (width, options.heads.as_deref()) {
+        (GIANT, said) if !dict.contains("cls_token") => heads_or(dict, GIANT, said, None),
+        (_, said) => heads(dict, width, said),
+    }
+    .map_err(|e| if width == GIANT { e.hint("`?heads=24` for DINOv2's giant, `?heads=16` for SigLIP's") } else { e })?;
+    if options.activation.is_none() && !dict.contains("cls_token") && !dict.contains("fc_norm.weight") {
+        dict.note(
+            "the activation is GELU; some of SigLIP 2's take its tanh form in timm (patches of 32, large at 512 pixels, so400m with \
+             patches of 16, giant): say `?activation=gelu_pytorch_tanh` for them",
+        );
+    }
     let blocks = Blocks::of(dict, &TIMM, "blocks.0", heads, EPS, act);
     let s = &mut Stack { dict, net };
     let size = lead.side.saturating_mul(patch);
@@ -101,7 +114,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 
 /// Patches with their places, after the tokens that lead them.
 fn embedded(s: &mut Stack, x: NodeId, lead: &Lead, [width, patch, places]: [usize; 3]) -> Result<NodeId> {
-    let x = match s.dict.any("patch_embed.proj.stem.") {
+    let x = match s.dict.contains(CONV_STEM) {
         true => STEM.lay(s, x)?,
         false => {
             let conv = Conv { out: width, kernel: patch, stride: patch, pads: [0; 4], groups: 1 };
@@ -161,6 +174,10 @@ fn resized(s: &mut Stack, lead: &Lead, grid: [usize; 2], [places, width]: [usize
     }
     s.dict
         .note(format!("`pos_embed` is resized from {0}x{0} to {1}x{2} patches (bicubic)", lead.side, grid[0], grid[1]));
+    // The table, between the two steps and after them.
+    for [h, w] in [[lead.side, lead.side], [lead.side, grid[1]], grid] {
+        s.dict.spend("pos_embed", &[h, w, width])?;
+    }
     let all = values(&value)?;
     let (head, square) = all.split_at(lead.placed * width);
     let square = resize_grid(square, [lead.side; 2], grid, width, true);

@@ -140,6 +140,20 @@ pub(crate) fn is_transformers(path: &Path) -> bool {
     Config::read(&path.join("config.json")).is_ok_and(|c| c.has("model_type"))
 }
 
+/// Refuses parameters that a folder's settings decide.
+///
+/// # Errors
+/// Kind `Usage`.
+pub(crate) fn settled(options: &Options) -> Result<()> {
+    let Options { arch, strip, key, variant, activation, heads, .. } = options;
+    match [arch, strip, key, variant, activation, heads].iter().any(|o| o.is_some()) {
+        true => Err(Error::usage(
+            "a folder's config.json says what it is: of the parameters, `mean`, `std`, `input`, `pool` and the preprocessing apply",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Builds the network of a folder.
 ///
 /// # Errors

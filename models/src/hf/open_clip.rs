@@ -12,7 +12,7 @@ use crate::arch::{self, Built};
 use crate::safetensors::StateDict;
 use crate::{Options, files};
 use robust_core::{Error, Interpolation, Preprocess, Resize, Result};
-use robust_engine::{Activation, NodeId, Op};
+use robust_engine::{Activation, NodeId};
 use std::path::Path;
 
 pub const CONFIG: &str = "open_clip_config.json";
@@ -26,6 +26,8 @@ pub const WEIGHTS: [&str; 4] = [
 const EPS: f64 = 1e-5;
 /// Heads of a text tower are this wide in all of them.
 const HEAD: usize = 64;
+/// Architectures whose files have a text tower too.
+const TOWERS: [&str; 2] = ["clip", "clip-resnet"];
 
 /// Settings that are used, or that the tensors tell. Others change what is computed and are refused.
 const MODEL: [&str; 6] = ["embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg", "init_logit_bias"];
@@ -100,7 +102,10 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Folder> {
         said.heads = Some(heads.to_string());
     }
     // Images of another size than the folder's are prepared as the user says.
-    let preprocess = Some(images.preprocess(size)).filter(|_| said.input == Some([3, size[0], size[1]]));
+    let preprocess = match options.preprocess.is_none() && said.input == Some([3, size[0], size[1]]) {
+        true => Some(images.preprocess(size)?),
+        false => None,
+    };
     if options.mean.is_none() && options.std.is_none() {
         (said.mean, said.std) = (images.mean, images.std);
     }
@@ -158,11 +163,17 @@ impl Images {
         })
     }
 
-    fn preprocess(&self, [h, w]: [usize; 2]) -> Preprocess {
+    fn preprocess(&self, [h, w]: [usize; 2]) -> Result<Preprocess> {
         let interpolation = if self.bilinear { Interpolation::Bilinear } else { Interpolation::Bicubic };
-        match self.squashes || h != w {
-            true => Preprocess { resize: Some(Resize::Exact(h, w)), interpolation, crop: None },
-            false => Preprocess { resize: Some(Resize::Shortest(h)), interpolation, crop: Some((h, w)) },
+        match self.squashes {
+            true => Ok(Preprocess { resize: Some(Resize::Exact(h, w)), interpolation, crop: None }),
+            false if h == w => Ok(Preprocess { resize: Some(Resize::Shortest(h)), interpolation, crop: Some((h, w)) }),
+            // OpenCLIP makes an image cover both sides there, then crops.
+            false => Err(Error::load(
+                format!("`resize_mode` in {CONFIG}"),
+                format!("`shortest` with a size that is no square ({h}x{w}) is not supported here"),
+            )
+            .hint(format!("say how images become the input: `?resize={h}x{w}` squashes them"))),
         }
     }
 }
@@ -171,7 +182,7 @@ impl Images {
 #[derive(Debug)]
 pub(super) struct Text {
     pub width: usize,
-    heads: usize,
+    pub heads: usize,
     act: Act,
     /// As the settings say; without them as many as there are.
     layers: Option<usize>,
@@ -213,23 +224,33 @@ fn rules(c: &Config) -> Result<Rules> {
         said.only(&["clean"], "such tokenizers are not supported here: give token numbers (`--tokens FILE`)")?;
     }
     let clean = match said.as_ref().and_then(|s| s.text("clean")) {
-        None | Some("whitespace") => Clean::Nothing,
-        Some("lower") => Clean::Lower,
+        None | Some("whitespace") => Clean::Spaces,
+        Some("lower") => Clean::SpacesLower,
         Some("canonicalize") => Clean::PlainWords,
         Some(other) => {
             return Err(Error::load(format!("`clean` in {CONFIG}"), format!("`{other}` is not known here")));
         }
     };
     match c.text("hf_tokenizer_name") {
-        None if clean == Clean::Nothing || clean == Clean::Lower => Ok(Rules::Clip),
+        // CLIP's own cuts at white space and lowers all by itself.
+        None if clean != Clean::PlainWords => Ok(Rules::Clip),
         _ => Ok(Rules::Other(clean)),
     }
 }
 
 /// The text tower of a file without settings: its sizes are those of the tensors.
 pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, options: &Options) -> Result<TextTower> {
+    if let Some(arch) = options.arch.as_deref().filter(|a| !TOWERS.contains(a)) {
+        return Err(Error::usage(format!("`arch={arch}` has no text tower")).hint(text::KNOWN));
+    }
+    if let Some(variant) = &options.variant {
+        return Err(Error::usage(format!("`variant={variant}` changes nothing: models with two towers have none")));
+    }
+    if options.pool.is_some() {
+        return Err(Error::usage("`pool` is for folders of encoders"));
+    }
     let dict = match &options.strip {
-        Some(prefix) => dict.strip(prefix).unwrap_or(dict),
+        Some(prefix) => arch::stripped(&dict, prefix)?,
         None => dict,
     };
     let dict = bare(dict)?;
@@ -241,6 +262,7 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
     }
     let (act, note) = activation(&dict, options)?;
     notes.extend(note.map(|note| format!("the text tower's {note}")));
+    notes.push(format!("the text tower's attention has {heads} heads of {HEAD}, as all that are published have"));
     Ok(TextTower {
         place: path.display().to_string(),
         folder: path.parent().unwrap_or(Path::new("")).into(),
@@ -308,9 +330,32 @@ impl Text {
             return s.linear(x, "text_projection", out);
         }
         let [_, out] = s.dict.sizes("text_projection")?;
-        // Kept as what is multiplied from the right.
-        let weight = s.dict.take("text_projection", &[self.width, out])?.t()?.contiguous()?;
-        let weight = s.net.param("text_projection", weight);
-        s.net.node("text_projection", Op::Linear { weight, bias: None }, &[x])
+        s.times(x, "text_projection", out, "text_projection")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_cleaned_as_the_settings_say() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("text.json");
+        let of = |settings: &str| {
+            std::fs::write(&file, settings).unwrap();
+            rules(&Config::read(&file).unwrap())
+        };
+        for (settings, expected) in [
+            ("{}", Rules::Clip),
+            (r#"{"tokenizer_kwargs": {"clean": "lower"}}"#, Rules::Clip),
+            (r#"{"hf_tokenizer_name": "a"}"#, Rules::Other(Clean::Spaces)),
+            (r#"{"hf_tokenizer_name": "a", "tokenizer_kwargs": {"clean": "whitespace"}}"#, Rules::Other(Clean::Spaces)),
+            (r#"{"hf_tokenizer_name": "a", "tokenizer_kwargs": {"clean": "lower"}}"#, Rules::Other(Clean::SpacesLower)),
+            (r#"{"tokenizer_kwargs": {"clean": "canonicalize"}}"#, Rules::Other(Clean::PlainWords)),
+        ] {
+            assert_eq!(of(settings).unwrap(), expected, "{settings}");
+        }
+        assert!(of(r#"{"tokenizer_kwargs": {"clean": "all"}}"#).unwrap_err().message.contains("`all`"));
     }
 }

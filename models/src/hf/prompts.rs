@@ -30,6 +30,10 @@ pub(super) enum Clean {
     Nothing,
     /// Letter by letter.
     Lower,
+    /// Single spaces: as OpenCLIP.
+    Spaces,
+    /// The same in lower case.
+    SpacesLower,
     /// Lower case, no ASCII punctuation, single spaces: as transformers' tokenizer of SigLIP.
     Plain,
     /// The same with a space for each underscore: as OpenCLIP.
@@ -38,13 +42,13 @@ pub(super) enum Clean {
 
 impl Clean {
     fn apply(self, text: &str) -> String {
-        let plain = |text: &str| {
-            let words: String = text.chars().filter(|c| !c.is_ascii_punctuation()).collect();
-            words.split(space).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
-        };
+        let single = |text: &str| text.split(space).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ");
+        let plain = |text: &str| single(&text.chars().filter(|c| !c.is_ascii_punctuation()).collect::<String>());
         match self {
             Clean::Nothing => text.to_string(),
             Clean::Lower => text.chars().flat_map(char::to_lowercase).collect(),
+            Clean::Spaces => single(text),
+            Clean::SpacesLower => single(text).to_lowercase(),
             Clean::Plain => plain(&text.to_lowercase()),
             Clean::PlainWords => plain(&text.to_lowercase().replace('_', " ")),
         }
@@ -174,4 +178,22 @@ fn pad(words: &Words) -> Result<u32> {
         }
     }
     words.number(if words.model == "Unigram" { END } else { "<pad>" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openclips_ways_to_clean_end_in_single_spaces() {
+        let text = " A  Photo,\tof\u{a0}a\u{2003}CAT_\n ΟΔΟΣ ";
+        // By open_clip 3.3.0.
+        for (clean, theirs) in [
+            (Clean::Spaces, "A Photo, of a CAT_ ΟΔΟΣ"),
+            (Clean::SpacesLower, "a photo, of a cat_ οδος"),
+            (Clean::PlainWords, "a photo of a cat οδος"),
+        ] {
+            assert_eq!(clean.apply(text), theirs, "{clean:?}");
+        }
+    }
 }

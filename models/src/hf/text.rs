@@ -8,15 +8,16 @@ use super::{Config, open_clip, tokens, weights, with_words};
 use crate::arch::stack::Stack;
 use crate::safetensors::StateDict;
 use crate::spec::{Parsed, Source, hub_name, parse, tensors};
-use crate::{Head, files};
+use crate::{Head, Options, files};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
 use robust_engine::{Builder, NodeId, Reference};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Prompts, and tokens of each.
 pub(super) const MAX_PROMPTS: usize = 1 << 16;
+/// Tokens of the longest prompt a tower may read: attention's weights grow with the square.
+const LONGEST: usize = 1 << 12;
 
 /// Unit vectors of prompts and how their cosines become scores: `scale cos + bias`.
 #[derive(Debug, Clone)]
@@ -98,6 +99,13 @@ impl Home {
         }
     }
 
+    fn heads(&self) -> usize {
+        match self {
+            Home::Clip(sizes, _) | Home::SigLip(sizes, _) => sizes.heads,
+            Home::OpenClip(text) => text.heads,
+        }
+    }
+
     /// The tables of words and places.
     fn tables(&self) -> [&'static str; 2] {
         match self {
@@ -131,23 +139,45 @@ impl Home {
 
 impl TextTower {
     /// The text tower of the model a spec names: a CLIP or SigLIP folder of transformers, a folder of OpenCLIP, or a file of
-    /// OpenAI's or OpenCLIP's weights. Of the parameters `activation`, `key` and `strip` count, as for the image tower.
+    /// OpenAI's or OpenCLIP's weights. The spec may be the image tower's: of a file `activation`, `key` and `strip` count for both
+    /// towers, and `heads`, `output`, `head` and what is done to images for the other one alone. What the image tower's reader
+    /// refuses is refused here too.
     ///
     /// # Errors
-    /// Kind `Usage` for a spec that makes no sense; kind `Load` for models without a text tower and damaged ones.
+    /// Kind `Usage` for a spec that makes no sense and parameters that the model does not take; kind `Load` for models without a
+    /// text tower, damaged ones, and towers for prompts of more than 4,096 tokens.
     pub fn open(spec: &str) -> Result<Self> {
         let Parsed { source, options, .. } = parse(spec)?;
         if let Some(name) = hub_name(spec) {
             with_words(name)?;
         }
-        match &source {
-            Source::Folder(path) if open_clip::is_folder(path) => open_clip::of_folder(path),
-            Source::Folder(path) => of_transformers(path),
+        let tower = Self::read(spec, &source, &options)?;
+        match tower.longest <= LONGEST {
+            true => Ok(tower),
+            false => Err(Error::load(
+                format!("{}, text tower", tower.place),
+                format!("its table of places is for prompts of {} tokens, up to {LONGEST} are read", tower.longest),
+            )
+            .hint("does the file come from where you think? Published towers read some hundred")),
+        }
+    }
+
+    fn read(spec: &str, source: &Source, options: &Options) -> Result<Self> {
+        match source {
+            Source::Folder(path) => {
+                super::settled(options)?;
+                if let Some(pool) = &options.pool {
+                    return Err(Error::usage(format!(
+                        "`pool={pool}` changes nothing: models with two towers have one way to their outputs"
+                    )));
+                }
+                if open_clip::is_folder(path) { open_clip::of_folder(path) } else { of_transformers(path) }
+            }
             Source::Safetensors(path) | Source::Pth(path) => {
                 let bytes = files::read(path)?;
                 let open = || {
-                    let (dict, notes) = tensors(&source, &bytes, &options)?;
-                    open_clip::of_file(dict, notes, path, &options)
+                    let (dict, notes) = tensors(source, &bytes, options)?;
+                    open_clip::of_file(dict, notes, path, options)
                 };
                 open().map_err(|e| files::blame(e).within(path.display()))
             }
@@ -183,6 +213,7 @@ impl TextTower {
         let (width, [words, places]) = (self.home.width(), self.home.tables());
         let table = dict.take(words, &[self.words, width])?;
         let places = dict.take(places, &[self.longest, width])?.narrow(0, 0, length)?.to_dtype(DType::F64)?;
+        dict.spend("the scores of attention", &[self.home.heads(), length, length])?;
         let mut net = Builder::new();
         let mut s = Stack { dict, net: &mut net };
         let input = s.net.input("tokens", &[length, width])?;

@@ -224,6 +224,13 @@ pub(super) fn places(
     if side * side != learned {
         return Err(Error::load(format!("`{name}`"), format!("its {learned} places are no square")));
     }
+    if value.dims() != shape {
+        return Err(Error::load(format!("`{name}`"), format!("it is not there as {shape:?}")));
+    }
+    // The table, between the two steps and after them.
+    for [h, w] in [[side, side], [side, grid[1]], grid] {
+        b.stack.dict.spend(name, &[h, w, width])?;
+    }
     let all = value.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let (head, square) = all.split_at(before * width);
     let resized = tokens::resize_grid(square, [side; 2], grid, width, smooth);
@@ -431,34 +438,7 @@ fn beit(b: &mut Body) -> Result<Made> {
         let places = places(b, &format!("{p}embeddings.position_embeddings"), &shape, 1, grid, false)?;
         x = b.stack.add(x, places, "placed")?;
     }
-    let own = c.flag_or("use_relative_position_bias", false)?;
-    let shared = match c.flag_or("use_shared_relative_position_bias", false)? {
-        true => {
-            let name = format!("{p}encoder.relative_position_bias.relative_position_bias_table");
-            Some(tokens::relative_with_class(&mut b.stack, &name, sizes.heads, grid)?)
-        }
-        false => None,
-    };
-    for i in 0..sizes.layers {
-        let layer = format!("{p}encoder.layer.{i}");
-        let table = format!("{layer}.attention.attention.relative_position_bias.relative_position_bias_table");
-        let mut bias = match own {
-            true => Some(tokens::relative_with_class(&mut b.stack, &table, sizes.heads, grid)?),
-            false => None,
-        };
-        if let (Some(a), Some(s)) = (bias, shared) {
-            bias = Some(b.stack.add(a, s, &format!("{layer}.bias"))?);
-        }
-        let block = Block {
-            names: &BEIT,
-            sizes: &sizes,
-            biased: [true, false, true],
-            bias: bias.or(shared),
-            turn: None,
-            gated: false,
-        };
-        x = block.lay(&mut b.stack, x, &layer)?;
-    }
+    let x = relative_blocks(b, &c, x, &sizes, grid)?;
     let x = if c.flag_or("use_mean_pooling", true)? {
         let all = b.stack.net.shape(x).row[0];
         let patches = slice(&mut b.stack, x, "patches", 1, 1, all)?;
@@ -470,6 +450,32 @@ fn beit(b: &mut Body) -> Result<Made> {
     };
     b.stack.dict.ignore("lm_head.", "the head of pre-training is no part of the encoder");
     if b.classifies { b.classifier(x, "classifier") } else { Ok(Made::Embedding(x)) }
+}
+
+/// Blocks whose scores are biased by relative places: each by a table of its own, all by one, or both.
+fn relative_blocks(b: &mut Body, c: &Config, mut x: NodeId, sizes: &Sizes, grid: [usize; 2]) -> Result<NodeId> {
+    const TABLE: &str = "relative_position_bias.relative_position_bias_table";
+    let encoder = format!("{}encoder", b.prefix);
+    let own = c.flag_or("use_relative_position_bias", false)?;
+    let table = |s: &mut Stack, name: String| tokens::relative_with_class(s, &name, sizes.heads, grid);
+    let shared = match c.flag_or("use_shared_relative_position_bias", false)? {
+        true => Some(table(&mut b.stack, format!("{encoder}.{TABLE}"))?),
+        false => None,
+    };
+    for i in 0..sizes.layers {
+        let layer = format!("{encoder}.layer.{i}");
+        let mut bias = match own {
+            true => Some(table(&mut b.stack, format!("{layer}.attention.attention.{TABLE}"))?),
+            false => None,
+        };
+        if let (Some(a), Some(s)) = (bias, shared) {
+            bias = Some(b.stack.add(a, s, &format!("{layer}.bias"))?);
+        }
+        let bias = bias.or(shared);
+        let block = Block { names: &BEIT, sizes, biased: [true, false, true], bias, turn: None, gated: false };
+        x = block.lay(&mut b.stack, x, &layer)?;
+    }
+    Ok(x)
 }
 
 /// The blocks of an image or text tower.

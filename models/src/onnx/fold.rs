@@ -105,6 +105,8 @@ fn resize(graph: &mut Graph, call: &Call) -> Result<Array> {
         return Err(call
             .fail(format!("mode `{mode}` with `{place}` is not supported on constants; cubic with `half_pixel` is")));
     }
+    // Between the two steps, and after them.
+    graph.spend(call, &[c, h, b])?;
     graph.spend(call, &[c, a, b])?;
     let last = t.permute((0, 2, 3, 1))?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let made = crate::hf::resize_grid(&last, [h, w], [a, b], c, false);

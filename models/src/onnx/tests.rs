@@ -326,6 +326,11 @@ fn dimensions_are_checked_before_anything_is_allocated() {
 fn a_small_file_cannot_ask_for_much_memory() {
     let fill = vec![node("ConstantOfShape", &["s"], "c"), node("Add", &["x", "c"], "y")];
     refused(&model(fill, vec![ints("s", &[1 << 14, 1 << 14])]), &["far beyond the size of the file"]);
+    // High and narrow, resized to low and wide: what is between the two is large.
+    let resize = with(node("Resize", &["w", "", "", "s"], "c"), text_attr("mode", "cubic"));
+    let resized = vec![resize, node("Add", &["x", "c"], "y")];
+    let sizes = [floats("w", &[1, 1, 1 << 16, 1]), ints("s", &[1, 1, 1, 1 << 12])];
+    refused(&model(resized, sizes.to_vec()), &["[1, 65536, 4096] is far beyond the size of the file"]);
     let spread = vec![node("Expand", &["w", "s"], "c"), node("Add", &["x", "c"], "y")];
     refused(&model(spread, vec![ints("s", &[1 << 20, 1 << 20]), floats("w", &[1])]), &["far beyond"]);
     let count = vec![node("Range", &["a", "b", "a"], "c"), node("Add", &["x", "c"], "y")];

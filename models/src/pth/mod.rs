@@ -163,10 +163,7 @@ fn python(path: &str) -> String {
 
 /// Whether a global makes tensors: an entry made by it is a tensor we cannot read, not something beside the weights.
 fn rebuilds(pickle: &Pickle, global: pickle::Id) -> bool {
-    match pickle.node(global) {
-        Node::Global(module, name) => module.starts_with(b"torch") && name.starts_with(b"_rebuild"),
-        _ => false,
-    }
+    pickle.global(global).is_some_and(|(module, name)| module.starts_with(b"torch") && name.starts_with(b"_rebuild"))
 }
 
 /// The folder in the archive that holds the pickle, with its `/`.

@@ -5,7 +5,8 @@ use super::opcodes;
 use robust_core::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
-/// Bytes a pickle may have and values it may make: ten times those of the largest checkpoints.
+/// Bytes a pickle may have and values it may make: ten times those of the largest checkpoints. No more are kept on the stack,
+/// marked or remembered at a time: opcodes of one byte do that.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 1 << 21;
 /// Longest name of a module, a class or a tensor.
@@ -25,10 +26,12 @@ pub(super) enum Node<'a> {
     Str(&'a [u8]),
     Bytes,
     Tuple(Box<[Id]>),
+    /// A tuple of so many, without memory of its own: one byte makes one.
+    Few(u8, [Id; 3]),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     /// `module`, `name` of a class or a function.
-    Global(&'a [u8], &'a [u8]),
+    Global(Box<[&'a [u8]; 2]>),
     /// What the file says of a storage: its class, its member's name, its number of elements.
     Storage {
         class: Id,
@@ -50,6 +53,9 @@ pub(super) enum Node<'a> {
     Opaque(Id),
 }
 
+/// What a byte can cost.
+const _: () = assert!(size_of::<Node>() <= 32);
+
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
     pub root: Id,
@@ -62,7 +68,8 @@ impl<'a> Pickle<'a> {
         if bytes.len() > MAX_BYTES {
             return Err(Error::load("the pickle", format!("it has {} bytes, up to {MAX_BYTES} are read", bytes.len())));
         }
-        let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), nodes: vec![] };
+        let mut machine =
+            Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), nodes: vec![], copied: 0 };
         let root = machine.run()?;
         Ok(Self { nodes: machine.nodes, root })
     }
@@ -94,7 +101,16 @@ impl<'a> Pickle<'a> {
     pub fn items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) => Some(items),
+            Node::Few(n, items) => items.get(..usize::from(*n)),
             Node::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// `module`, `name` of a class or a function.
+    pub fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
+        match self.node(id) {
+            Node::Global(names) => Some((names[0], names[1])),
             _ => None,
         }
     }
@@ -106,7 +122,7 @@ impl<'a> Pickle<'a> {
             Node::Bool | Node::Int(_) | Node::Float => "a number".into(),
             Node::Str(_) => "a string".into(),
             Node::Bytes => "bytes".into(),
-            Node::Tuple(_) => "a tuple".into(),
+            Node::Tuple(_) | Node::Few(..) => "a tuple".into(),
             Node::List(_) => "a list".into(),
             Node::Dict(_) => "a dict".into(),
             Node::Storage { .. } => "a storage".into(),
@@ -117,7 +133,8 @@ impl<'a> Pickle<'a> {
                 format!("made by {}", self.describe(*made_by))
             }
             Node::Opaque(_) | Node::Object { .. } => "an object".into(),
-            Node::Global(module, name) => {
+            Node::Global(names) => {
+                let [module, name] = **names;
                 let show = |b: &[u8]| String::from_utf8_lossy(b).escape_debug().to_string();
                 format!("global `{}.{}`", show(module), show(name))
             }
@@ -140,6 +157,8 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: BTreeMap<u32, Id>,
     nodes: Vec<Node<'a>>,
+    /// Entries of collections that calls have copied. All else moves what opcodes have made.
+    copied: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -151,7 +170,7 @@ impl<'a> Machine<'a> {
             if op == b'.' {
                 return self.pop();
             }
-            self.step(op).map_err(|e| {
+            self.step(op).and_then(|()| self.bounded()).map_err(|e| {
                 let place = format!("opcode {} at byte {start}", opcodes::name(op));
                 Error { message: format!("cannot load the pickle: {place}: {}", e.message), ..e }
             })?;
@@ -183,6 +202,13 @@ impl<'a> Machine<'a> {
             b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(op),
             b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.object(op),
             _ => Err(Error::new(Kind::Load, "torch.save does not write it and it is not understood")),
+        }
+    }
+
+    fn bounded(&self) -> Result<()> {
+        match self.stack.len().max(self.marks.len()).max(self.memo.len()) > MAX_NODES {
+            true => Err(damaged(format!("more than {MAX_NODES} values at a time"))),
+            false => Ok(()),
         }
     }
 
@@ -316,9 +342,12 @@ impl<'a> Machine<'a> {
             b'l' | 0x91 => Node::List(self.above_mark()?),
             b't' => Node::Tuple(self.above_mark()?.into()),
             _ => {
-                let mut items: Vec<Id> = (0x84..op).map(|_| self.pop()).collect::<Result<_>>()?;
-                items.reverse();
-                Node::Tuple(items.into())
+                let n = op - 0x84;
+                let mut items = [NONE; 3];
+                for place in items[..usize::from(n)].iter_mut().rev() {
+                    *place = self.pop()?;
+                }
+                Node::Few(n, items)
             }
         };
         self.push(node)
@@ -348,13 +377,13 @@ impl<'a> Machine<'a> {
         match op {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Node::Global(module, name))
+                self.push(Node::Global(Box::new([module, name])))
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.nodes[module as usize], &self.nodes[name as usize]) {
                     (Node::Str(m), Node::Str(n)) if m.len().max(n.len()) <= MAX_NAME => {
-                        let global = Node::Global(m, n);
+                        let global = Node::Global(Box::new([m, n]));
                         self.push(global)
                     }
                     _ => Err(damaged("a global's name is not a string")),
@@ -391,14 +420,15 @@ impl<'a> Machine<'a> {
     fn items(&self, id: Id) -> &[Id] {
         match &self.nodes[id as usize] {
             Node::Tuple(items) => items,
+            Node::Few(n, items) => &items[..usize::from(*n)],
             Node::List(items) => items,
             _ => &[],
         }
     }
 
     fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
-        match self.nodes[id as usize] {
-            Node::Global(module, name) => Some((module, name)),
+        match &self.nodes[id as usize] {
+            Node::Global(names) => Some((names[0], names[1])),
             _ => None,
         }
     }
@@ -417,11 +447,17 @@ impl<'a> Machine<'a> {
             }
             ((b"collections", b"OrderedDict"), items) => {
                 let entries = items.first().map_or(&[][..], |&list| self.items(list));
+                // One list can be the argument of any number of calls. An honest entry is more than one byte.
+                let copied = self.copied.saturating_add(entries.len());
+                if copied > self.bytes.len() {
+                    return Err(damaged("its dicts are made of more entries than the pickle has bytes"));
+                }
                 let pair = |&entry: &Id| match *self.items(entry) {
                     [key, value] => Ok((key, value)),
                     _ => Err(damaged("an entry of a dict is no pair")),
                 };
                 let dict = entries.iter().map(pair).collect::<Result<_>>()?;
+                self.copied = copied;
                 self.push(Node::Dict(dict))
             }
             ((b"collections", b"defaultdict"), _) => self.push(Node::Dict(vec![])),

@@ -63,8 +63,8 @@ fn place<'a>(pickle: &Pickle, zip: &Archive<'a>, root: &str, id: Id) -> Result<P
     let &Node::Storage { class, key, len } = pickle.node(storage) else {
         return Err(bad(format!("its data is {}, which is not understood", pickle.describe(storage))));
     };
-    let known = match pickle.node(class) {
-        Node::Global(b"torch", class) => STORAGES.iter().find(|(name, ..)| name == class),
+    let known = match pickle.global(class) {
+        Some((b"torch", class)) => STORAGES.iter().find(|(name, ..)| *name == class),
         _ => None,
     };
     let &(_, dtype, width) =

@@ -207,6 +207,30 @@ fn the_largest_memo_index_and_the_deepest_nesting_cost_nothing() {
 }
 
 #[test]
+fn a_list_that_many_dicts_are_made_of_costs_no_more_than_the_pickle() {
+    // Calls with one list of many references to one pair: a million entries a call for 6 bytes.
+    let bomb = |entries: usize, calls: usize| {
+        let call = b"h\x00h\x01R0".repeat(calls);
+        let list = [b"](NN\x86", &b"2".repeat(entries - 1)[..], b"e\x85q\x010"].concat();
+        [b"\x80\x02", &global("collections", "OrderedDict")[..], b"q\x000", &list, &call, b"N."].concat()
+    };
+    let message = error(&checkpoint(&bomb(1_000_000, 1000))).message;
+    let why = "its dicts are made of more entries than the pickle has bytes";
+    assert!(message.contains("opcode REDUCE at byte") && message.contains(why), "{message}");
+    // As many as there are bytes are fine.
+    assert!(error(&checkpoint(&bomb(10, 4))).message.contains("it is None"));
+}
+
+#[test]
+fn opcodes_of_one_byte_keep_a_bounded_number_of_values() {
+    for (start, op) in [(&b"N"[..], b"2"), (b"", b"("), (b"N", b"\x94"), (b"", b")")] {
+        let pickle = [b"\x80\x04", start, &op.repeat(3 << 20)].concat();
+        let message = error(&checkpoint(&pickle)).message;
+        assert!(message.contains("more than 2097152 values at a time"), "{op:?}: {message}");
+    }
+}
+
+#[test]
 fn one_long_string_as_the_key_of_many_entries_costs_nothing() {
     let key = "k".repeat(1 << 20);
     let entries = b"h\x00}s".repeat(100_000);

@@ -126,6 +126,58 @@ fn heads_are_as_many_as_said_and_divide_the_width() {
     assert!(build(all).notes.iter().any(|n| n.contains("?heads=12")));
 }
 
+/// timm's names and no weights but zeros: the heads of a transformer of this width, and its notes.
+fn heads_of(width: usize, class: bool, said: Option<&str>) -> robust_core::Result<(usize, Vec<String>)> {
+    let mut all: Vec<(&str, Vec<usize>)> = vec![
+        ("pos_embed", vec![1, 4 + usize::from(class), width]),
+        ("patch_embed.proj.weight", vec![width, 3, 2, 2]),
+        ("blocks.0.attn.qkv.weight", vec![3 * width, width]),
+        ("blocks.0.attn.proj.weight", vec![width, width]),
+        ("blocks.0.mlp.fc1.weight", vec![2, width]),
+        ("blocks.0.mlp.fc2.weight", vec![width, 2]),
+        ("blocks.0.mlp.fc1.bias", vec![2]),
+    ];
+    for name in ["patch_embed.proj.bias", "blocks.0.attn.proj.bias", "blocks.0.mlp.fc2.bias"] {
+        all.push((name, vec![width]));
+    }
+    for name in ["blocks.0.norm1.weight", "blocks.0.norm1.bias", "blocks.0.norm2.weight", "blocks.0.norm2.bias"] {
+        all.push((name, vec![width]));
+    }
+    all.extend([("norm.weight", vec![width]), ("norm.bias", vec![width])]);
+    all.extend(class.then(|| ("cls_token", vec![1, 1, width])));
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let dict = all.into_iter().map(|(n, s)| (n.to_string(), zeros(&s))).collect();
+    let options = Options { heads: said.map(Into::into), ..Options::default() };
+    let built = arch::build(&StateDict::from_tensors(dict), &options)?;
+    let heads = built.network.nodes().iter().find_map(|n| match n.op {
+        robust_engine::Op::Attention { heads, .. } => Some(heads),
+        _ => None,
+    });
+    Ok((heads.unwrap(), built.notes))
+}
+
+#[test]
+fn heads_are_as_timm_has_them_at_each_width_and_asked_for_where_its_families_differ() {
+    for (width, class, heads) in
+        [(192, true, 3), (384, true, 6), (768, false, 12), (1152, false, 16), (1280, true, 16), (1536, true, 24)]
+    {
+        let (found, notes) = heads_of(width, class, None).unwrap();
+        assert_eq!(found, heads, "{width}");
+        let note = format!("attention has {heads} heads, as is usual for {width} channels");
+        assert!(notes.iter().any(|n| n.contains(&note)), "{notes:?}");
+        // Those of SigLIP 2 have no class token, and another activation.
+        assert_eq!(notes.iter().any(|n| n.contains("`?activation=gelu_pytorch_tanh`")), !class, "{notes:?}");
+    }
+    let error = heads_of(1536, false, None).unwrap_err();
+    let hint = "`?heads=24` for DINOv2's giant, `?heads=16` for SigLIP's";
+    assert!(error.kind == robust_core::Kind::Load && error.to_string().contains(hint), "{error}");
+    let (found, notes) = heads_of(1536, false, Some("16")).unwrap();
+    assert!(found == 16 && !notes.iter().any(|n| n.contains("attention has")), "{notes:?}");
+    let error = heads_of(96, true, None).unwrap_err();
+    assert!(error.to_string().contains("no tensor tells how many heads 96 channels"), "{error}");
+    assert_eq!(heads_of(96, true, Some("3")).unwrap().0, 3);
+}
+
 #[test]
 fn a_network_with_its_last_layer_is_no_encoder() {
     let mut all = resnet(7);

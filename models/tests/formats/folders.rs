@@ -93,7 +93,14 @@ fn settings_that_are_wrong_or_do_not_fit_the_weights_are_named() {
         expect(text, &["config.json"], folder.path());
     }
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &tiny().0, &tiny().1);
+    let (mut config, weights) = tiny();
+    // So many places, to be resized, that nothing stands in for them.
+    config["image_size"] = json!(6000);
+    write(folder.path(), &config, &weights);
+    let images = json!({ "size": { "height": 8, "width": 8 } });
+    std::fs::write(folder.path().join("preprocessor_config.json"), images.to_string()).unwrap();
+    expect("places", &["position_embeddings` has shape [1, 5, 8], [1, 2250001, 8] is expected"], folder.path());
+    write(folder.path(), &tiny().0, &weights);
     for (text, part) in [
         (json!({ "image_std": [0.5, 0., 0.5] }), "not positive"),
         (json!({ "size": { "height": 0, "width": 8 } }), "`height`"),

@@ -85,6 +85,39 @@ fn a_tensor_without_axes_is_a_load_error_where_its_sizes_are_looked_at() {
     assert!(error.kind == Kind::Load && error.to_string().contains("stem.0.weight"), "{error}");
 }
 
+fn zeros(entries: &[(&str, &[usize])]) -> StateDict {
+    let zeros = |dims: &[usize]| candle_core::Tensor::zeros(dims, candle_core::DType::F32, &candle_core::Device::Cpu);
+    StateDict::from_tensors(entries.iter().map(|(n, s)| (n.to_string(), zeros(s).unwrap())).collect())
+}
+
+#[test]
+fn places_are_not_resized_to_far_more_than_the_file() {
+    let blocks = ("blocks.0.attn.qkv.weight", &[192, 64][..]);
+    // Half a gigabyte of places, and as much between the two steps of resizing.
+    let dict = zeros(&[
+        ("patch_embed.proj.weight", &[64, 3, 8, 8]),
+        ("patch_embed.proj.bias", &[64]),
+        ("pos_embed", &[1, 4, 64]),
+        blocks,
+    ]);
+    let options = Options { input: Some([3, 8800, 8800]), heads: Some("1".into()), ..Options::default() };
+    let error = arch::build(&dict, &options).unwrap_err();
+    assert!(
+        error.kind == Kind::Load && error.message.contains("`pos_embed`: it expands to [1100, 1100, 64]"),
+        "{error}"
+    );
+    // A convolution of one pixel's width, and a stray tensor that makes it look like a stem: no image of 256 x 256 places.
+    let dict = zeros(&[
+        ("patch_embed.proj.weight", &[64, 64, 256, 1]),
+        ("pos_embed", &[1, 1, 64]),
+        ("patch_embed.proj.stem.1.weight", &[64]),
+        blocks,
+    ]);
+    let error = arch::build(&dict, &Options { input: None, ..options }).unwrap_err();
+    let part = "`patch_embed.proj.weight` has shape [64, 64, 256, 1], [64, 64, 256, 256] is expected";
+    assert!(error.kind == Kind::Load && error.message.contains(part), "{error}");
+}
+
 fn flip(file: &str, changes: &[(prop::sample::Index, u8)]) {
     let mut bytes = std::fs::read(golden(file)).unwrap();
     for (place, value) in changes {

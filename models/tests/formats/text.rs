@@ -358,3 +358,81 @@ fn what_is_missing_is_said_with_the_way_to_it() {
     // What its settings leave out is what transformers' do.
     assert!(error.message.contains("siglip") && error.message.contains("[768, 3, 16, 16] is missing"), "{error}");
 }
+
+#[test]
+fn towers_for_endless_prompts_are_refused_before_anything_is_made() {
+    for kind in ["clip", "siglip"] {
+        let config =
+            |longest: usize| json!({ "model_type": kind, "text_config": { "max_position_embeddings": longest } });
+        open(folder(&[("config.json", &config(4096))]).path()).unwrap();
+        let error = open(folder(&[("config.json", &config(4097))]).path()).unwrap_err();
+        assert!(error.kind == Kind::Load && error.message.contains("for prompts of 4097 tokens"), "{error}");
+    }
+    let mut entry = entry("openclip");
+    entry["config"]["model_cfg"]["text_cfg"]["context_length"] = json!(1 << 20);
+    let settings = folder(&[("open_clip_config.json", &entry["config"])]);
+    let mut all = weights(&entry);
+    put(&mut all, "positional_embedding", &[1 << 20, 1]);
+    let file = save(&all, &settings, "open_clip_model.safetensors");
+    for at in [settings.path(), &file] {
+        let error = open(at).unwrap_err();
+        assert!(error.kind == Kind::Load && error.message.contains("for prompts of 1048576 tokens"), "{error}");
+    }
+    // Within the bound, attention of many heads is another square: a gigabyte here.
+    let text = &mut entry["config"]["model_cfg"]["text_cfg"];
+    (text["context_length"], text["heads"]) = (json!(4096), json!(8));
+    put(&mut all, "positional_embedding", &[4096, 128]);
+    let many = folder(&[("open_clip_config.json", &entry["config"])]);
+    save(&all, &many, "open_clip_model.safetensors");
+    let error = open(many.path()).unwrap().embed(&[vec![1; 4096]]).unwrap_err();
+    let part = "`the scores of attention`: it expands to [8, 4096, 4096]";
+    assert!(error.kind == Kind::Load && error.message.contains(part), "{error}");
+}
+
+#[test]
+fn parameters_that_a_model_with_two_towers_does_not_take_are_refused() {
+    let entry = entry("openclip");
+    let clip = json!({ "model_type": "clip", "text_config": {} });
+    let layouts = [folder(&[("config.json", &clip)]), folder(&[("open_clip_config.json", &entry["config"])])];
+    for at in &layouts {
+        let spec = |query: &str| TextTower::open(&format!("{}?{query}", at.path().display()));
+        for query in ["activation=gelu", "heads=2", "key=a", "strip=a.", "arch=clip", "variant=a", "pool=mean"] {
+            assert_eq!(spec(query).unwrap_err().kind, Kind::Usage, "{query}");
+        }
+        // These are the image tower's.
+        spec("input=3x48x48&mean=0.5&std=0.5&resize=48x48").unwrap();
+    }
+    let all = weights(&entry);
+    let path = save(&all, &layouts[0], "a.safetensors");
+    let spec = |query: &str| TextTower::open(&format!("{}?{query}", path.display()));
+    for query in ["arch=vit", "variant=a", "pool=mean", "key=a"] {
+        assert_eq!(spec(query).unwrap_err().kind, Kind::Usage, "{query}");
+    }
+    spec("arch=clip&heads=2&activation=quick_gelu").unwrap();
+    let error = spec("strip=modul.").unwrap_err();
+    assert!(error.kind == Kind::Load && error.message.contains("no tensor name starts with `modul.`"), "{error}");
+    let mut both: HashMap<String, Tensor> = all.iter().map(|(n, t)| (format!("module.{n}"), t.clone())).collect();
+    put(&mut both, "logit_scale", &[]);
+    let path = save(&both, &layouts[0], "b.safetensors");
+    let error = TextTower::open(&format!("{}?strip=module.", path.display())).unwrap_err();
+    assert!(error.kind == Kind::Load && error.message.contains("two tensors would have the same name"), "{error}");
+}
+
+#[test]
+fn images_that_openclip_would_crop_to_a_rectangle_are_refused_by_the_setting() {
+    let with = |mode: &str, query: &str| {
+        let mut entry = entry("openclip");
+        let images = &mut entry["config"]["preprocess_cfg"];
+        (images["size"], images["resize_mode"]) = (json!([32, 48]), json!(mode));
+        let folder = folder(&[("open_clip_config.json", &entry["config"])]);
+        save(&weights(&entry), &folder, "open_clip_model.safetensors");
+        load(&format!("{}{query}", folder.path().display())).unwrap_err().to_string()
+    };
+    let error = with("shortest", "");
+    assert!(error.contains("`resize_mode`") && error.contains("32x48") && error.contains("?resize=32x48"), "{error}");
+    // What comes next is that its places are for a square.
+    for (mode, query) in [("squash", ""), ("shortest", "?resize=32x48"), ("shortest", "?input=3x48x32")] {
+        let error = with(mode, query);
+        assert!(error.contains("is for an input of 32x32"), "{mode}{query}: {error}");
+    }
+}

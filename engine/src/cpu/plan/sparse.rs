@@ -5,7 +5,7 @@ use super::conv::floats;
 use super::layout::Layout;
 use super::step::Kind;
 use crate::network::Op;
-use crate::reference::Bands;
+use crate::reference::{Bands, within};
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Bands<f32> {
             for ((out, x), other) in pixels {
                 let bands = self.mean.iter().zip(&self.reach);
                 for (((out, x), other), (mean, reach)) in out.iter_mut().zip(x).zip(other).zip(bands) {
-                    *out = f(*other, *mean, (x - mean).abs() < *reach);
+                    *out = f(*other, *mean, within(*x, *mean, *reach));
                 }
             }
         });
