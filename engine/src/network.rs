@@ -329,6 +329,7 @@ impl Network {
         let Self { nodes, params, shapes, output } = self.clone();
         (Builder { nodes, params, shapes }, output)
     }
+
     /// Whether what it computes jumps somewhere: there interpreters may differ by more than rounding.
     pub fn jumps(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))

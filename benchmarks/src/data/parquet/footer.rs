@@ -67,13 +67,52 @@ fn schema(thrift: &mut Thrift<'_>) -> Answer<()> {
 /// Most bytes of a page's header: statistics of long values are in it.
 const MAX_HEADER: usize = 1 << 20;
 
-/// Whether the page header at the start of `rest` is one. The library steps over what it does not know as often as a number in
-/// the file says, also where that takes no bytes.
+/// What a field of a page header holds.
+enum Holds {
+    Number32,
+    Number64,
+    Truth,
+    Bytes,
+    Fields(&'static [(i64, Holds)]),
+}
+
+use Holds::{Bytes, Fields, Number32, Number64, Truth};
+
+const STATISTICS: &[(i64, Holds)] =
+    &[(1, Bytes), (2, Bytes), (3, Number64), (4, Number64), (5, Bytes), (6, Bytes), (7, Truth), (8, Truth)];
+
+/// `PageHeader` of the format's definition.
+const PAGE_HEADER: &[(i64, Holds)] = &[
+    (1, Number32),
+    (2, Number32),
+    (3, Number32),
+    (4, Number32),
+    (5, Fields(&[(1, Number32), (2, Number32), (3, Number32), (4, Number32), (5, Fields(STATISTICS))])),
+    (6, Fields(&[])),
+    (7, Fields(&[(1, Number32), (2, Number32), (3, Truth)])),
+    (
+        8,
+        Fields(&[
+            (1, Number32),
+            (2, Number32),
+            (3, Number32),
+            (4, Number32),
+            (5, Number32),
+            (6, Number32),
+            (7, Truth),
+            (8, Fields(STATISTICS)),
+        ]),
+    ),
+];
+
+/// Whether the page header at the start of `rest` is one. The library reads fields as what they should be whatever they say they
+/// are, and steps over lists as often as a number in the file says, also where that takes no bytes: so every known field must be
+/// what it should be, and there are no lists.
 pub(super) fn check_header(rest: &Blob) -> Answer<()> {
     // Nearly all are short.
     for most in [1 << 10, MAX_HEADER] {
         let bytes = rest.head(most).map_err(|e| e.to_string())?;
-        let walked = Thrift(&bytes).skip(12, MAX_DEPTH);
+        let walked = Thrift(&bytes).fields(PAGE_HEADER, MAX_DEPTH);
         if walked.is_ok() || bytes.len() < most || most == MAX_HEADER {
             return walked.map_err(|_| "a broken page header".to_string());
         }
@@ -133,6 +172,27 @@ impl Thrift<'_> {
         if count > self.0.len() as u64 { Err(broken("list")) } else { Ok((count, head & 15)) }
     }
 
+    /// Steps over a structure whose fields are these; others may follow, if they are no lists.
+    fn fields(&mut self, known: &[(i64, Holds)], depth: u32) -> Answer<()> {
+        let depth = depth.checked_sub(1).ok_or_else(|| broken("nesting"))?;
+        let mut id = 0;
+        while let Some(kind) = self.field(&mut id)? {
+            if !(1..=i64::from(i16::MAX)).contains(&id) {
+                return Err(broken("field"));
+            }
+            let holds = known.iter().find(|(known, _)| *known == id).map(|(_, holds)| holds);
+            match (holds, kind) {
+                (Some(Fields(inner)), 12) => self.fields(inner, depth)?,
+                (None, 12) => self.fields(&[], depth)?,
+                (Some(Number32), 5) | (Some(Number64), 6) | (Some(Truth), 1 | 2) | (Some(Bytes), 8) | (None, 1..=8) => {
+                    self.skip(kind, depth)?;
+                }
+                _ => return Err(broken("field")),
+            }
+        }
+        Ok(())
+    }
+
     fn skip(&mut self, kind: u8, depth: u32) -> Answer<()> {
         let depth = depth.checked_sub(1).ok_or_else(|| broken("nesting"))?;
         match kind {
@@ -167,9 +227,9 @@ impl Thrift<'_> {
         }
     }
 
-    /// Outside of a field a truth value takes a byte.
+    /// Outside of a field a truth value takes a byte, for the library none; no footer has lists of them.
     fn element(&mut self, kind: u8, depth: u32) -> Answer<()> {
-        self.skip(if matches!(kind, 1 | 2) { 3 } else { kind }, depth)
+        if matches!(kind, 1 | 2) { Err(broken("type")) } else { self.skip(kind, depth) }
     }
 }
 
@@ -188,10 +248,13 @@ mod tests {
         assert_eq!(header(&[0x15, 0, 0x15, 12, 0x15, 12, 0x2C, 0x15, 4, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0]), Ok(()));
         let most = [0xFF, 0xFF, 0xFF, 0xFF, 7];
         for bomb in [
-            [&[0xF9, 0x01][..], &[0xF1], &most].concat(), // a field that holds a list of 2^31 truth values
-            [&[0xFB, 0x01][..], &most, &[0x11]].concat(), // a map of 2^31 of them
-            [&[0xF8, 0x01][..], &most].concat(),          // text beyond the end
-            [0x1C].repeat(200),                           // structures within structures
+            [&[0xF9, 0xF1][..], &most].concat(), // a field that holds a list of 2^31 truth values
+            [&[0xFB][..], &most, &[0x11]].concat(), // a map of 2^31 of them
+            vec![0xF9, 0x31, 0],                 // few of them, over which reader and library part
+            vec![0x15, 0, 0x18, 0, 0],           // text where a size should be
+            vec![0x05, 0x82, 0x80, 0x08, 0, 0],  // a number of a field that is another one in sixteen bits
+            [&[0xF8][..], &most].concat(),       // text beyond the end
+            [0x1C].repeat(200),                  // structures within structures
         ] {
             assert_eq!(header(&bomb), Err("a broken page header".to_string()), "{bomb:?}");
         }

@@ -29,12 +29,10 @@ impl Length for Source {
 }
 
 impl ChunkReader for Source {
-    type T = Headers;
+    type T = BufReader<Cursor>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let rest = self.0.len().checked_sub(start).and_then(|len| self.0.slice(start, len));
-        let rest = rest.ok_or_else(|| wrong("a place outside the file"))?;
-        Ok(Headers { reader: rest.reader(), unseen: Some(rest) })
+        Ok(self.rest(start)?.reader())
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -43,8 +41,37 @@ impl ChunkReader for Source {
     }
 }
 
+impl Source {
+    fn rest(&self, start: u64) -> Result<Blob> {
+        let rest = self.0.len().checked_sub(start).and_then(|len| self.0.slice(start, len));
+        rest.ok_or_else(|| wrong("a place outside the file"))
+    }
+}
+
+/// The same file where pages are read: what its readers give begins with a page header.
+struct Leaves(Arc<Source>);
+
+impl Length for Leaves {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Leaves {
+    type T = Headers;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        let rest = self.0.rest(start)?;
+        Ok(Headers { reader: rest.reader(), unseen: Some(rest) })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
 /// What the library reads page headers from: each is looked at first.
-pub(super) struct Headers {
+struct Headers {
     reader: BufReader<Cursor>,
     /// What has not been looked at: readers are also made where nothing is read.
     unseen: Option<Blob>,
@@ -55,12 +82,16 @@ impl Read for Headers {
         if let Some(rest) = self.unseen.take() {
             check_header(&rest).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
         }
-        self.reader.read(out)
+        match self.reader.read(out)? {
+            // The library would go on reading nothing.
+            0 if !out.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
     }
 }
 
 pub(super) struct Pages {
-    inner: SerializedPageReader<Source>,
+    inner: SerializedPageReader<Leaves>,
     compression: Compression,
     unpacked: u64,
 }
@@ -71,7 +102,11 @@ impl Pages {
         let compression = meta.compression();
         let plain = meta.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()?;
         let rows = usize::try_from(group.num_rows()).map_err(|_| wrong("a negative number of rows"))?;
-        Ok(Self { inner: SerializedPageReader::new(source, &plain, rows, None)?, compression, unpacked: 0 })
+        Ok(Self {
+            inner: SerializedPageReader::new(Arc::new(Leaves(source)), &plain, rows, None)?,
+            compression,
+            unpacked: 0,
+        })
     }
 
     fn unpack(&mut self, packed: Bytes) -> Result<Bytes> {
