@@ -1,7 +1,9 @@
-//! A look at a Parquet footer before the library's: it reserves what the schema's own numbers say and follows its nesting
-//! by recursion, so both are bounded here first. Thrift's compact protocol, as far as stepping over it goes.
+//! A look at a Parquet footer and page headers before the library's: it reserves what the schema's own numbers say, follows its
+//! nesting by recursion, reads fields as what they should be, and steps over what it does not know as often as a number in the file
+//! says, also where that takes no bytes. All that is bounded here first. Thrift's compact protocol, as far as stepping over it goes.
 
 use super::super::blob::Blob;
+use super::fields::{self, Holds};
 
 /// Largest footer read: some thousand row groups of a few columns.
 const MAX_FOOTER: u64 = 64 << 20;
@@ -28,7 +30,7 @@ pub(super) fn check(blob: &Blob) -> Answer<()> {
             _ => thrift.skip(kind, MAX_DEPTH)?,
         }
     }
-    Ok(())
+    Thrift(&footer).fields(fields::FILE, MAX_DEPTH)
 }
 
 /// Elements in depth-first order, each with the number of its children.
@@ -67,52 +69,12 @@ fn schema(thrift: &mut Thrift<'_>) -> Answer<()> {
 /// Most bytes of a page's header: statistics of long values are in it.
 const MAX_HEADER: usize = 1 << 20;
 
-/// What a field of a page header holds.
-enum Holds {
-    Number32,
-    Number64,
-    Truth,
-    Bytes,
-    Fields(&'static [(i64, Holds)]),
-}
-
-use Holds::{Bytes, Fields, Number32, Number64, Truth};
-
-const STATISTICS: &[(i64, Holds)] =
-    &[(1, Bytes), (2, Bytes), (3, Number64), (4, Number64), (5, Bytes), (6, Bytes), (7, Truth), (8, Truth)];
-
-/// `PageHeader` of the format's definition.
-const PAGE_HEADER: &[(i64, Holds)] = &[
-    (1, Number32),
-    (2, Number32),
-    (3, Number32),
-    (4, Number32),
-    (5, Fields(&[(1, Number32), (2, Number32), (3, Number32), (4, Number32), (5, Fields(STATISTICS))])),
-    (6, Fields(&[])),
-    (7, Fields(&[(1, Number32), (2, Number32), (3, Truth)])),
-    (
-        8,
-        Fields(&[
-            (1, Number32),
-            (2, Number32),
-            (3, Number32),
-            (4, Number32),
-            (5, Number32),
-            (6, Number32),
-            (7, Truth),
-            (8, Fields(STATISTICS)),
-        ]),
-    ),
-];
-
-/// Whether the page header at the start of `rest` is one. The library reads fields as what they should be whatever they say they
-/// are, and steps over lists as often as a number in the file says, also where that takes no bytes: so every known field must be
-/// what it should be, and there are no lists.
+/// Whether the page header at the start of `rest` is one.
 pub(super) fn check_header(rest: &Blob) -> Answer<()> {
     // Nearly all are short.
     for most in [1 << 10, MAX_HEADER] {
         let bytes = rest.head(most).map_err(|e| e.to_string())?;
-        let walked = Thrift(&bytes).fields(PAGE_HEADER, MAX_DEPTH);
+        let walked = Thrift(&bytes).fields(fields::PAGE_HEADER, MAX_DEPTH);
         if walked.is_ok() || bytes.len() < most || most == MAX_HEADER {
             return walked.map_err(|_| "a broken page header".to_string());
         }
@@ -172,7 +134,8 @@ impl Thrift<'_> {
         if count > self.0.len() as u64 { Err(broken("list")) } else { Ok((count, head & 15)) }
     }
 
-    /// Steps over a structure whose fields are these; others may follow, if they are no lists.
+    /// Steps over a structure whose known fields hold what they should. The library reads those as what they should be whatever
+    /// they say they are, and would then be at another place than we are.
     fn fields(&mut self, known: &[(i64, Holds)], depth: u32) -> Answer<()> {
         let depth = depth.checked_sub(1).ok_or_else(|| broken("nesting"))?;
         let mut id = 0;
@@ -180,17 +143,25 @@ impl Thrift<'_> {
             if !(1..=i64::from(i16::MAX)).contains(&id) {
                 return Err(broken("field"));
             }
-            let holds = known.iter().find(|(known, _)| *known == id).map(|(_, holds)| holds);
-            match (holds, kind) {
-                (Some(Fields(inner)), 12) => self.fields(inner, depth)?,
-                (None, 12) => self.fields(&[], depth)?,
-                (Some(Number32), 5) | (Some(Number64), 6) | (Some(Truth), 1 | 2) | (Some(Bytes), 8) | (None, 1..=8) => {
-                    self.skip(kind, depth)?;
-                }
-                _ => return Err(broken("field")),
+            match known.iter().find(|(known, _)| *known == id) {
+                Some((_, holds)) => self.held(holds, kind, depth)?,
+                None => self.skip(kind, depth)?,
             }
         }
         Ok(())
+    }
+
+    fn held(&mut self, holds: &Holds, kind: u8, depth: u32) -> Answer<()> {
+        match (holds, kind) {
+            (Holds::Fields(known), 12) => self.fields(known, depth),
+            (Holds::List(each), 9 | 10) => {
+                let (count, kind) = self.list()?;
+                (0..count).try_for_each(|_| self.held(each, kind, depth))
+            }
+            (Holds::Truth, 1 | 2) => Ok(()),
+            (Holds::Scalar(expected), _) if *expected == kind => self.skip(kind, depth),
+            _ => Err(broken("field")),
+        }
     }
 
     fn skip(&mut self, kind: u8, depth: u32) -> Answer<()> {
@@ -257,6 +228,26 @@ mod tests {
             [0x1C].repeat(200),                  // structures within structures
         ] {
             assert_eq!(header(&bomb), Err("a broken page header".to_string()), "{bomb:?}");
+        }
+    }
+
+    #[test]
+    fn a_footers_known_fields_are_what_they_should_be() {
+        let file = |third: &[u8]| {
+            let start = [0x15, 2, 0x19, 0x1C, 0x48, 1, b'a', 0];
+            let footer = [&start, third, &[0]].concat();
+            check(&Blob::memory([b"PAR1", footer.as_slice(), &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()))
+        };
+        assert_eq!(file(&[0x16, 6]), Ok(()));
+        // Unknown ones of later versions.
+        assert_eq!(file(&[0x16, 6, 0xD5, 4, 0x19, 0x25, 1, 2]), Ok(()));
+        for bomb in [
+            &[0x18, 2, 0x16, 6][..], // text in place of the number of rows: the library would read on inside of it
+            &[0x16, 6, 0xD9, 0x11, 1], // a list of truth values
+            &[0x16, 6, 0x09, 6, 0x1C], // a list in field 3 again
+            &[0x16, 6, 0x19, 0x15, 2], // row groups that are numbers
+        ] {
+            assert!(file(bomb).is_err(), "{bomb:?}");
         }
     }
 }

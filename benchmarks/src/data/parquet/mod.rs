@@ -1,6 +1,7 @@
 //! Image data sets as Hugging Face stores them: Parquet files with a column of `{bytes, path}` and one of labels. Labels
 //! are read at once, images by row group, of which the last few are kept.
 
+mod fields;
 mod footer;
 mod pages;
 
