@@ -123,7 +123,7 @@ pub(crate) fn out_of_domain(x: &[f32], domain: Option<(f32, f32)>) -> Option<Str
     Some(format!("the clean sample holds {bad}, outside [{low}, {high}]"))
 }
 
-/// Attacks the correct rows of a batch of at most `at_once` rows; one result per row, in the batch's order.
+/// Attacks the correct rows of a batch, at most `at_once` of them at a time; one result per row, in the batch's order.
 pub fn attack_batch(
     target: &Target,
     attack: &Ready,

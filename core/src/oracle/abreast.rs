@@ -4,6 +4,7 @@
 use super::{Live, Oracle};
 use crate::{Budget, Result, Rows, Stop, stream};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The stage in which the first of them go; later ones are numbered.
 const REST: &str = "rest";
@@ -25,9 +26,10 @@ impl Oracle<'_> {
             return (0..).zip(labels).try_for_each(|(i, label)| self.alone(i, label, &mut run));
         }
         self.alone(0, first, &mut run)?;
+        let all: Arc<[String]> = labels.into();
         for (i, start) in (1..labels.len()).step_by(WIDTH).enumerate() {
             let stage = if i == 0 { REST.to_string() } else { format!("{REST}{}", i + 1) };
-            self.side_by_side(&stage, start..labels.len().min(start + WIDTH), labels, &mut run)?;
+            self.side_by_side(&stage, start..labels.len().min(start + WIDTH), &all, &mut run)?;
         }
         Ok(())
     }
@@ -43,20 +45,20 @@ impl Oracle<'_> {
         &mut self,
         stage: &str,
         lanes: Range<usize>,
-        labels: &[String],
+        labels: &Arc<[String]>,
         run: &mut impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
         let path = self.path.clone();
-        let streams: Vec<u64> = labels.iter().map(|l| stream(&format!("{path}/{l}"))).collect();
+        let streams: Vec<u64> = labels[lanes.clone()].iter().map(|l| stream(&format!("{path}/{l}"))).collect();
         self.stage(stage, Stop::AtFirst, Budget::default(), |o| {
             let own = stream(&o.path);
             let whole = o.live.clone();
             let together = (o.at_once / lanes.len()).max(1);
-            let outer = std::mem::replace(&mut o.labels, labels.to_vec());
+            let outer = std::mem::replace(&mut o.labels, Arc::clone(labels));
             let places: Vec<u32> = (0..whole.of.len() as u32).collect();
-            let runs = lanes.start as u32..lanes.end as u32;
+            let (first, runs) = (lanes.start as u32, lanes.start as u32..lanes.end as u32);
             let result = places.chunks(together).try_for_each(|samples| {
-                o.live = whole.spread(samples, runs.clone(), |run| own ^ streams[run as usize])?;
+                o.live = whole.spread(samples, runs.clone(), |run| own ^ streams[(run - first) as usize])?;
                 run(o)?;
                 o.settle().map(|_| ())
             });

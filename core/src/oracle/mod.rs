@@ -14,6 +14,7 @@ use crate::{
 };
 use candle_core::Tensor;
 use record::Record;
+use std::sync::Arc;
 
 /// When a sample is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +157,7 @@ pub struct Oracle<'a> {
     /// Whether a row counts as fooled by its last draw instead of by its mean scores.
     last_draw: bool,
     /// Names of the runs that go abreast, by `Live::runs`; none elsewhere.
-    labels: Vec<String>,
+    labels: Arc<[String]>,
     /// Rows that a model is given at once, at most.
     at_once: usize,
     watch: Option<&'a dyn Fn(&Lap)>,
@@ -180,7 +181,7 @@ impl<'a> Oracle<'a> {
         let done = vec![false; records.len()];
         let (whole, path, root) = (live.clone(), path.to_string(), path.len());
         let (eot, last_draw) = (target.eot.max(1), false);
-        let (watch, labels, at_once) = (None, vec![], at_once.max(1));
+        let (watch, labels, at_once) = (None, Arc::default(), at_once.max(1));
         Ok(Self {
             target,
             threat,

@@ -237,7 +237,11 @@ fn a_lying_search_path_is_overruled() {
 fn the_books_agree_with_the_models_own_count() {
     let model = Arc::new(linear(0.3, 0.));
     let ids: Vec<u64> = (0..25).collect();
-    let findings = run(&model, &ids, &PLAIN);
+    assert_booked(&model, &run(&model, &ids, &PLAIN));
+}
+
+/// The books against what the model has counted itself.
+fn assert_booked(model: &Linear, findings: &[Finding]) {
     let sum = |of: fn(&Cost) -> u64| findings.iter().map(|f| of(&f.cost)).sum::<u64>();
     assert_eq!(sum(|c| c.search.forward), model.rows.load(SeqCst));
     assert_eq!(sum(|c| c.search.backward), model.pulls.load(SeqCst));
@@ -400,11 +404,7 @@ fn runs_abreast_do_not_depend_on_neighbours_or_on_rows_at_once() {
 #[test]
 fn runs_abreast_are_booked_as_the_model_counts_them() {
     let model = Arc::new(linear(0.3, 0.));
-    let findings = restarts(&model, &(0..25).collect::<Vec<_>>(), 6, None, true);
-    let sum = |of: fn(&Cost) -> u64| findings.iter().map(|f| of(&f.cost)).sum::<u64>();
-    assert_eq!(sum(|c| c.search.forward), model.rows.load(SeqCst));
-    assert_eq!(sum(|c| c.search.backward), model.pulls.load(SeqCst));
-    assert_eq!(sum(|c| c.confirm), model.exact_rows.load(SeqCst));
+    assert_booked(&model, &restarts(&model, &(0..25).collect::<Vec<_>>(), 6, None, true));
 }
 
 #[test]
