@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let mut digest = hash.unwrap_or_else(|| list_digest(&folders, &samples)).to_hex().to_string();
     let mut name = format!("folder:{}", base_name(path));
     let mut names = folders;
-    let mut imagenet = fixed::wnids().eq(names.iter().map(String::as_str));
+    let mut imagenet = fixed && fixed::wnids().eq(names.iter().map(String::as_str));
     if let Some(list) = list {
         let labels: Result<Vec<u32>, String> = names.iter().map(|folder| list.classes.label(folder)).collect();
         match labels {
@@ -57,7 +57,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
                 notes.push(format!("labels are those of {}, {} classes", list.name, list.classes.names.len()));
                 digest = blake3::hash(format!("{digest} {}", list.hash).as_bytes()).to_hex().to_string();
                 name += &format!("?classes={}", list.name);
-                imagenet = fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
+                imagenet = fixed && fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
                 names = list.classes.names;
             }
             Err(why) if list.asked => return Err(Error::load(&list.name, why)),
@@ -72,25 +72,31 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     }
     if fixed && names.len() == fixed::CLASSES {
         name += if name.contains('?') { "&" } else { "?" };
-        name += "subset=robustbench";
+        name += &fixed_name(&source, imagenet, &mut notes);
         digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
-        notes.push(format!("the {} images of ImageNet that RobustBench evaluates on", source.samples.len()));
-        if let Some(side) = source.copied() {
-            notes.push(format!(
-                "all of them have the size or the shorter side {side}, so they are copies: published numbers are not compared"
-            ));
-            name += &format!("&copies={side}");
-        }
-        if !imagenet {
-            notes.push(
-                "the 1,000 classes are not known to be ImageNet's in their order (n01440764, ...): published numbers are not compared"
-                    .into(),
-            );
-            name += "&labels=others";
-        }
     }
     let card = DataCard { name, digest, samples: source.samples.len() as u64, classes: Some(names) };
     Ok(Found { data: Box::new(ImageSet::new(card, source, prepare)), notes })
+}
+
+/// What the name of the fixed set says of its images and labels: what makes published numbers no measure for it.
+fn fixed_name(source: &Folder, imagenet: bool, notes: &mut Vec<String>) -> String {
+    let mut name = "subset=robustbench".to_string();
+    notes.push(format!("the {} images of ImageNet that RobustBench evaluates on", source.samples.len()));
+    if let Some(side) = source.copied() {
+        notes.push(format!(
+            "all of them have the size or the shorter side {side}, so they are copies: published numbers are not compared"
+        ));
+        name += &format!("&copies={side}");
+    }
+    if !imagenet {
+        notes.push(
+            "the 1,000 classes are not known to be ImageNet's in their order (n01440764, ...): published numbers are not compared"
+                .into(),
+        );
+        name += "&labels=others";
+    }
+    name
 }
 
 /// Keeps the images of `?subset=`; whether what is left is the set, also where nobody asked.

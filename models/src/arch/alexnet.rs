@@ -47,12 +47,5 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     x = stack.mean_to(x, "avgpool", SIDE)?;
     x = stack.flatten(x)?;
-    for i in [1, 4, 6] {
-        let [out, _] = stack.dict.sizes(&format!("classifier.{i}.weight"))?;
-        x = stack.linear(x, &format!("classifier.{i}"), out)?;
-        if i < 6 {
-            x = stack.relu(x, &format!("classifier.{}", i + 1))?;
-        }
-    }
-    Ok(x)
+    stack.perceptron(x, "classifier", &[1, 4, 6])
 }

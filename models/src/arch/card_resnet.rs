@@ -32,11 +32,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let mut stack = Stack { dict, net };
     let mut x = stack.input(options, [channels, 32, 32], Usual::Raw)?;
     x = stack.conv_with(x, "conv1", Conv::same(stem, 3, 1), false)?;
-    for i in 1..=stack.dict.count(|i| format!("layer{}", i + 1)) {
-        for j in 0..stack.dict.count(|j| format!("layer{i}.{j}")) {
-            x = block(&mut stack, x, &format!("layer{i}.{j}"), if i > 1 && j == 0 { 2 } else { 1 })?;
-        }
-    }
+    x = stack.stages(x, |i, j| format!("layer{}.{j}", i + 1), block)?;
     x = norm(&mut stack, x, "bn1")?;
     x = stack.relu(x, "relu")?;
     x = stack.mean(x)?;

@@ -37,19 +37,10 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     x = stack.batch_norm(x, "bn1")?;
     x = stack.relu(x, "relu1")?;
     x = match stack.dict.contains("layer1.0.bn0.weight") {
-        true => stages(&mut stack, x)?,
+        true => stack.stages(x, |i, j| format!("layer{}.{j}", i + 1), block)?,
         false => resnet::stages(&mut stack, x, shortcut)?,
     };
     stack.pooled_or_head(x, head)
-}
-
-fn stages(stack: &mut Stack, mut x: NodeId) -> Result<NodeId> {
-    for i in 1..=stack.dict.count(|i| format!("layer{}", i + 1)) {
-        for j in 0..stack.dict.count(|j| format!("layer{i}.{j}")) {
-            x = block(stack, x, &format!("layer{i}.{j}"), if i > 1 && j == 0 { 2 } else { 1 })?;
-        }
-    }
-    Ok(x)
 }
 
 /// Norm, ReLU and convolution three times; what passes by is the input itself, or a convolution of what the first ReLU gives,

@@ -30,12 +30,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     x = stack.conv(x, "conv_1_3x3", Conv::same(stem, 3, 1))?;
     x = stack.batch_norm(x, "bn_1")?;
     x = stack.relu(x, "relu_1")?;
-    for i in 1..=stack.dict.count(|i| format!("stage_{}", i + 1)) {
-        for j in 0..stack.dict.count(|j| format!("stage_{i}.{j}")) {
-            let stride = if i > 1 && j == 0 { 2 } else { 1 };
-            x = block(&mut stack, x, &format!("stage_{i}.{j}"), stride)?;
-        }
-    }
+    x = stack.stages(x, |i, j| format!("stage_{}.{j}", i + 1), block)?;
     stack.pooled_head(x, "classifier")
 }
 

@@ -52,12 +52,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     // Convolution and mean of the stem, and each stage after the first, halve the size.
     let mut x = input(s, options, PLACES, channels, side.saturating_mul(2 << stages))?;
     x = stem(s, x)?;
-    for i in 0..stages {
-        for j in 0..s.dict.count(|j| format!("{}.{j}", layer(i))) {
-            let stride = if i > 0 && j == 0 { 2 } else { 1 };
-            x = bottleneck(s, x, &format!("{}.{j}", layer(i)), stride)?;
-        }
-    }
+    x = s.stages(x, |i, j| format!("{}.{j}", layer(i)), bottleneck)?;
     let x = attention_pool(s, x, options)?;
     set_text_aside(s.dict);
     Ok(x)

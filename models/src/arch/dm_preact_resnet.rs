@@ -31,12 +31,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let mut stack = Stack { dict, net };
     let mut x = stack.input(options, [channels, 32, 32], usual)?;
     x = stack.conv(x, "conv_2d", Conv::same(stem, 3, 1))?;
-    for i in 0..stack.dict.count(|i| format!("layer_{i}")) {
-        for j in 0..stack.dict.count(|j| format!("layer_{i}.{j}")) {
-            let stride = if i > 0 && j == 0 { 2 } else { 1 };
-            x = block(&mut stack, x, &format!("layer_{i}.{j}"), stride, act)?;
-        }
-    }
+    let name = |i, j| format!("layer_{i}.{j}");
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, stride, act))?;
     x = stack.batch_norm(x, "batchnorm")?;
     x = stack.act(x, "relu", act)?;
     stack.pooled_head(x, "logits")

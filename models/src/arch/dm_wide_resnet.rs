@@ -1,6 +1,7 @@
 //! `dm-wide-resnet`: DeepMind's wide residual networks (Gowal et al. 2020; RobustBench's DMWideResNet), which pad like
 //! TensorFlow. Depth and width follow from the tensors; the activation does not and is SiLU unless the user says.
 
+use super::mbconv::excited;
 use super::stack::{Conv, Usual, activation};
 use super::{Architecture, Stack, ra_wide_resnet};
 use crate::Options;
@@ -42,12 +43,8 @@ pub(super) fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) 
     let mut stack = Stack { dict, net };
     let mut x = stack.input(options, [channels, 32, 32], usual)?;
     x = stack.conv(x, "init_conv", Conv::same(stem, 3, 1))?;
-    for i in 0..stack.dict.count(|i| format!("layer.{i}")) {
-        for j in 0..stack.dict.count(|j| format!("layer.{i}.block.{j}")) {
-            let stride = if i > 0 && j == 0 { 2 } else { 1 };
-            x = block(&mut stack, x, &format!("layer.{i}.block.{j}"), stride, act)?;
-        }
-    }
+    let name = |i, j| format!("layer.{i}.block.{j}");
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, stride, act))?;
     x = stack.batch_norm(x, "batchnorm")?;
     x = stack.sparse(x, "meansparse_end")?;
     x = stack.act(x, "relu", act)?;
@@ -73,7 +70,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, act: Activatio
     y = stack.sparse(y, &format!("{name}.meansparse_1"))?;
     y = stack.act(y, &format!("{name}.relu_1"), act)?;
     y = stack.conv(y, &format!("{name}.conv_1"), Conv::same(out, 3, 1))?;
-    y = ra_wide_resnet::excite(stack, y, &format!("{name}.se"))?;
+    y = excited(stack, y, [&format!("{name}.se.fc1"), &format!("{name}.se.fc2")])?;
     let skip = match stack.channels(x) == out {
         true => x,
         false => stack.conv(first, &format!("{name}.shortcut"), Conv::same(out, 1, stride))?,

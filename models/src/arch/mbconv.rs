@@ -122,6 +122,14 @@ impl Excite<'_> {
     }
 }
 
+/// Squeeze and excitation with ReLU and sigmoid by the two convolutions of these names, if the file has them.
+pub(super) fn excited(stack: &mut Stack, x: NodeId, [narrow, wide]: [&str; 2]) -> Result<NodeId> {
+    match [narrow, wide].iter().any(|conv| stack.dict.any(&format!("{conv}."))) {
+        true => Excite { narrow, wide, act: Activation::Relu, gate: Activation::Sigmoid }.lay(stack, x),
+        false => Ok(x),
+    }
+}
+
 /// One block of a mobile network, as its tensors have it.
 pub(super) struct Block {
     name: String,

@@ -1,7 +1,7 @@
 //! `ra-wide-resnet`: the networks of Peng et al. 2023 ("Robust Principles"): on CIFAR DeepMind's wide residual networks with
 //! squeeze and excitation at the end of each block, on ImageNet grouped bottlenecks with it before their last convolution.
 
-use super::mbconv::Excite;
+use super::mbconv::excited;
 use super::stack::{Conv, IMAGENET, activation};
 use super::{Architecture, Stack, dm_wide_resnet};
 use crate::Options;
@@ -71,7 +71,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, act: Activatio
     y = stack.conv_with(y, &at("b.0"), Conv::same(wide, 3, stride).grouped(narrow / group), false)?;
     y = stack.batch_norm(y, &at("b.1"))?;
     y = stack.act(y, &at("b.2"), act)?;
-    y = excite(stack, y, &at("se"))?;
+    y = excited(stack, y, [&at("se.fc1"), &at("se.fc2")])?;
     y = stack.conv_with(y, &at("c.0"), Conv::same(out, 1, 1), false)?;
     y = stack.batch_norm(y, &at("c.1"))?;
     let mut skip = x;
@@ -81,13 +81,4 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, act: Activatio
     }
     let sum = stack.add(skip, y, &format!("{name}.add"))?;
     stack.act(sum, &format!("{name}.last_activation"), act)
-}
-
-/// Squeeze and excitation, if the file has it under this name.
-pub(super) fn excite(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
-    if !stack.dict.any(&format!("{name}.")) {
-        return Ok(x);
-    }
-    let [narrow, wide] = ["fc1", "fc2"].map(|part| format!("{name}.{part}"));
-    Excite { narrow: &narrow, wide: &wide, act: Activation::Relu, gate: Activation::Sigmoid }.lay(stack, x)
 }

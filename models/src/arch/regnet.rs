@@ -1,7 +1,7 @@
 //! `regnet`: RegNet X and Y (Radosavovic et al. 2020) in the names of torchvision, timm and vissl, whose SEER encoders (Goyal
 //! et al. 2021) are RegNets Y. Widths, depths and groups follow from the tensors.
 
-use super::mbconv::{Excite, Groups, Layer, PLAIN};
+use super::mbconv::{Groups, Layer, PLAIN, excited};
 use super::stack::IMAGENET;
 use super::{Architecture, Stack};
 use crate::Options;
@@ -109,9 +109,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, names: &Names, stride: usize)
     let y = layer(stack, x, first, 1, Some(Activation::Relu))?;
     let mut y = layer(stack, y, grouped, stride, Some(Activation::Relu))?;
     let [narrow, wide] = names.excite.map(|part| format!("{name}.{part}"));
-    if stack.dict.contains(&format!("{narrow}.weight")) {
-        y = Excite { narrow: &narrow, wide: &wide, act: Activation::Relu, gate: Activation::Sigmoid }.lay(stack, y)?;
-    }
+    y = excited(stack, y, [&narrow, &wide])?;
     let y = layer(stack, y, last, 1, None)?;
     let skip = match stride != 1 || stack.channels(x) != stack.channels(y) {
         true => layer(stack, x, names.shortcut, stride, None)?,

@@ -62,11 +62,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     if !small {
         x = stack.max_pool(x, "maxpool", 3, 2, 1)?;
     }
-    for i in 1..=stack.dict.count(|i| format!("layer{}", i + 1)) {
-        for j in 0..stack.dict.count(|j| format!("layer{i}.{j}")) {
-            x = block(&mut stack, x, &format!("layer{i}.{j}"), if i > 1 && j == 0 { 2 } else { 1 }, act)?;
-        }
-    }
+    let name = |i, j| format!("layer{}.{j}", i + 1);
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, stride, act))?;
     stack.pooled_or_head(x, "fc")
 }
 

@@ -3,13 +3,13 @@
 //! convolutions, shortcuts that pool before they convolve (ResNet-D, He et al. 2019), squeeze and excitation (Hu et al.
 //! 2018). Widths, depths and groups follow from the tensors.
 
-use super::mbconv::Excite;
+use super::mbconv::excited;
 use super::stack::{Conv, IMAGENET};
 use super::{Architecture, Stack};
 use crate::Options;
 use crate::safetensors::StateDict;
 use robust_core::{Error, Result};
-use robust_engine::{Activation, Builder, NodeId, Op, Window};
+use robust_engine::{Builder, NodeId, Op, Window};
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "resnet",
@@ -113,9 +113,7 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, shortcut: &str, stride: usize
         y = stack.batch_norm(y, &format!("{name}.bn{}", i + 1))?;
     }
     let [narrow, wide] = ["se.fc1", "se.fc2"].map(|part| format!("{name}.{part}"));
-    if stack.dict.contains(&format!("{narrow}.weight")) {
-        y = Excite { narrow: &narrow, wide: &wide, act: Activation::Relu, gate: Activation::Sigmoid }.lay(stack, y)?;
-    }
+    y = excited(stack, y, [&narrow, &wide])?;
     let skip = skipped(stack, x, &format!("{name}.{shortcut}"), stack.channels(y), stride)?;
     let sum = stack.add(y, skip, &format!("{name}.add"))?;
     stack.relu(sum, &format!("{name}.relu{}", convs.len()))

@@ -39,12 +39,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let mut stack = Stack { dict, net };
     let mut x = stack.input(options, [channels, 32, 32], pixels)?;
     x = stack.conv(x, "stem_conv", Conv::same(stem, 3, 1))?;
-    for i in 0..stack.dict.count(|i| format!("blocks.{i}")) {
-        for j in 0..stack.dict.count(|j| format!("blocks.{i}.layer.{j}")) {
-            let stride = if i > 0 && j == 0 { 2 } else { 1 };
-            x = block(&mut stack, x, &format!("blocks.{i}.layer.{j}"), (stride, shortcut), act)?;
-        }
-    }
+    let name = |i, j| format!("blocks.{i}.layer.{j}");
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, (stride, shortcut), act))?;
     x = stack.batch_norm(x, last)?;
     x = act.lay(&mut stack, x, "act1")?;
     stack.pooled_head(x, "fc")

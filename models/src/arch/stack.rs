@@ -331,6 +331,35 @@ impl Stack<'_> {
         Ok(out)
     }
 
+    /// Stage after stage of blocks, as many as the file has of each; `name` says how it calls a block of a stage, both counted
+    /// from 0, and `block` lays one. The first of every stage but the first has stride 2.
+    pub fn stages(
+        &mut self,
+        mut x: NodeId,
+        name: impl Fn(usize, usize) -> String,
+        mut block: impl FnMut(&mut Self, NodeId, &str, usize) -> Result<NodeId>,
+    ) -> Result<NodeId> {
+        for i in 0..self.dict.count(|i| name(i, 0)) {
+            for j in 0..self.dict.count(|j| name(i, j)) {
+                x = block(self, x, &name(i, j), if i > 0 && j == 0 { 2 } else { 1 })?;
+            }
+        }
+        Ok(x)
+    }
+
+    /// Linear layers of these numbers under `name`, with ReLU behind all but the last.
+    pub fn perceptron(&mut self, mut x: NodeId, name: &str, layers: &[usize]) -> Result<NodeId> {
+        for (n, i) in layers.iter().enumerate() {
+            let layer = format!("{name}.{i}");
+            let [out, _] = self.dict.sizes(&format!("{layer}.weight"))?;
+            x = self.linear(x, &layer, out)?;
+            if n + 1 < layers.len() {
+                x = self.relu(x, &format!("{name}.{}", i + 1))?;
+            }
+        }
+        Ok(x)
+    }
+
     /// The mean over all positions.
     pub fn mean(&mut self, x: NodeId) -> Result<NodeId> {
         self.net.node("pool", Op::Reduce { kind: Reduction::Mean, axes: vec![2, 3], keep: false }, &[x])

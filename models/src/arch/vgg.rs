@@ -53,12 +53,5 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     x = stack.mean_to(x, "avgpool", SIDE)?;
     x = stack.flatten(x)?;
-    for (i, layer) in ["classifier.0", "classifier.3", "classifier.6"].into_iter().enumerate() {
-        let [out, _] = stack.dict.sizes(&format!("{layer}.weight"))?;
-        x = stack.linear(x, layer, out)?;
-        if i < 2 {
-            x = stack.relu(x, &format!("classifier.{}", 3 * i + 1))?;
-        }
-    }
-    Ok(x)
+    stack.perceptron(x, "classifier", &[0, 3, 6])
 }

@@ -70,12 +70,8 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         x = standardised(&mut stack, x)?;
     }
     x = stack.conv(x, "conv1", Conv::same(stem, 3, 1))?;
-    for i in 1..=stack.dict.count(|i| format!("block{}", i + 1)) {
-        for j in 0..stack.dict.count(|j| format!("block{i}.layer.{j}")) {
-            let stride = if i > 1 && j == 0 { 2 } else { 1 };
-            x = block(&mut stack, x, &format!("block{i}.layer.{j}"), (stride, "convShortcut"), act)?;
-        }
-    }
+    let name = |i, j| format!("block{}.layer.{j}", i + 1);
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, (stride, "convShortcut"), act))?;
     x = stack.batch_norm(x, "bn1")?;
     x = act.lay(&mut stack, x, "relu")?;
     match variant {

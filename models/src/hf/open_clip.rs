@@ -303,10 +303,9 @@ fn bare(dict: StateDict) -> Result<StateDict> {
                 .hint("save the one that counts alone"));
         }
     };
-    let twice = || Error::load("the weights", format!("without `{prefix}`, two tensors would have the same name"));
     let outer = prefix.strip_suffix("text.").unwrap_or(&prefix);
-    let dict = if outer.is_empty() { dict } else { dict.strip(outer).ok_or_else(twice)? };
-    if prefix.ends_with("text.") { dict.strip("text.").ok_or_else(twice) } else { Ok(dict) }
+    let dict = if outer.is_empty() { dict } else { arch::stripped(&dict, outer)? };
+    if prefix.ends_with("text.") { arch::stripped(&dict, "text.") } else { Ok(dict) }
 }
 
 /// Every tensor that is no part of the image tower has been taken.

@@ -331,5 +331,5 @@ fn of_transformers(path: &Path) -> Result<TextTower> {
 
 fn scalar(dict: &mut StateDict, name: &str) -> Result<f64> {
     let shape = dict.dims(name).filter(|d| *d == [1]).map_or(vec![], <[usize]>::to_vec);
-    Ok(dict.take(name, &shape)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.first().copied().unwrap_or(0.))
+    Ok(tokens::values(&dict.take(name, &shape)?)?.first().copied().unwrap_or(0.))
 }

@@ -12,6 +12,8 @@ pub const ONE: &str = "model.safetensors";
 pub const INDEX: &str = "model.safetensors.index.json";
 pub const PICKLED: &str = "pytorch_model.bin";
 pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
+/// In the order in which they are looked for.
+pub const NAMES: [&str; 4] = [ONE, INDEX, PICKLED, PICKLED_INDEX];
 /// Bytes of an index, and files it may name.
 pub const MAX_INDEX: u64 = 64 << 20;
 const MAX_SHARDS: usize = 1024;
@@ -66,7 +68,7 @@ pub fn read(folder: &Path, _config: &Config) -> Result<(StateDict, Vec<String>)>
 
 /// Whether a folder holds weights under one of these names.
 pub fn any(folder: &Path) -> bool {
-    [ONE, INDEX, PICKLED, PICKLED_INDEX].iter().any(|name| folder.join(name).is_file())
+    NAMES.iter().any(|name| folder.join(name).is_file())
 }
 
 /// One file of a folder.

@@ -17,7 +17,7 @@ pub use settings::{Progress, Watch};
 
 use crate::files;
 use crate::hf::cache::{Wanted, find, plain};
-use crate::hf::weights::{INDEX, MAX_INDEX, ONE, PICKLED, PICKLED_INDEX, shards_of};
+use crate::hf::weights::{INDEX, MAX_INDEX, NAMES, ONE, PICKLED, PICKLED_INDEX, shards_of};
 use crate::hf::{is_transformers, open_clip, prompts, tokenizer};
 use client::{Client, Listing, Trouble};
 use download::{Download, persist};
@@ -42,11 +42,8 @@ struct Layout {
     weights: [&'static str; 4],
 }
 
-const TRANSFORMERS: Layout = Layout {
-    config: CONFIG,
-    others: &[(PROCESSOR, MAX_CONFIG), (TOKENIZER, tokenizer::MAX_BYTES)],
-    weights: [ONE, INDEX, PICKLED, PICKLED_INDEX],
-};
+const TRANSFORMERS: Layout =
+    Layout { config: CONFIG, others: &[(PROCESSOR, MAX_CONFIG), (TOKENIZER, tokenizer::MAX_BYTES)], weights: NAMES };
 const OPEN_CLIP: Layout =
     Layout { config: open_clip::CONFIG, others: &[(TOKENIZER, tokenizer::MAX_BYTES)], weights: open_clip::WEIGHTS };
 

@@ -53,6 +53,24 @@ pub(super) enum Node<'a> {
     Opaque(Id),
 }
 
+impl<'a> Node<'a> {
+    fn items(&self) -> Option<&[Id]> {
+        match self {
+            Node::Tuple(items) => Some(items),
+            Node::Few(n, items) => items.get(..usize::from(*n)),
+            Node::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    fn global(&self) -> Option<(&'a [u8], &'a [u8])> {
+        match self {
+            Node::Global(names) => Some((names[0], names[1])),
+            _ => None,
+        }
+    }
+}
+
 /// What a byte can cost.
 const _: () = assert!(size_of::<Node>() <= 32);
 
@@ -99,20 +117,12 @@ impl<'a> Pickle<'a> {
     }
 
     pub fn items(&self, id: Id) -> Option<&[Id]> {
-        match self.node(id) {
-            Node::Tuple(items) => Some(items),
-            Node::Few(n, items) => items.get(..usize::from(*n)),
-            Node::List(items) => Some(items),
-            _ => None,
-        }
+        self.node(id).items()
     }
 
     /// `module`, `name` of a class or a function.
     pub fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
-        match self.node(id) {
-            Node::Global(names) => Some((names[0], names[1])),
-            _ => None,
-        }
+        self.node(id).global()
     }
 
     /// What a message calls the value: its global if it was made by one.
@@ -418,19 +428,11 @@ impl<'a> Machine<'a> {
     }
 
     fn items(&self, id: Id) -> &[Id] {
-        match &self.nodes[id as usize] {
-            Node::Tuple(items) => items,
-            Node::Few(n, items) => &items[..usize::from(*n)],
-            Node::List(items) => items,
-            _ => &[],
-        }
+        self.nodes[id as usize].items().unwrap_or(&[])
     }
 
     fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
-        match &self.nodes[id as usize] {
-            Node::Global(names) => Some((names[0], names[1])),
-            _ => None,
-        }
+        self.nodes[id as usize].global()
     }
 
     /// What calling a global would make, for the few that only put data together.

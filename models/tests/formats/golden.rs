@@ -1,6 +1,6 @@
 //! Small ONNX files of every op family and opset, against onnx's reference evaluator (`golden/make.py`).
 
-use crate::support::{distance, forward, golden, npz};
+use crate::support::{computes, distance, forward, golden, npz};
 use candle_core::DType;
 use robust_models::load;
 
@@ -19,12 +19,7 @@ fn every_golden_file_computes_what_the_reference_evaluator_does() {
     assert!(names.len() >= 20);
     for name in names {
         let loaded = load(&golden(&format!("{name}.onnx")).to_string_lossy()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let (x, y) = (npz(&expected, &format!("{name}.input")), npz(&expected, &format!("{name}.output")));
-        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 2e-6)] {
-            let gap = distance(&forward(&loaded.network, &x, dtype), &y);
-            println!("{name} {dtype:?}: {gap:.1e}");
-            assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
-        }
+        computes(&loaded.network, &expected, &name, [1e-5, 2e-6]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints that PyTorch itself wrote (`golden/make_pth.py`): what the networks in them compute, what is said of them,
 //! and what they become as safetensors.
 
-use crate::support::{distance, forward, golden, named, npz};
+use crate::support::{computes, distance, golden, named, npz};
 use candle_core::DType;
 use robust_core::Kind;
 use robust_engine::Reference;
@@ -21,12 +21,7 @@ fn names() -> Vec<String> {
 
 fn check(model: &LoadedModel, name: &str) {
     let expected = golden("expected_pth.npz");
-    let (x, y) = (npz(&expected, &format!("{name}.input")), npz(&expected, &format!("{name}.output")));
-    for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-        let gap = distance(&forward(&model.network, &x, dtype), &y);
-        println!("{name} {dtype:?}: {gap:.1e}");
-        assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
-    }
+    computes(&model.network, &expected, name, [1e-5, 1e-6]);
 }
 
 /// The parameter that says the images' size, which is not the family's usual one.

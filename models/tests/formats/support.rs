@@ -237,3 +237,13 @@ pub mod named {
         build(name, shape, |u| (u + 1.) / 2.)
     }
 }
+
+/// Holds a network against the `NAME.input` and `NAME.output` of a file, within these distances in f32 and f64.
+pub fn computes(network: &Arc<Network>, expected: &Path, name: &str, bounds: [f64; 2]) {
+    let (x, y) = (npz(expected, &format!("{name}.input")), npz(expected, &format!("{name}.output")));
+    for (dtype, bound) in [DType::F32, DType::F64].into_iter().zip(bounds) {
+        let gap = distance(&forward(network, &x, dtype), &y);
+        println!("{name} {dtype:?}: {gap:.1e}");
+        assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
+    }
+}

@@ -1,8 +1,7 @@
 //! TorchScript programs that PyTorch wrote with the module trees of OpenAI's CLIP files (`golden/make_torchscript.py`): what the
 //! image towers in them compute, and what they become as safetensors.
 
-use crate::support::{distance, forward, golden, npz};
-use candle_core::DType;
+use crate::support::{computes, golden};
 use robust_core::{Kind, Output};
 use robust_models::{LoadedModel, convert, inspect, load};
 
@@ -16,12 +15,7 @@ fn image_towers_in_programs_compute_what_openclip_does() {
     for name in ["clip_vit", "clip_resnet"] {
         let model = open(&format!("{name}_script.pt"));
         assert!(matches!(model.card.output, Output::Embedding { d: 12 }));
-        let (x, y) = (npz(&expected, &format!("{name}.input")), npz(&expected, &format!("{name}.output")));
-        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-            let gap = distance(&forward(&model.network, &x, dtype), &y);
-            println!("{name} {dtype:?}: {gap:.1e}");
-            assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
-        }
+        computes(&model.network, &expected, name, [1e-5, 1e-6]);
     }
 }
 
