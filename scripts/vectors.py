@@ -178,6 +178,14 @@ class ConvStem(torch.nn.Module):
         return self.stem(x)
 
 
+def timm_bit():
+    """As its `resnetv2_*_bit` have them, narrow."""
+    from functools import partial
+    from timm.layers import StdConv2d
+    return timm_part("resnetv2", "ResNetV2", [2, 1, 1, 1], channels=(128, 128, 128, 256), stem_chs=32, stem_type="fixed",
+                     conv_layer=partial(StdConv2d, eps=1e-8))
+
+
 def timm_convnext(stem=None, **settings):
     settings = dict(depths=(1, 1, 2, 1), dims=(16, 24, 32, 40)) | settings
     model = timm_part("convnext", "ConvNeXt", **settings)
@@ -275,6 +283,7 @@ ENTRIES = {
     "timm/seresnet": Entry(lambda: timm_resnet(block_args=dict(attn_layer="se")), 45),
     "timm/resnext": Entry(lambda: timm_resnet(cardinality=4, base_width=16), 45),
     "timm/resnest": Entry(lambda: timm_resnest(), 45, dict(variant="imagenet")),
+    "timm/resnetv2_bit": Entry(timm_bit, 45, dict(variant="plain"), dict(mean=[0.5] * 3, std=[0.5] * 3)),
     "timm/wide_resnet": Entry(lambda: timm_resnet(base_width=128), 45),
 }
 ENTRIES |= vectors_transformers.entries(Entry)

@@ -10,6 +10,7 @@ import torch
 
 RAW = dict(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
 IMAGENET = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+HALF = dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
 CIFAR10 = dict(mean=[0.4914, 0.4822, 0.4465], std=[0.2471, 0.2435, 0.2616])
 
 
@@ -161,6 +162,28 @@ def resnest():
     return model
 
 
+def bit():
+    """Bai et al. 2023's and 2024's standard network, narrow; its file has no mean and deviation, which are 0.5."""
+    file = home("bit_rn_v2")
+    model = unnormalised_parameters(file.ResNetV2([1, 1, 1, 1], 1, head_size=10))
+    model.root.conv = file.StdConv2d(3, 32, kernel_size=7, stride=2, padding=3, bias=False)
+    width = 32
+    for i, (out, middle, units) in enumerate([(64, 32, 2), (64, 32, 1), (96, 32, 2), (96, 32, 1)]):
+        made = torch.nn.Sequential()
+        for unit in range(units):
+            stride = 2 if i > 0 and unit == 0 else 1
+            made.add_module(f"unit{unit + 1:02d}", file.PreActBottleneck(width, out, middle, stride))
+            width = out
+        model.body[i] = made
+    model.head.gn, model.head.conv = torch.nn.GroupNorm(32, width), torch.nn.Conv2d(width, 10, 1)
+    return model
+
+
+def unnormalised_parameters(model):
+    del model.mean, model.std
+    return unnormalised(model)
+
+
 def vit_conv_stem():
     import vectors_transformers
     model = vectors_transformers.vit(img_size=64, patch_size=16)
@@ -196,6 +219,7 @@ def entries(Entry, timm_convnext):
         "diffenderfer2021/binary": small(card),
         "chen2020/adversarial": small(pre_bottlenecks, normalise=IMAGENET),
         "sehwag2021/resnest": small(resnest, dict(variant="cifar"), RAW),
+        "bai2023/bit": small(bit, normalise=HALF),
         "singh2023/vit_cvst": Entry(vit_conv_stem, 64),
         "xu2024/mimir-swin": Entry(mimir, 64, dict(variant="eps1e-6"), RAW),
     }

@@ -377,6 +377,11 @@ impl Builder {
         self.params[param.0].value.dims()
     }
 
+    /// The first node of that name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+    }
+
     /// Adds a node after checking that its shapes fit; errors name the node.
     pub fn node(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         let name = name.into();

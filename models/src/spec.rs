@@ -411,7 +411,7 @@ fn options(query: &str) -> Result<Options> {
     Ok(options)
 }
 
-fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
+pub(crate) fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
     let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
     value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
         Error::usage(format!("{key} = `{value}` is not a list of numbers"))

@@ -2,6 +2,7 @@
 
 mod alexnet;
 mod beit;
+mod bit;
 pub(crate) mod blocks;
 mod card_resnet;
 mod cifar_resnet;
@@ -21,6 +22,7 @@ mod mobilenet_v3;
 mod preact_resnet;
 mod ra_wide_resnet;
 mod regnet;
+pub(crate) mod resample;
 mod resnest;
 mod resnet;
 mod robust_wide_resnet;
@@ -58,6 +60,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     mnist_cnn::ARCHITECTURE,
     alexnet::ARCHITECTURE,
     beit::ARCHITECTURE,
+    bit::ARCHITECTURE,
     card_resnet::ARCHITECTURE,
     cifar_resnet::ARCHITECTURE,
     cifar_resnext::ARCHITECTURE,

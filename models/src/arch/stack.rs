@@ -307,30 +307,6 @@ impl Stack<'_> {
         self.linear(x, name, classes)
     }
 
-    /// Means over `side` x `side` windows that cover the map evenly, torch's `AdaptiveAvgPool2d`: where they are not all alike, by
-    /// a matrix along each axis.
-    pub fn mean_to(&mut self, x: NodeId, name: &str, side: usize) -> Result<NodeId> {
-        let [_, height, width] = self.net.shape(x).row[..] else {
-            return Err(Error::load(format!("`{name}`"), "a mean over windows needs a map"));
-        };
-        if [height, width] == [side; 2] {
-            return Ok(x);
-        }
-        if height % side == 0 && width % side == 0 {
-            let kernel = [height / side, width / side];
-            let window = Window { kernel, stride: kernel, pads: [0; 4], ceil: false };
-            return self.net.node(name, Op::AvgPool { window, count_pads: false }, &[x]);
-        }
-        let mut out = x;
-        for (axis, size) in [("columns", width), ("rows", height)] {
-            let weight = Tensor::from_vec(windows(size, side), (side, size), &Device::Cpu)?;
-            let weight = self.net.param(format!("{name}.{axis}"), weight);
-            out = self.net.node(format!("{name}.{axis}"), Op::Linear { weight, bias: None }, &[out])?;
-            out = self.net.node(format!("{name}.{axis}.turned"), Op::Transpose { axes: vec![0, 1, 3, 2] }, &[out])?;
-        }
-        Ok(out)
-    }
-
     /// Stage after stage of blocks, as many as the file has of each; `name` says how it calls a block of a stage, both counted
     /// from 0, and `block` lays one. The first of every stage but the first has stride 2.
     pub fn stages(
@@ -373,15 +349,6 @@ impl Stack<'_> {
     }
 }
 
-/// `[side, size]`: row `i` averages from `floor(i size / side)` to `ceil((i + 1) size / side)`.
-fn windows(size: usize, side: usize) -> Vec<f64> {
-    let row = |i: usize| {
-        let (start, end) = (i * size / side, ((i + 1) * size).div_ceil(side));
-        (0..size).map(move |j| if (start..end).contains(&j) { 1. / (end - start) as f64 } else { 0. })
-    };
-    (0..side).flat_map(row).collect()
-}
-
 /// The activation a user names, or the family's own.
 pub(crate) fn activation(options: &Options, usual: Activation) -> Result<Activation> {
     let Some(name) = &options.activation else { return Ok(usual) };
@@ -398,29 +365,4 @@ pub(crate) fn activation(options: &Options, usual: Activation) -> Result<Activat
         let known = KNOWN.map(|(n, _)| n).join(", ");
         Error::usage(format!("`{name}` is no activation known here")).hint(format!("known: {known}"))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::windows;
-
-    #[test]
-    fn windows_are_those_of_torchs_adaptive_pool() {
-        let (half, none) = (0.5, 0.);
-        let four_to_six = [
-            [1., none, none, none],
-            [half, half, none, none],
-            [none, 1., none, none],
-            [none, none, 1., none],
-            [none, none, half, half],
-            [none, none, none, 1.],
-        ];
-        assert_eq!(windows(4, 6), four_to_six.concat());
-        assert_eq!(windows(1, 3), [1.; 3]);
-        assert_eq!(windows(5, 2), [[1. / 3.; 3].as_slice(), &[0.; 4], &[1. / 3.; 3]].concat());
-        for (size, side) in [(13, 6), (7, 7), (29, 7), (12, 6)] {
-            let all = windows(size, side);
-            assert!(all.chunks(size).all(|row| (row.iter().sum::<f64>() - 1.).abs() < 1e-12));
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! Several models as one: a network over one input whose scores are made of all members' (deep ensembles, Lakshminarayanan
 //! et al. 2017). Attacks see through it as through any other network, and its digest covers every member.
 
+mod adaptive;
+mod nuts;
+mod scores;
 mod spec;
 
 pub(crate) use spec::SCHEME;
@@ -10,50 +13,10 @@ use crate::facts::normalisation;
 use crate::spec::describe;
 use crate::{LoadedModel, load};
 use robust_core::{Card, Error, Model, Output, Result};
-use robust_engine::{Activation, Binary, Builder, Network, NetworkModel, NodeId, Op};
+use robust_engine::{Builder, Network, NetworkModel, NodeId, Op};
+use scores::Way;
 use spec::Spec;
 use std::sync::Arc;
-
-/// What is made of the members' scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scores {
-    /// The logarithm of the mean of the members' probabilities: the same decisions, in the scale of logits.
-    LogProbabilities,
-    /// That mean itself, as RobustBench's classes return it.
-    Probabilities,
-    /// The mean of the members' logits.
-    Logits,
-}
-
-impl Scores {
-    const ALL: [(&'static str, Self); 3] = [
-        ("log-probabilities", Scores::LogProbabilities),
-        ("probabilities", Scores::Probabilities),
-        ("logits", Scores::Logits),
-    ];
-
-    fn parse(text: &str) -> Result<Self> {
-        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, scores)| *scores).ok_or_else(|| {
-            Error::usage(format!("`scores={text}` is not known"))
-                .hint(format!("known: {}", Self::ALL.map(|(name, _)| name).join(", ")))
-        })
-    }
-
-    fn note(self, members: usize) -> String {
-        let what = match self {
-            Scores::LogProbabilities => {
-                "scores are the logarithm of the mean of the members' probabilities; `?scores=probabilities` is that mean itself, \
-                 `?scores=logits` the mean of their logits"
-            }
-            Scores::Probabilities => {
-                "scores are the mean of the members' probabilities; without `scores=` they are its logarithm, which decides the same in \
-                 the scale that losses and margins are made for"
-            }
-            Scores::Logits => "scores are the mean of the members' logits",
-        };
-        format!("an ensemble of {members}: {what}")
-    }
-}
 
 /// Loads every member and joins them; `text` is what follows `ensemble:`.
 ///
@@ -61,7 +24,11 @@ impl Scores {
 /// Kind `Usage` for a spec that makes no sense and for members that do not fit each other, and those of [`load`], which
 /// name the member.
 pub(crate) fn open(name: Option<&str>, text: &str) -> Result<LoadedModel> {
-    let Spec { members, scores } = Spec::parse(text)?;
+    let Spec { mut members, way, mix } = Spec::parse(text)?;
+    let known = spec::numbered(&members);
+    let way = way.or_else(|| known.as_deref().and_then(scores::published)).unwrap_or(Way::LogProbabilities);
+    let file = if way == Way::AdaptiveSmoothing { members.pop() } else { None };
+    counted(way, &members)?;
     let mut loaded: Vec<LoadedModel> = vec![];
     for (i, member) in members.iter().enumerate() {
         let place = || format!("member {} of the ensemble, `{member}`", i + 1);
@@ -69,9 +36,34 @@ pub(crate) fn open(name: Option<&str>, text: &str) -> Result<LoadedModel> {
         fits(&model, loaded.first()).map_err(|e| e.within(place()))?;
         loaded.push(model);
     }
-    let sources: Vec<&str> = members.iter().map(String::as_str).collect();
-    let name = name.map_or_else(|| spec::label(&sources, &loaded), String::from);
-    join(name, loaded, scores)
+    let classes = loaded.first().map_or(0, |m| m.card.output.width());
+    let joint = Joint { way, numbers: scores::settings(way, mix.as_deref(), known.as_deref(), classes)?, file };
+    let name = name.map_or_else(|| known.unwrap_or_else(|| spec::label(&loaded)), String::from);
+    join(name, loaded, &joint)
+}
+
+/// How members are joined.
+struct Joint {
+    way: Way,
+    /// What the way needs to know.
+    numbers: Vec<f64>,
+    /// The network that mixes, where one does.
+    file: Option<String>,
+}
+
+/// Some ways are of two members.
+fn counted(way: Way, members: &[String]) -> Result<()> {
+    let (fits, how) = match way {
+        Way::AdaptiveSmoothing => (members.len() == 2, adaptive::FILES),
+        Way::MixedNuts | Way::MixedNutsBypassed => {
+            (members.len() == 2, "an accurate model and a robust one, in that order: `ensemble:A+B`")
+        }
+        _ => (true, ""),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(Error::usage(format!("`scores={}` joins {how}", way.name()))),
+    }
 }
 
 /// Whether a member scores classes, the same number of the same images as the first.
@@ -95,9 +87,9 @@ fn fits(model: &LoadedModel, first: Option<&LoadedModel>) -> Result<()> {
     }
 }
 
-fn join(name: String, members: Vec<LoadedModel>, scores: Scores) -> Result<LoadedModel> {
+fn join(name: String, members: Vec<LoadedModel>, joint: &Joint) -> Result<LoadedModel> {
     let Some(first) = members.first() else { return Err(Error::usage("an ensemble has no members")) };
-    let mut notes = vec![scores.note(members.len())];
+    let mut notes = vec![joint.way.note(members.len())];
     let mut net = Builder::new();
     let x = net.input("image", first.network.input_row())?;
     let mut outs = vec![];
@@ -108,7 +100,15 @@ fn join(name: String, members: Vec<LoadedModel>, scores: Scores) -> Result<Loade
         }
         outs.push(net.append(&member.network, end, x, &format!("members.{i}."))?);
     }
-    let out = combine(&mut net, &outs, scores)?;
+    let out = match (joint.way, &outs[..], &joint.file) {
+        (Way::AdaptiveSmoothing, &[a, b], Some(file)) => {
+            adaptive::lay(&mut net, &members, [a, b], file, &joint.numbers)?
+        }
+        (way @ (Way::MixedNuts | Way::MixedNutsBypassed), &[a, b], _) => {
+            nuts::lay(&mut net, [a, b], way, &joint.numbers)?
+        }
+        (way, ..) => scores::combine(&mut net, &outs, way)?,
+    };
     let network = Arc::new(net.finish(out)?);
     notes.extend(doubtful(&members));
     let of_all = |of: fn(&LoadedModel) -> &Vec<String>| merged(&members, of);
@@ -133,53 +133,6 @@ fn logits(network: &Network) -> (NodeId, bool) {
         (Op::Softmax { axis: 1 }, Some(&logits)) => (logits, true),
         _ => (network.output(), false),
     }
-}
-
-/// One value `[n, classes]` of many.
-fn combine(net: &mut Builder, members: &[NodeId], scores: Scores) -> Result<NodeId> {
-    let count = members.len() as f64;
-    match scores {
-        Scores::Logits => {
-            let sum = fold(net, members, Binary::Add, "ensemble.sum")?;
-            scaled(net, sum, Binary::Mul, 1. / count, "ensemble")
-        }
-        Scores::Probabilities => {
-            let probabilities = each(net, members, &Op::Softmax { axis: 1 }, "ensemble.probabilities")?;
-            let sum = fold(net, &probabilities, Binary::Add, "ensemble.sum")?;
-            scaled(net, sum, Binary::Mul, 1. / count, "ensemble")
-        }
-        Scores::LogProbabilities => {
-            let logs = each(net, members, &Op::LogSoftmax { axis: 1 }, "ensemble.logs")?;
-            // Relative to the largest: a sum of tiny probabilities would be 0, and its logarithm infinite.
-            let top = fold(net, &logs, Binary::Max, "ensemble.top")?;
-            let mut shares = vec![];
-            for (i, log) in logs.iter().enumerate() {
-                let below = net.node(format!("ensemble.below.{i}"), Op::Binary(Binary::Sub), &[*log, top])?;
-                shares.push(net.node(format!("ensemble.share.{i}"), Op::Act(Activation::Exp), &[below])?);
-            }
-            let sum = fold(net, &shares, Binary::Add, "ensemble.sum")?;
-            let log = net.node("ensemble.log", Op::Act(Activation::Log), &[sum])?;
-            let whole = net.node("ensemble.whole", Op::Binary(Binary::Add), &[log, top])?;
-            scaled(net, whole, Binary::Sub, count.ln(), "ensemble")
-        }
-    }
-}
-
-fn each(net: &mut Builder, of: &[NodeId], op: &Op, name: &str) -> Result<Vec<NodeId>> {
-    of.iter().enumerate().map(|(i, x)| net.node(format!("{name}.{i}"), op.clone(), &[*x])).collect()
-}
-
-fn fold(net: &mut Builder, of: &[NodeId], op: Binary, name: &str) -> Result<NodeId> {
-    let Some((&first, rest)) = of.split_first() else { return Err(Error::internal("nothing to fold")) };
-    rest.iter().enumerate().try_fold(first, |sum, (i, x)| net.node(format!("{name}.{i}"), Op::Binary(op), &[sum, *x]))
-}
-
-/// An op with a number on its right.
-fn scaled(net: &mut Builder, x: NodeId, op: Binary, by: f64, name: &str) -> Result<NodeId> {
-    let by = candle_core::Tensor::new(by, &candle_core::Device::Cpu)?;
-    let param = net.param(format!("{name}.number"), by);
-    let number = net.node(format!("{name}.number"), Op::Param(param), &[])?;
-    net.node(name, Op::Binary(op), &[x, number])
 }
 
 /// What of the members' preprocessing is said is said by all alike.
@@ -241,6 +194,12 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
     use robust_engine::Reference;
 
+    const MEANS: [Way; 3] = [Way::LogProbabilities, Way::Probabilities, Way::Logits];
+
+    fn of(way: Way) -> Joint {
+        Joint { way, numbers: vec![], file: None }
+    }
+
     fn model(rows: &[[f32; 2]], soft: bool) -> LoadedModel {
         let mut net = Builder::new();
         let x = net.input("x", &[2]).unwrap();
@@ -260,9 +219,9 @@ mod tests {
     #[test]
     fn what_ends_in_a_softmax_is_taken_before_it() {
         let rows = [[1., -2.], [0.5, 3.], [-1., 0.25]];
-        for scores in Scores::ALL.map(|(_, s)| s) {
+        for way in MEANS {
             let joined =
-                |second: bool| join("e".into(), vec![model(&rows, false), model(&rows, second)], scores).unwrap();
+                |second: bool| join("e".into(), vec![model(&rows, false), model(&rows, second)], &of(way)).unwrap();
             let (plain, soft) = (joined(false), joined(true));
             assert_eq!(plain.card.digest, soft.card.digest);
             assert!(soft.notes.iter().any(|n| n.contains("member 2 ends in a softmax")), "{:?}", soft.notes);
@@ -285,25 +244,22 @@ mod tests {
             let both = |of: fn(f64, f64) -> f64| std::array::from_fn::<f64, 3, _>(|i| of(a[i], b[i]));
             let log_mean = both(|a, b| a.max(b) + ((-(a - b).abs()).exp() / 2. + 0.5).ln());
             let mean = both(|a, b| (a.exp() + b.exp()) / 2.);
-            let expected = [
-                (Scores::LogProbabilities, log_mean),
-                (Scores::Probabilities, mean),
-                (Scores::Logits, [x, x / 2., 0.]),
-            ];
-            for (scores, expected) in expected {
-                let net = join("e".into(), members(), scores).unwrap().network;
+            let expected =
+                [(Way::LogProbabilities, log_mean), (Way::Probabilities, mean), (Way::Logits, [x, x / 2., 0.])];
+            for (way, expected) in expected {
+                let net = join("e".into(), members(), &of(way)).unwrap().network;
                 let point = Tensor::from_slice(&[x, 0.], (1, 2), &Device::Cpu).unwrap();
                 let reference = Reference::new(net, DType::F64).unwrap();
                 let found = reference.forward(&point).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
                 for (f, e) in found.iter().zip(expected) {
-                    assert!((f - e).abs() <= 1e-12 * e.abs().max(1.), "{scores:?} at {x}: {found:?}, not {expected:?}");
+                    assert!((f - e).abs() <= 1e-12 * e.abs().max(1.), "{way:?} at {x}: {found:?}, not {expected:?}");
                 }
                 // The slope of the log of class 1: what the members' shares of it say.
                 let mut tape = reference.trace(&point, &[]).unwrap();
                 let seed = Tensor::from_slice(&[0f64, 1., 0.], (1, 3), &Device::Cpu).unwrap();
                 let out = reference.network().output();
                 let slope = tape.pull(&[(out, seed)]).unwrap().to_vec2::<f64>().unwrap()[0][0];
-                if scores == Scores::LogProbabilities {
+                if way == Way::LogProbabilities {
                     let p = |l: [f64; 3]| l.map(f64::exp);
                     let (pa, pb) = (p(a), p(b));
                     let (da, db) = (1. - pa[1] + pa[2], -2. * pb[0] - pb[2]);

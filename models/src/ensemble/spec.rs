@@ -1,7 +1,8 @@
 //! `ensemble:A+B+C?key=value`: what users type for several models as one.
 
-use super::Scores;
+use super::scores::Way;
 use crate::LoadedModel;
+use crate::spec::numbers;
 use robust_core::{Error, Result};
 use std::path::Path;
 
@@ -20,17 +21,21 @@ const MAX_LABEL: usize = 60;
 #[derive(Debug, PartialEq)]
 pub(super) struct Spec {
     pub members: Vec<String>,
-    pub scores: Scores,
+    /// What is made of their scores, where it was said.
+    pub way: Option<Way>,
+    /// Numbers of that way.
+    pub mix: Option<Vec<f64>>,
 }
 
 impl Spec {
     pub fn parse(text: &str) -> Result<Self> {
         let Split { parts, query } = split(text)?;
-        let mut scores = Scores::LogProbabilities;
+        let (mut way, mut mix) = (None, None);
         let mut common = vec![];
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             match pair.split_once('=') {
-                Some(("scores", value)) => scores = Scores::parse(value)?,
+                Some(("scores", value)) => way = Some(Way::parse(value)?),
+                Some(("mix", value)) => mix = Some(numbers("mix", value)?),
                 _ => common.push(pair),
             }
         }
@@ -44,7 +49,7 @@ impl Spec {
             let why = format!("the ensemble has {} members; up to {MAX_MEMBERS} are supported", members.len());
             return Err(Error::usage(why));
         }
-        Ok(Self { members, scores })
+        Ok(Self { members, way, mix })
     }
 }
 
@@ -142,17 +147,19 @@ pub fn members(source: &str) -> Vec<&str> {
     parts.map_or(vec![], |s| s.parts.iter().map(|p| p.source).collect())
 }
 
-/// What reports call an ensemble: the name that its numbered files share, or its members' names.
-pub(super) fn label(sources: &[&str], members: &[LoadedModel]) -> String {
-    let base = |source: &str| {
+/// The name that numbered files share, as RobustBench numbers them.
+pub(super) fn numbered(sources: &[String]) -> Option<String> {
+    let base = |source: &String| {
         let path = source.split('?').next().unwrap_or_default();
         let name = path.rsplit(['/', '\\']).next()?.to_string();
         name.split_once(NUMBERED).map(|(base, _)| base.to_string())
     };
-    let bases: Vec<Option<String>> = sources.iter().map(|s| base(s)).collect();
-    if let Some(Some(shared)) = bases.first().filter(|b| bases.iter().all(|other| other == *b)) {
-        return shared.clone();
-    }
+    let first = base(sources.first()?)?;
+    sources.iter().all(|s| base(s).as_ref() == Some(&first)).then_some(first)
+}
+
+/// What reports call other ensembles: their members' names.
+pub(super) fn label(members: &[LoadedModel]) -> String {
     let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
     let all = names.join("+");
     match all.len() <= MAX_LABEL {

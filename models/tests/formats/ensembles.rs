@@ -18,6 +18,8 @@ struct Case {
     input_shape: Vec<usize>,
     mean: Vec<f64>,
     std: Vec<f64>,
+    /// What else a user says.
+    said: String,
     labels: Vec<u32>,
     members: Vec<BTreeMap<String, Vec<usize>>>,
 }
@@ -45,7 +47,7 @@ impl Case {
             path.display().to_string()
         });
         let listed = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
-        (files.collect(), format!("mean={}&std={}", listed(&self.mean), listed(&self.std)))
+        (files.collect(), format!("mean={}&std={}&{}", listed(&self.mean), listed(&self.std), self.said))
     }
 }
 
@@ -53,15 +55,26 @@ fn opened(spec: &str) -> LoadedModel {
     load(spec).unwrap_or_else(|e| panic!("{spec}: {e}"))
 }
 
+const MEANS: &[&str] = &["log-probabilities", "probabilities", "logits"];
+const SMOOTHING: &[&str] = &["adaptive-smoothing"];
+const NUTS: &[&str] = &["mixednuts", "mixednuts-bypassed"];
+
 #[test]
 fn ensembles_give_what_robustbench_gives() {
-    for (name, family) in [("chen2020", "3 x cifar-resnet"), ("diffenderfer2021", "6 x card-resnet")] {
+    for (name, family, ways) in [
+        ("chen2020", "3 x cifar-resnet", MEANS),
+        ("diffenderfer2021", "6 x card-resnet", MEANS),
+        ("bai2023", "bit + dm-wide-resnet", SMOOTHING),
+        ("bai2023_whole", "bit + dm-wide-resnet", SMOOTHING),
+        ("bai2024", "bit + ra-wide-resnet", NUTS),
+        ("bai2024_many", "2 x convnext", NUTS),
+    ] {
         let case = Case::read(name);
         let place = tempfile::tempdir().unwrap();
         let (files, said) = case.lay(place.path());
         let x = named::image(&case.input, &case.input_shape);
         let expected = |what: &str, way: &str| npz(&vectors().join(format!("{name}.npz")), &format!("{what}_{way}"));
-        for way in ["log-probabilities", "probabilities", "logits"] {
+        for way in ways {
             let model = opened(&format!("ensemble:{}?{said}&scores={way}", files.join("+")));
             assert_eq!((model.family.as_deref(), model.format), (Some(family), "ensemble"));
             let (output, grad) = (expected("output", way), expected("grad", way));
@@ -75,6 +88,9 @@ fn ensembles_give_what_robustbench_gives() {
             }
             println!("{name} {way}: {} units differ in the plan", switched(&model.network, &x));
             plans_match(name, &model.network, &x, &case.labels, [&output, &grad]);
+        }
+        if *ways != *MEANS {
+            continue;
         }
         // Without a word it is the logarithm, and the mean is what it is of.
         let plain = opened(&format!("ensemble:{}?{said}", files.join("+")));

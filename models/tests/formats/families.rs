@@ -28,8 +28,10 @@ fn changed(case: &Case, options: &Options, change: impl FnOnce(&mut Weights)) ->
 
 /// What a network of that name must be recognised as.
 fn family(arch: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 22] = [
+    const KNOWN: [(&str, &str); 24] = [
         ("openclip/resnet", "clip-resnet"),
+        ("bai2023/bit", "bit"),
+        ("resnetv2_bit", "bit"),
         ("seer", "regnet"),
         ("ra_wrn", "ra-wide-resnet"),
         ("amini2024/wrn", "dm-wide-resnet"),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Weights = BTreeMap<String, Tensor>;
 
-const HOMES: [&str; 13] = [
+const HOMES: [&str; 15] = [
     "peng2023",
     "amini2024",
     "huang202",
@@ -26,6 +26,8 @@ const HOMES: [&str; 13] = [
     "torchvision/alexnet",
     "singh2023/vit",
     "xu2024",
+    "bai2023",
+    "timm/resnetv2_bit",
 ];
 
 fn stored() -> Vec<Case> {
@@ -152,6 +154,7 @@ fn what_no_tensor_tells_is_asked_for_or_said() {
         (with("pang2020/boosting", |o| o.variant = Some("cos".into())), "is not one of this architecture's"),
         (with("dai2021/pssilu", |o| o.activation = Some("relu".into())), "`activation` is in the file"),
         (with("xu2024/mimir-swin", |o| o.variant = Some("eps1e-5".into())), "`variant=eps1e-6`"),
+        (with("bai2023/bit", |o| o.variant = Some("cifar".into())), "`?variant=enlarged`"),
         (with("huang2022/wrn-a4", |o| o.variant = Some("plain".into())), "`variant` is no parameter"),
     ];
     for (result, part) in checks {
@@ -166,6 +169,8 @@ fn what_no_tensor_tells_is_asked_for_or_said() {
         ("ding2020/mma", |o| o.variant = None),
         ("xu2024/mimir-swin", |o| o.variant = None),
         ("huang2022/wrn-a4", |o| o.activation = Some("relu".into())),
+        ("bai2023/bit", |o| o.variant = Some("plain".into())),
+        ("timm/resnetv2_bit", |o| o.variant = None),
         ("peng2023/ra_wrn101_2", |o| o.activation = Some("relu".into())),
     ] {
         let network = Arc::new(with(name, change).unwrap().network);
@@ -187,6 +192,7 @@ fn what_networks_expect_of_their_pixels_is_as_published() {
         ("peng2023/ra_wrn70_16", 32, "CIFAR-10's"),
         ("peng2023/ra_wrn101_2", 224, "ImageNet's"),
         ("singh2023/vit_cvst", 64, "as they are"),
+        ("bai2023/bit", 32, "enlarged to 128x128"),
     ] {
         let case = case(name);
         let built = changed(&case, &bare(&case.options), |_| {}).unwrap();
