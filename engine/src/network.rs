@@ -297,6 +297,7 @@ pub struct Network {
     params: Vec<Param>,
     shapes: Vec<Shape>,
     output: NodeId,
+    steep: bool,
 }
 
 /// Entries one row of any single value may have: hostile shapes stop here instead of at the allocator.
@@ -326,13 +327,13 @@ impl Network {
     }
     /// The same graph open for more nodes, and its output.
     pub fn reopen(&self) -> (Builder, NodeId) {
-        let Self { nodes, params, shapes, output } = self.clone();
-        (Builder { nodes, params, shapes }, output)
+        let Self { nodes, params, shapes, output, steep } = self.clone();
+        (Builder { nodes, params, shapes, steep }, output)
     }
 
-    /// Whether what it computes jumps somewhere: there interpreters may differ by more than rounding.
+    /// Whether what it computes jumps somewhere, or nearly: there interpreters may differ by more than rounding.
     pub fn jumps(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))
+        self.steep || self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))
     }
 
     pub fn find(&self, name: &str) -> Option<NodeId> {
@@ -346,6 +347,7 @@ pub struct Builder {
     nodes: Vec<Node>,
     params: Vec<Param>,
     shapes: Vec<Shape>,
+    steep: bool,
 }
 
 impl Builder {
@@ -367,6 +369,12 @@ impl Builder {
     pub fn param(&mut self, name: impl Into<String>, value: Tensor) -> ParamId {
         self.params.push(Param { name: name.into(), value });
         ParamId(self.params.len() - 1)
+    }
+
+    /// Says that the function is so steep somewhere that rounding moves its values from one side to the other; see
+    /// [`Network::jumps`].
+    pub fn steep(&mut self) {
+        self.steep = true;
     }
 
     pub fn shape(&self, node: NodeId) -> &Shape {
@@ -414,6 +422,7 @@ impl Builder {
             let (here, there) = (&self.shape(x).row, network.input_row());
             return Err(Error::load(format!("`{prefix}`"), format!("its input has shape {there:?}, not {here:?}")));
         }
+        self.steep |= network.steep;
         let first = self.params.len();
         let shared = |p: &Param| Param { name: format!("{prefix}{}", p.name), value: p.value.clone() };
         self.params.extend(network.params.iter().map(shared));
@@ -463,7 +472,7 @@ impl Builder {
                 shapes.push(shape);
             }
         }
-        Ok(Network { nodes, params: self.params, shapes, output: place[output.0] })
+        Ok(Network { nodes, params: self.params, shapes, output: place[output.0], steep: self.steep })
     }
 }
 

@@ -83,9 +83,14 @@ fn read(file: &str) -> Result<StateDict> {
             };
             match &parsed.options.key {
                 Some(key) => within(&format!("{key}.")),
-                // A missing key is the spec's fault elsewhere.
                 None => within("").or_else(|first| match first.kind {
-                    Kind::Usage => within("state_dict.").map_err(|_| first),
+                    // No such key: nobody asked for it, the file is another.
+                    Kind::Usage => within("state_dict.").map_err(|_| {
+                        Error::load(
+                            "its weights",
+                            "they are not in two parts, `model` and `bn`, as a mixing network's are",
+                        )
+                    }),
                     _ => Err(first),
                 }),
             }

@@ -55,6 +55,7 @@ pub(super) fn lay(net: &mut Builder, logits: [NodeId; 2], way: Way, numbers: &[f
         parts.push(part(net, robust, share * RAW, "robust")?);
         parts.push(part(net, mapped, share * (1. - RAW), "mapped")?);
     } else {
+        net.steep();
         let (normed, factor) = normalised(net, accurate, "accurate")?;
         let decision = scaled(net, normed, Binary::Mul, SHARP * factor, "ensemble.accurate.decision")?;
         parts.push(part(net, decision, 1. - map.share, "accurate")?);

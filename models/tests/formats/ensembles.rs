@@ -10,48 +10,50 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-type Weights = HashMap<String, Tensor>;
+pub type Weights = HashMap<String, Tensor>;
 
 #[derive(Deserialize)]
-struct Case {
+pub struct Case {
     input: String,
     input_shape: Vec<usize>,
     mean: Vec<f64>,
     std: Vec<f64>,
     /// What else a user says.
-    said: String,
+    pub said: String,
     labels: Vec<u32>,
     members: Vec<BTreeMap<String, Vec<usize>>>,
 }
 
-fn vectors() -> PathBuf {
+pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/ensembles")
 }
 
 impl Case {
-    fn read(name: &str) -> Self {
+    pub fn read(name: &str) -> Self {
         let file = std::fs::File::open(vectors().join(format!("{name}.json.gz"))).unwrap();
         serde_json::from_reader(GzDecoder::new(file)).unwrap()
     }
 
-    fn weights(&self, member: usize) -> Weights {
+    pub fn weights(&self, member: usize) -> Weights {
         let tensor = |(n, s): (&String, &Vec<usize>)| (n.clone(), named::weight(&format!("members.{member}.{n}"), s));
         self.members[member].iter().map(tensor).collect()
     }
 
     /// One file a member, and what is said for all.
-    fn lay(&self, place: &Path) -> (Vec<String>, String) {
+    pub fn lay(&self, place: &Path) -> (Vec<String>, String) {
         let files = (0..self.members.len()).map(|i| {
             let path = place.join(format!("net_m{i}.safetensors"));
             candle_core::safetensors::save(&self.weights(i), &path).unwrap();
             path.display().to_string()
         });
         let listed = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
-        (files.collect(), format!("mean={}&std={}&{}", listed(&self.mean), listed(&self.std), self.said))
+        let sizes = self.input_shape[1..].iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let said = format!("input={sizes}&mean={}&std={}&{}", listed(&self.mean), listed(&self.std), self.said);
+        (files.collect(), said)
     }
 }
 
-fn opened(spec: &str) -> LoadedModel {
+pub fn opened(spec: &str) -> LoadedModel {
     load(spec).unwrap_or_else(|e| panic!("{spec}: {e}"))
 }
 
