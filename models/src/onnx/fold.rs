@@ -21,7 +21,6 @@ pub const ONLY_FOLDED: &[&str] = &[
     "Mod",
     "Not",
     "Range",
-    "Resize",
     "ScatterND",
     "Shape",
     "Where",

@@ -8,11 +8,13 @@ mod fold;
 mod fold_numbers;
 mod fold_scatter;
 mod front;
+mod group_norm;
 mod layers;
 mod layout;
 mod order;
 mod pointwise;
 mod proto;
+mod resample;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -53,9 +55,11 @@ const OPS: &[(&str, Lower)] = &[
     ("Gemm", layers::gemm),
     ("GlobalAveragePool", layers::global_pool),
     ("GlobalMaxPool", layers::global_pool),
+    ("GroupNormalization", group_norm::group_norm),
     ("HardSigmoid", pointwise::activation),
     ("HardSwish", pointwise::activation),
     ("Identity", layout::identity),
+    ("InstanceNormalization", group_norm::instance_norm),
     ("LayerNormalization", layers::layer_norm),
     ("LeakyRelu", pointwise::activation),
     ("Log", pointwise::activation),
@@ -75,6 +79,7 @@ const OPS: &[(&str, Lower)] = &[
     ("ReduceSum", layers::reduce),
     ("Relu", pointwise::activation),
     ("Reshape", layout::reshape),
+    ("Resize", resample::resize),
     ("Shape", layout::shape),
     ("Sigmoid", pointwise::activation),
     ("Slice", layout::slice),

@@ -264,6 +264,40 @@ def outputs():
     n.save(output="logits", extra_outputs=[pooled])
 
 
+def group_norms(opset):
+    n = Net(f"group_norms_{opset}", opset, (6, 3, 4))
+    n.use(n.op("InstanceNormalization", "image", n.const(f(6)), n.const(f(6)), epsilon=1e-3))
+    # A group norm as PyTorch exports it.
+    flat = n.op("Reshape", "image", n.const(i(0, 2, -1)))
+    normed = n.op("InstanceNormalization", flat, n.const(np.ones(2, np.float32)), n.const(np.zeros(2, np.float32)))
+    back = n.op("Reshape", normed, n.op("Shape", "image"))
+    n.use(n.op("Add", n.op("Mul", back, n.const(f(6, 1, 1))), n.const(f(6, 1, 1))))
+    if opset >= 18:
+        size = 6 if opset >= 21 else 3
+        n.use(n.op("GroupNormalization", "image", n.const(f(size)), n.const(f(size)), num_groups=3, epsilon=1e-3))
+    n.save()
+
+
+def resizes(opset):
+    n = Net(f"resizes_{opset}", opset, (2, 5, 6))
+    linear = dict(mode="linear")
+    shape = n.op("Shape", "image")
+    front = n.op("Slice", shape, n.const(i(0)), n.const(i(2)))
+    sizes = n.op("Concat", front, n.const(i(12, 4)), axis=0)
+    cases = [dict(linear, coordinate_transformation_mode=m) for m in ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]]
+    cases += [dict(mode="nearest", nearest_mode=m) for m in ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]]
+    cases += [dict(mode="cubic"), dict(mode="cubic", cubic_coeff_a=-0.5), {}]
+    for case in cases:
+        n.use(n.op("Resize", "image", "", "", sizes, **case))
+    for factor in (2.0, 1.7, 0.6):
+        scales = n.const(np.array([1, 1, factor, factor], np.float32))
+        n.use(n.op("Resize", "image", "", scales, **linear))
+        n.use(n.op("Resize", "image", "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"))
+    if opset >= 18:
+        n.use(n.op("Resize", "image", "", "", n.const(i(7, 3)), axes=[2, 3], **linear))
+    n.save()
+
+
 for opset in (11, 13, 18, 21):
     activations(opset)
     layouts(opset)
@@ -279,4 +313,9 @@ shapes()
 types()
 fixed_batch()
 outputs()
+# New files last: the numbers of the others stay.
+for opset in (13, 18, 21):
+    group_norms(opset)
+for opset in (13, 18):
+    resizes(opset)
 np.savez_compressed(os.path.join(HERE, "expected.npz"), **expected)
