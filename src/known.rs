@@ -125,7 +125,8 @@ fn is_altered(source: &str) -> bool {
     let query = source.split_once('?').map_or("", |(_, query)| query);
     // Members of an ensemble have questions of their own.
     query.split(['&', '?']).any(|pair| match pair.split_once('=') {
-        Some((key, value)) => matches!(key.trim(), "output" | "head") || (key, value) == ("scores", "logits"),
+        Some(("scores", way)) => matches!(way, "logits" | "mixednuts-bypassed"),
+        Some((key, _)) => matches!(key.trim(), "output" | "head" | "mix"),
         None => matches!(pair.trim(), "output" | "head"),
     })
 }

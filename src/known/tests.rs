@@ -66,6 +66,8 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
         "ensemble:Chen2020Adversarial.pt_m0.pt+Carmon2019Unlabeled.pt",
         "ensemble:Carmon2019Unlabeled.pt+Carmon2019Unlabeled.pt",
         "ensemble:Chen2020Adversarial.pt_m*.pt?scores=logits",
+        "ensemble:Bai2024MixedNUTS.pt_m*.pt?scores=mixednuts-bypassed",
+        "ensemble:Bai2024MixedNUTS.pt_m*.pt?mix=5,-1,4,0.9,0.9",
         "ensemble:[Chen2020Adversarial.pt_m0.pt?mean=0.5]+[Chen2020Adversarial.pt_m1.pt?output=features]",
     ] {
         assert!(boards("x", source).is_empty(), "{source}");

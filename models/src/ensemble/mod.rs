@@ -38,7 +38,10 @@ pub(crate) fn open(name: Option<&str>, text: &str) -> Result<LoadedModel> {
     }
     let classes = loaded.first().map_or(0, |m| m.card.output.width());
     let joint = Joint { way, numbers: scores::settings(way, mix.as_deref(), known.as_deref(), classes)?, file };
-    let name = name.map_or_else(|| known.unwrap_or_else(|| spec::label(&loaded)), String::from);
+    // A stand-in must not be taken for what it stands for.
+    let suffix = if way == Way::MixedNutsBypassed { " bypassed" } else { "" };
+    let own = || known.unwrap_or_else(|| spec::label(&loaded)) + suffix;
+    let name = name.map_or_else(own, String::from);
     join(name, loaded, &joint)
 }
 

@@ -16,8 +16,10 @@ const PLACES: [(&str, Place); 4] = [
     ("asymmetric", |i, _, _, scale| i / scale),
 ];
 
-/// How the entry nearest to a place is found.
-const NEAREST: [(&str, fn(f64) -> f64); 4] = [
+/// The entry nearest to a place.
+type Nearest = fn(f64) -> f64;
+
+const NEAREST: [(&str, Nearest); 4] = [
     ("round_prefer_floor", |x| (x - 0.5).ceil()),
     ("round_prefer_ceil", |x| (x + 0.5).floor()),
     ("floor", f64::floor),
@@ -91,7 +93,7 @@ fn sides(call: &Call, image: [usize; 2]) -> Result<[(usize, f64); 2]> {
 
 /// How a new entry is made of old ones.
 enum Kind {
-    Nearest(fn(f64) -> f64),
+    Nearest(Nearest),
     Linear,
     /// With the polynomial's coefficient (-0.75 in PyTorch).
     Cubic(f64),

@@ -41,6 +41,7 @@ fn files_named_as_robustbenchs_are_joined_as_it_joins_them() {
     let place = tempfile::tempdir().unwrap();
     let files = numbered(&case, place.path(), "Bai2024MixedNUTS");
     let stand_in = opened(&format!("ensemble:{}?scores=mixednuts-bypassed", files.join("+")));
+    assert_eq!(stand_in.name, "Bai2024MixedNUTS bypassed");
     assert!(!stand_in.network.jumps() && stand_in.notes[0].contains("--bpda"), "{:?}", stand_in.notes);
 }
 
