@@ -180,6 +180,11 @@ impl Config {
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }
+
+    /// Whether the key is there, be it with nothing.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
 }
 
 fn whole(v: &Value) -> Option<usize> {
