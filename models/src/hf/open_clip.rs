@@ -1,5 +1,6 @@
 //! OpenCLIP: folders as its hub tools write them, `open_clip_config.json` beside the weights, and the text tower in its names,
-//! which are OpenAI's too. Image towers are the named architectures; both are told the same activation.
+//! which are OpenAI's too. Image towers are the named architectures; both are told the same activation, but of timm's the name
+//! tells.
 
 use super::prompts::{Clean, Rules};
 use super::text::{End, Home, TextTower, Weights};
