@@ -227,11 +227,11 @@ pub(super) fn of_folder(path: &Path) -> Result<TextTower> {
 
 /// Where a prompt is read.
 fn end(c: &Config) -> Result<End> {
-    let end = match c.text("pool_type").unwrap_or("argmax") {
+    let end = match c.text_or("pool_type", "argmax")? {
         "argmax" => End::Largest,
         "eos" => End::Token(c.size_or("eos_id", 2)?),
         // CLIP's own tokenizer fills prompts up with a word.
-        "last" if c.has("hf_tokenizer_name") => End::Last,
+        "last" if c.text("hf_tokenizer_name").is_some() => End::Last,
         "last" => return Err(strange("pool_type", "`last` is supported here with `hf_tokenizer_name` alone")),
         other => return Err(strange("pool_type", format!("`{other}` is not supported here"))),
     };
@@ -362,13 +362,13 @@ impl Text {
             return Err(strange("eps", format!("{eps} is not positive")));
         }
         let form = arguments(c, "act_kwargs", &["approximate"], INSTEAD)?;
-        let act = match form.as_ref().and_then(|a| a.text("approximate")) {
+        let act = match form.as_ref().map_or(Ok("none"), |a| a.text_or("approximate", "none"))? {
             _ if quick && form.is_some() => return Err(strange("act_kwargs", "the quick GELU takes none")),
-            None | Some("none") => Act::Plain(Activation::Gelu),
-            Some("tanh") => Act::Plain(Activation::GeluTanh),
-            Some(other) => return Err(strange("approximate", format!("`{other}` is not known here"))),
+            "none" => Act::Plain(Activation::Gelu),
+            "tanh" => Act::Plain(Activation::GeluTanh),
+            other => return Err(strange("approximate", format!("`{other}` is not known here"))),
         };
-        let projects = match c.text("proj_type").unwrap_or("linear") {
+        let projects = match c.text_or("proj_type", "linear")? {
             "linear" => true,
             "none" => false,
             other => return Err(strange("proj_type", format!("`{other}` is not known here"))),

@@ -98,16 +98,16 @@ impl TimmTower {
                 .hint("export the image tower to ONNX")
         };
         // OpenCLIP's own when nothing is said; nothing may also be said outright.
-        let said = |key: &str, usual| c.text(key).unwrap_or(if c.mentions(key) { "" } else { usual }).to_string();
-        let (last, pool) = (said("timm_proj", "linear"), said("timm_pool", "avg"));
-        let last = match last.as_str() {
+        let said = |key, usual| c.text_or(key, if c.mentions(key) { "" } else { usual });
+        let (last, named) = (said("timm_proj", "linear")?, said("timm_pool", "avg")?);
+        let last = match last {
             "linear" => Last::Linear,
             "mlp" => Last::Mlp,
             "none" => Last::Nothing,
             "" => Last::Own,
             other => return Err(wrong("timm_proj", other)),
         };
-        let pool = match pool.as_str() {
+        let pool = match named {
             "map" => Pool::Attention,
             "avg" => Pool::Mean,
             "token" => Pool::Class,
@@ -116,7 +116,7 @@ impl TimmTower {
             other => return Err(wrong("timm_pool", other)),
         };
         if !network.pools.contains(&pool) {
-            return Err(wrong("timm_pool", c.text("timm_pool").unwrap_or("avg")));
+            return Err(wrong("timm_pool", named));
         }
         Ok(Some(Self { name, network, pool, last }))
     }

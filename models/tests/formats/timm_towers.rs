@@ -137,6 +137,8 @@ fn image_towers_that_are_not_known_are_refused_by_their_setting() {
     refused(siglip, vision("timm_pool", json!("")), &["`timm_pool` in open_clip_config.json", "``"]);
     refused(siglip, vision("timm_pool", json!("token")), &["`timm_pool`", "`token`"]);
     refused(siglip, vision("timm_pool", json!("avg")), &["they have an attention pool", "says no attention pool"]);
+    refused(siglip, vision("timm_pool", json!(1)), &["`timm_pool` in open_clip_config.json", "expected a text"]);
+    refused(siglip, vision("timm_proj", json!(false)), &["`timm_proj` in open_clip_config.json", "expected a text"]);
     refused(siglip, vision("timm_proj", json!("attn")), &["`timm_proj` in open_clip_config.json", "`attn`"]);
     refused(siglip, vision("timm_proj", json!("linear")), &["they have no last layer", "`visual.head.proj`"]);
     refused(siglip, vision("timm_proj", json!(null)), &["they have no last layer", "`visual.trunk.head`"]);
@@ -179,6 +181,10 @@ fn text_towers_that_are_not_known_are_refused_by_their_setting() {
         ("norm_kwargs", json!({ "eps": "small" }), "`eps` in open_clip_config.json"),
         ("norm_kwargs", json!({ "elementwise_affine": "no" }), "`elementwise_affine`"),
         ("proj_type", json!("mlp"), "`proj_type` in open_clip_config.json"),
+        ("proj_type", json!(3), "`proj_type` in open_clip_config.json"),
+        ("pool_type", json!(["last"]), "`pool_type` in open_clip_config.json"),
+        ("act_kwargs", json!({ "approximate": 1 }), "`approximate` in open_clip_config.json"),
+        ("hf_tokenizer_name", json!(1), "`pool_type` in open_clip_config.json"),
         ("pool_type", json!("first"), "`pool_type` in open_clip_config.json"),
         ("pool_type", json!("argmax"), "`no_causal_mask` in open_clip_config.json"),
         ("hf_tokenizer_name", json!(null), "`pool_type` in open_clip_config.json"),
