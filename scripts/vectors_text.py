@@ -4,9 +4,10 @@ and both towers together make of them, by transformers and open_clip. Weights fo
     python scripts/vectors_text.py [NAME...]
 
 Needs numpy, torch, safetensors, transformers, sentencepiece, protobuf, open_clip_torch, ftfy and regex in an environment of its
-own. Tokenizers are trained here on made-up sentences. Each NAME.json.gz has prompts and their numbers; with a model also its
-settings and the shapes of its tensors, beside a NAME.npz (`embeddings`, unit vectors of the prompts, and `logits`), computed in
-float64 and stored as float32.
+own, for image towers of timm's timm too. Tokenizers are trained here on made-up sentences. Each NAME.json.gz has prompts and their
+numbers; with a model also its settings and the shapes of its tensors, beside a NAME.npz (`embeddings`, unit vectors of the prompts, and
+`logits`), computed in float64 and stored as float32. Where the image tower is timm's there are `image`, its embedding, and `grad`, the
+gradient of the summed cross-entropy of that embedding towards the pixels.
 """
 import gzip
 import json
@@ -18,7 +19,7 @@ import tempfile
 import numpy as np
 import torch
 
-from vectors import OUT, image, tensor
+from vectors import OUT, check_slope, image, tensor
 
 PLACE = OUT / "text"
 WORDS = """a an the photo picture sketch of in on under near with and it's cat dog bird horse frog ship truck plane tree house
@@ -157,6 +158,119 @@ def open_clip(name, numbers, tokenizer, prompts, custom=False, quick=False, **te
                     shapes=shapes), embeddings=embeddings, logits=logits)
 
 
+# Image towers of timm's: small networks of its classes, registered under names that say which class they are of.
+
+def small_vit(pretrained=False, **settings):
+    from timm.models.vision_transformer import VisionTransformer
+    del pretrained
+    settings = {k: v for k, v in settings.items() if not k.startswith("pretrained_") and k != "cache_dir"}
+    model = VisionTransformer(**dict(patch_size=8, embed_dim=128, depth=2, num_heads=2, mlp_ratio=1.5) | settings)
+    # The adapter asks for it.
+    model.default_cfg = dict()
+    return model
+
+
+def siglip_tower(**settings):
+    # Pixels that fill no patch are left out.
+    return small_vit(**dict(img_size=36, class_token=False, global_pool="map") | settings)
+
+
+def clip_tower(**settings):
+    from functools import partial
+    from timm.layers import LayerNorm
+    return small_vit(**dict(img_size=32, pre_norm=True, norm_layer=partial(LayerNorm, eps=1e-5)) | settings)
+
+
+def eva_tower(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **settings):
+    from timm.models.eva import Eva
+    return Eva(**dict(img_size=32, patch_size=8, embed_dim=128, depth=2, num_heads=2, mlp_ratio=1.5) | settings)
+
+
+def convnext_tower(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **settings):
+    from timm.models.convnext import ConvNeXt
+    model = ConvNeXt(**dict(depths=(1, 1, 2, 1), dims=(16, 24, 32, 40)) | settings)
+    model.default_cfg = dict(pool_size=(1, 1))
+    return model
+
+
+def registered(name, make):
+    from timm.models import register_model
+    entry = lambda pretrained=False, **settings: make(pretrained=pretrained, **settings)
+    entry.__name__, entry.__module__ = name, __name__
+    register_model(entry)
+    return name
+
+
+def whole(folder, tokenizer, pad, context):
+    """OpenCLIP's own way to a tokenizer of the hub."""
+    from open_clip.tokenizer import HFTokenizer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+    at = folder / "hub"
+    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(tokenizer)), pad_token=pad)
+    fast.save_pretrained(at)
+    return HFTokenizer(str(at), context_length=context, clean="canonicalize")
+
+
+def timm(name, numbers, tokenizer, prompts, settings, half):
+    import open_clip as home
+    kind = home.model.CustomTextCLIP if settings.get("custom_text") else home.model.CLIP
+    model, shapes = filled(kind(**{k: v for k, v in settings.items() if k != "custom_text"}))
+    mean, std = ([0.5] * 3, [0.5] * 3) if half else ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+    preprocess = dict(mean=mean, std=std, interpolation="bicubic", resize_mode="squash" if half else "shortest")
+    rows, side = 2 if half else 1, settings["vision_cfg"]["image_size"]
+    pixels = image(f"input/text/{name}", (rows, 3, side, side)).double().requires_grad_()
+    centre, spread = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (mean, std))
+    loss = lambda embedding: torch.nn.functional.cross_entropy(embedding, torch.arange(rows), reduction="sum")
+    embedding = model.encode_image((pixels - centre) / spread)
+    loss(embedding).backward()
+    check_slope(lambda x: loss(model.encode_image((x - centre) / spread)).item(), pixels)
+    with torch.no_grad():
+        logits, _ = model.get_logits((pixels - centre) / spread, torch.tensor(numbers))
+        embeddings = model.encode_text(torch.tensor(numbers), normalize=True)
+    pack(name, dict(prompts=prompts, numbers=numbers, tokenizer=tokenizer, config=dict(model_cfg=settings, preprocess_cfg=preprocess),
+                    shapes=shapes), embeddings=embeddings, logits=logits, image=embedding, grad=pixels.grad)
+
+
+def write_timm_siglip(name, folder):
+    second = name.endswith("2")
+    if second:
+        tokenizer, pad, words = gemma()[1], "<pad>", 420
+    else:
+        kept = json.loads(gzip.decompress((PLACE / "siglip.json.gz").read_bytes()))
+        tokenizer, pad = kept["tokenizer"] | dict(post_processor=kept["hub"]["post_processor"]), "</s>"
+        words = len(tokenizer["model"]["vocab"])
+    prompts = ["a photo of a cat", "A Photo, of the DOG's tail_end!", "red ship", "Zürich in the dark ΟΔΟΣ-Α"]
+    longest = 64
+    ids = whole(folder, tokenizer, pad, longest)(prompts).tolist()
+    longest = 1 + max(next(i for i in range(longest, 0, -1) if row[i - 1] != row[-1]) for row in ids)
+    numbers = whole(folder, tokenizer, pad, longest)(prompts).tolist()
+    text = dict(context_length=longest, vocab_size=words, hf_tokenizer_name="made/up", tokenizer_kwargs=dict(clean="canonicalize"),
+                width=64, heads=2, layers=2, no_causal_mask=True, proj_bias=True, pool_type="last", norm_kwargs=dict(eps=1e-6))
+    if second:
+        text["act_kwargs"] = dict(approximate="tanh")
+    tower = registered("vit_micro_patch8_siglip_36", siglip_tower)
+    end = dict(timm_pool="", timm_proj="linear", timm_proj_bias=True) if second else dict(timm_pool="map", timm_proj="none")
+    settings = dict(embed_dim=24 if second else 128, init_logit_bias=-10, custom_text=True, text_cfg=text,
+                    vision_cfg=dict(image_size=36, timm_model_name=tower, timm_model_pretrained=False, **end))
+    timm(name, numbers, tokenizer, prompts, settings, half=True)
+
+
+def write_timm_clip(name, folder):
+    own, made, tokenizer = clip(folder)
+    prompts = ["a photo of a cat", "red ship"]
+    numbers = [([own.sot_token_id, *own.encode(p), own.eot_token_id] + [0] * 8)[:8] for p in prompts]
+    tower, make, end = {
+        "openclip-timm-vit": ("vit_micro_patch8_clip_32", clip_tower, dict(timm_pool="token", timm_proj=None)),
+        "openclip-timm-eva": ("eva_giant_patch14_224", eva_tower, dict(timm_pool="token", timm_proj=None)),
+        "openclip-timm-convnext": ("convnext_micro", convnext_tower, dict(timm_pool="", timm_proj="linear", timm_drop_path=0.1)),
+        "openclip-timm-convnext-mlp": ("convnext_micro", convnext_tower, dict(timm_pool="", timm_proj="mlp")),
+    }[name]
+    vision = dict(image_size=32, timm_model_name=registered(tower, make), timm_model_pretrained=False, timm_drop=0.0, **end)
+    text = dict(context_length=8, vocab_size=1 + max(map(max, numbers)), width=64, heads=1, layers=1)
+    timm(name, numbers, tokenizer, prompts, dict(embed_dim=24, vision_cfg=vision, text_cfg=text), half=False)
+
+
 def write_siglip(name, folder):
     slow, converted, hub = pieces(folder)
     prompts = [*(p.strip() for p in AWKWARD), "a photo of the tree and the bird and the horse and a large truck"]
@@ -202,7 +316,9 @@ def write_open_clip(name, folder):
 
 
 ENTRIES = {"siglip": write_siglip, "siglip2": write_siglip2, "clip": write_clip, "openclip": write_open_clip,
-           "openclip-quick-bias": write_open_clip, "openclip-eos": write_open_clip}
+           "openclip-quick-bias": write_open_clip, "openclip-eos": write_open_clip, "openclip-siglip": write_timm_siglip,
+           "openclip-siglip2": write_timm_siglip, "openclip-timm-vit": write_timm_clip, "openclip-timm-eva": write_timm_clip,
+           "openclip-timm-convnext": write_timm_clip, "openclip-timm-convnext-mlp": write_timm_clip}
 
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or ENTRIES:

@@ -154,6 +154,12 @@ def entries(Entry):
     return {
         "timm/vit-average": small(lambda: vit(global_pool="avg")),
         "timm/vit-no-class-token": small(lambda: vit(class_token=False, global_pool="avg", fc_norm=False)),
+        "timm/vit-pooled": small(lambda: vit(class_token=False, global_pool="map")),
+        # Pixels that fill no patch are left out; and no head.
+        "timm/vit-pooled-tanh": small(
+            lambda: vit(img_size=36, class_token=False, reg_tokens=2, global_pool="map", act_layer="gelu_tanh", num_classes=0), side=36,
+            options=dict(activation="gelu_pytorch_tanh")),
+        "timm/vit-clip": small(lambda: vit("vit_base_patch16_clip_224"), normalise=CLIP),
         "timm/vit-registers": small(lambda: vit("vit_small_patch14_reg4_dinov2", num_classes=10)),
         "timm/vit-swiglu": small(lambda: vit("vit_giant_patch14_dinov2", mlp_ratio=4)),
         "timm/vit-resized": small(lambda: vit(dynamic_img_size=True), side=48),

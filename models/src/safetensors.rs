@@ -15,6 +15,7 @@ const STAND_IN: usize = 1 << 24;
 /// most, 1.5 for each.
 const MADE: usize = 1 << 26;
 const MADE_EACH: usize = 2;
+const HEADLESS: &str = "the file has no last layer: the output is an embedding";
 
 /// A tensor of any file: name, element type, shape, little-endian bytes in row-major order.
 pub(crate) type View<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
@@ -133,6 +134,30 @@ impl StateDict {
         })
     }
 
+    /// Takes the tensors whose names start so out of these weights: a network of its own, under names without the prefix.
+    pub(crate) fn split(&mut self, prefix: &str) -> Self {
+        let inside = |name: &String| name.starts_with(prefix);
+        let bare = |name: String| name.strip_prefix(prefix).map_or(name.clone(), String::from);
+        let (tensors, rest) = std::mem::take(&mut self.tensors).into_iter().partition(|(n, _)| inside(n));
+        self.tensors = rest;
+        let (skipped, rest): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.skipped).into_iter().partition(|(n, _)| inside(n));
+        self.skipped = rest;
+        let tensors: BTreeMap<String, Tensor> = tensors;
+        Self {
+            tensors: tensors.into_iter().map(|(n, t)| (bare(n), t)).collect(),
+            skipped: skipped.into_iter().map(|(n, s)| (bare(n), s)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps what was decided about a network that [`StateDict::split`] took out. Whether there is a last layer, the whole
+    /// says.
+    pub(crate) fn join(&mut self, part: &Self, prefix: &str) {
+        self.notes.extend(part.notes.iter().filter(|n| *n != HEADLESS).cloned());
+        self.ignored.extend(part.ignored.iter().map(|n| format!("{prefix}{n}")));
+    }
+
     /// Sets the tensors whose names do not start so aside, with a note that says why.
     pub fn keep(&mut self, prefix: &str, why: &str) {
         let names: Vec<String> = self.names().filter(|n| !n.starts_with(prefix)).map(String::from).collect();
@@ -146,7 +171,7 @@ impl StateDict {
 
     /// Remembers that the output is an embedding: the file has no last layer.
     pub fn embeds(&mut self) {
-        self.embeds_as("the file has no last layer: the output is an embedding");
+        self.embeds_as(HEADLESS);
     }
 
     /// Remembers that the output is an embedding, for a reason of its own.

@@ -85,5 +85,5 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         }
         x = blocks.lay(s, x, &format!("blocks.{i}"), bias.or(all))?;
     }
-    super::vit::top(s, x, 1)
+    super::vit::top(s, x, 1, EPS, None)
 }

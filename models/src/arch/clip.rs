@@ -11,11 +11,10 @@ use robust_core::{Error, Result};
 use robust_engine::{Activation, Builder, NodeId, Op};
 
 const EPS: f64 = 1e-5;
-pub(super) const CLIP: Usual = Usual::Known {
-    whose: "CLIP's",
-    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-    std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
-};
+/// Of red, green and blue.
+pub(crate) const MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+pub(crate) const STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub(super) const CLIP: Usual = Usual::Known { whose: "CLIP's", mean: MEAN, std: STD };
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "clip",

@@ -1,6 +1,7 @@
 //! Named architectures: what to build around the weights of a state dict. One file each and one line in the index.
 
 mod alexnet;
+pub(crate) mod attention_pool;
 mod beit;
 mod bit;
 pub(crate) mod blocks;
@@ -9,6 +10,7 @@ mod cifar_resnet;
 mod cifar_resnext;
 pub(crate) mod clip;
 mod clip_resnet;
+pub(crate) mod clip_timm;
 pub(crate) mod convnext;
 mod densenet;
 mod dm_preact_resnet;
@@ -66,6 +68,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     cifar_resnext::ARCHITECTURE,
     clip::ARCHITECTURE,
     clip_resnet::ARCHITECTURE,
+    clip_timm::ARCHITECTURE,
     convnext::ARCHITECTURE,
     densenet::ARCHITECTURE,
     dm_preact_resnet::ARCHITECTURE,

@@ -23,6 +23,14 @@ pub(crate) const IMAGENET: Usual =
 
 pub(crate) const HALF: Usual = Usual::Known { whose: "Inception's", mean: [0.5; 3], std: [0.5; 3] };
 
+/// The note on a normalisation that nobody asked for.
+pub(crate) fn applied(whose: &str) -> String {
+    format!(
+        "{whose} mean and standard deviation are applied, as networks of this family expect; `?mean=none` if yours takes pixels \
+         as they are"
+    )
+}
+
 /// One square convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Conv {
@@ -99,10 +107,7 @@ impl Stack<'_> {
     fn usual(&mut self, channels: usize, usual: Usual) -> Result<Option<(Tensor, Tensor)>> {
         match usual {
             Usual::Known { whose, mean, std } if channels == 3 => {
-                self.dict.note(format!(
-                    "{whose} mean and standard deviation are applied, as networks of this family expect; `?mean=none` if \
-                     yours takes pixels as they are"
-                ));
+                self.dict.note(applied(whose));
                 Ok(Some((Tensor::new(&mean, &Device::Cpu)?, Tensor::new(&std, &Device::Cpu)?)))
             }
             _ => {
@@ -225,9 +230,21 @@ impl Stack<'_> {
         bias: Option<Tensor>,
         width: usize,
     ) -> Result<[NodeId; 3]> {
-        let inputs = self.net.shape(x).row.last().copied().unwrap_or(0);
+        self.thirds_of([x; 3], name, weight, bias, width)
+    }
+
+    /// The same where each layer reads a value of its own, all as wide as the first.
+    pub fn thirds_of(
+        &mut self,
+        xs: [NodeId; 3],
+        name: &str,
+        weight: &str,
+        bias: Option<Tensor>,
+        width: usize,
+    ) -> Result<[NodeId; 3]> {
+        let inputs = self.net.shape(xs[0]).row.last().copied().unwrap_or(0);
         let weight = self.dict.take(weight, &[3 * width, inputs])?;
-        let mut third = |i: usize, part: &str| self.part(x, name, part, (&weight, bias.as_ref()), i * width, width);
+        let mut third = |i: usize, part: &str| self.part(xs[i], name, part, (&weight, bias.as_ref()), i * width, width);
         Ok([third(0, "q")?, third(1, "k")?, third(2, "v")?])
     }
 

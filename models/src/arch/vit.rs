@@ -1,6 +1,7 @@
 //! `vit`: vision transformers (Dosovitskiy et al. 2021) in timm's names and those of DeiT, DINO and DINOv2: learned places, a
 //! class token or none, registers, blocks that norm first. Nothing in a file says how many heads there are.
 
+use super::attention_pool::{self, AttentionPool};
 use super::blocks::{Blocks, TIMM, heads, heads_or};
 use super::convnext::ConvStem;
 use super::stack::{Conv, Usual};
@@ -14,13 +15,15 @@ use robust_core::{Error, Result};
 use robust_engine::{Activation, Builder, NodeId, Op};
 
 const EPS: f64 = 1e-6;
+/// Of CLIP's, which norm before the blocks too.
+const CLIP_EPS: f64 = 1e-5;
 
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "vit",
     doc: "patches (patch_embed.proj, or the convolutions of Singh et al. 2023 at patch_embed.proj.stem), cls_token, reg_token or register_tokens and dist_token where the file has them, pos_embed, \
           blocks.N (norm1, attn.qkv, attn.proj, ls1, norm2, mlp.fc1, GELU, mlp.fc2, ls2; SwiGLU where fc1 is twice as wide, or \
-          mlp.w12 and mlp.w3), norm, the class token or without one the mean of the patches (with fc_norm always), linear head, \
-          with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in so400m, \
+          mlp.w12 and mlp.w3), norm, the class token or without one the mean of the patches (with fc_norm always), with attn_pool what \
+          its query makes of them, linear head, with dist_token the mean of head and head_dist, or no head; heads are 64 wide, 16 in so400m, \
           huge and larger, unless `heads=N` says otherwise",
     params: &["heads", "activation"],
     detect,
@@ -40,6 +43,12 @@ const STEM: ConvStem = ConvStem { prefix: "patch_embed.proj.stem", halving: 4, e
 
 /// Of this width DINOv2's giant has 24 heads, and SigLIP's, which timm keeps without a class token, 16.
 const GIANT: usize = 1536;
+const SIGLIPS_GIANT: usize = 16;
+
+const SIGLIP: Usual = Usual::Known { whose: "SigLIP's", mean: [0.5; 3], std: [0.5; 3] };
+
+/// EVA-02's enormous norms behind the layers of a block, under the names of those that norm before them.
+const ENORMOUS: usize = 1792;
 
 /// Tokens before the patches, and whether they have places of their own.
 struct Lead {
@@ -84,32 +93,69 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         Some(&[_, channels, ..]) => [all, channels, 1 << STEM.halving, 0],
         _ => dict.sizes("patch_embed.proj.weight")?,
     };
-    let lead = Lead::of(dict, places)?;
-    let act = Act::said(options, Act::Plain(Activation::Gelu))?;
-    let heads = match (width, options.heads.as_deref()) {
-        (GIANT, said) if !dict.contains("cls_token") => heads_or(dict, GIANT, said, None),
-        (_, said) => heads(dict, width, said),
+    if width == ENORMOUS && dict.contains("blocks.0.attn.q_bias") {
+        return Err(Error::load(
+            "the weights",
+            "EVA-02's enormous network norms after its layers, which is not built here",
+        )
+        .hint("export it to ONNX"));
     }
-    .map_err(|e| if width == GIANT { e.hint("`?heads=24` for DINOv2's giant, `?heads=16` for SigLIP's") } else { e })?;
-    if options.activation.is_none() && !dict.contains("cls_token") && !dict.contains("fc_norm.weight") {
+    let lead = Lead::of(dict, places)?;
+    let act = activation(dict, options)?;
+    let heads = heads_of(dict, width, options.heads.as_deref())?;
+    let eps = if dict.contains("norm_pre.weight") { CLIP_EPS } else { EPS };
+    let blocks = Blocks::of(dict, &TIMM, "blocks.0", heads, eps, act);
+    let pool = match dict.any("attn_pool.") {
+        true => {
+            let [hidden, _] = dict.sizes("attn_pool.mlp.fc1.weight")?;
+            Some(AttentionPool { names: &attention_pool::TIMM, heads, hidden, eps, act })
+        }
+        false => None,
+    };
+    let s = &mut Stack { dict, net };
+    let size = lead.side.saturating_mul(patch);
+    // With a pool it is SigLIP's; others were trained on pixels of many kinds.
+    let usual = if pool.is_some() { SIGLIP } else { Usual::Raw };
+    let x = s.input(options, [channels, size, size], usual)?;
+    let mut x = embedded(s, x, &lead, [width, patch, places])?;
+    s.dict.ignore("mask_token", "nothing is masked here");
+    if s.dict.contains("norm_pre.weight") {
+        x = s.layer_norm(x, "norm_pre", eps)?;
+    }
+    for i in 0..s.dict.count(|i| format!("blocks.{i}")) {
+        x = blocks.lay(s, x, &format!("blocks.{i}"), None)?;
+    }
+    top(s, x, lead.count(), eps, pool)
+}
+
+/// What the user says, or what is usual.
+fn heads_of(dict: &mut StateDict, width: usize, said: Option<&str>) -> Result<usize> {
+    if width != GIANT {
+        return heads(dict, width, said);
+    }
+    let found = match dict.contains("cls_token") {
+        true => heads(dict, width, said),
+        // With a pool it is SigLIP's.
+        false => heads_or(dict, width, said, dict.any("attn_pool.").then_some(SIGLIPS_GIANT)),
+    };
+    found.map_err(|e| e.hint("`?heads=24` for DINOv2's giant, `?heads=16` for SigLIP's"))
+}
+
+/// What the user says, or GELU, with a note where others are known by the same names.
+fn activation(dict: &mut StateDict, options: &Options) -> Result<Act> {
+    let act = Act::said(options, Act::Plain(Activation::Gelu))?;
+    if options.activation.is_some() {
+        return Ok(act);
+    }
+    if dict.contains("norm_pre.weight") {
+        dict.note("the activation is GELU; say `?activation=quick_gelu` for timm's `*_clip_quickgelu_*`");
+    } else if ["cls_token", "reg_token", "fc_norm.weight"].iter().all(|n| !dict.contains(n)) {
         dict.note(
             "the activation is GELU; some of SigLIP 2's take its tanh form in timm (patches of 32, large at 512 pixels, so400m with \
              patches of 16, giant): say `?activation=gelu_pytorch_tanh` for them",
         );
     }
-    let blocks = Blocks::of(dict, &TIMM, "blocks.0", heads, EPS, act);
-    let s = &mut Stack { dict, net };
-    let size = lead.side.saturating_mul(patch);
-    let x = s.input(options, [channels, size, size], Usual::Raw)?;
-    let mut x = embedded(s, x, &lead, [width, patch, places])?;
-    s.dict.ignore("mask_token", "nothing is masked here");
-    if s.dict.contains("norm_pre.weight") {
-        x = s.layer_norm(x, "norm_pre", EPS)?;
-    }
-    for i in 0..s.dict.count(|i| format!("blocks.{i}")) {
-        x = blocks.lay(s, x, &format!("blocks.{i}"), None)?;
-    }
-    top(s, x, lead.count())
+    Ok(act)
 }
 
 /// Patches with their places, after the tokens that lead them.
@@ -185,21 +231,24 @@ fn resized(s: &mut Stack, lead: &Lead, grid: [usize; 2], [places, width]: [usize
     Ok(Tensor::from_vec([head, &square].concat(), (1, count, width), &candle_core::Device::Cpu)?)
 }
 
-/// Norm, one embedding of all tokens, norm, head: each where the file has it.
-pub(super) fn top(s: &mut Stack, x: NodeId, lead: usize) -> Result<NodeId> {
+/// Norm, one embedding of all tokens, norm, head: each where the file has it; all norms have this epsilon.
+pub(super) fn top(s: &mut Stack, x: NodeId, lead: usize, eps: f64, pool: Option<AttentionPool>) -> Result<NodeId> {
     let late = s.dict.contains("fc_norm.weight");
-    let x = if late && !s.dict.contains("norm.weight") { x } else { s.layer_norm(x, "norm", EPS)? };
+    let x = if late && !s.dict.contains("norm.weight") { x } else { s.layer_norm(x, "norm", eps)? };
     if s.dict.contains("dist_token") {
         return two_heads(s, x);
     }
-    let x = if late || lead == 0 || !s.dict.contains("cls_token") {
+    let x = if pool.is_none() && !late && lead > 0 && s.dict.contains("cls_token") {
+        token(s, x, "pooled", 0)?
+    } else {
         let count = s.net.shape(x).row[0];
         let patches = if lead > 0 { slice(s, x, "patches", 1, lead, count)? } else { x };
-        mean(s, patches, "pooled", &[1])?
-    } else {
-        token(s, x, "pooled", 0)?
+        match pool {
+            Some(pool) => pool.lay(s, patches, "attn_pool")?,
+            None => mean(s, patches, "pooled", &[1])?,
+        }
     };
-    let x = if late { s.layer_norm(x, "fc_norm", EPS)? } else { x };
+    let x = if late { s.layer_norm(x, "fc_norm", eps)? } else { x };
     if !s.dict.any("head.") {
         s.dict.embeds();
         return Ok(x);

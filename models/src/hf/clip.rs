@@ -1,12 +1,11 @@
 //! The image towers of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023) in transformers' names.
 
-use super::tokens::{attend, mlp, reshape, slice, token};
+use super::tokens::{reshape, token};
 use super::vit::{Sizes, grid, learned, patches, places, tower};
 use super::{Body, Family, Made};
-use crate::arch::stack::Stack;
-use candle_core::Tensor;
+use crate::arch::attention_pool::{AttentionPool, TRANSFORMERS};
 use robust_core::{Error, Result};
-use robust_engine::{NodeId, Op};
+use robust_engine::Op;
 
 pub static FAMILIES: &[Family] = &[
     Family { types: &["clip", "clip_vision_model"], prefixes: &[], build: clip },
@@ -67,33 +66,10 @@ fn siglip(b: &mut Body) -> Result<Made> {
     let x = b.stack.add(x, places, "placed")?;
     let x = tower(&mut b.stack, x, v, &sizes, None)?;
     let x = b.stack.layer_norm(x, &format!("{v}.post_layernorm"), sizes.eps)?;
-    let x = attention_pool(&mut b.stack, x, &format!("{v}.head"), &sizes)?;
+    let Sizes { heads, hidden, eps, act, .. } = sizes;
+    let pool = AttentionPool { names: &TRANSFORMERS, heads, hidden, eps, act };
+    let x = pool.lay(&mut b.stack, x, &format!("{v}.head"))?;
     b.without_text();
     b.no_head("SigLIP")?;
     Ok(Made::Embedding(x))
-}
-
-/// A learned query that attends to all tokens, then an MLP with a residual (Zhai et al. 2022).
-fn attention_pool(s: &mut Stack, x: NodeId, name: &str, sizes: &Sizes) -> Result<NodeId> {
-    let width = sizes.width;
-    let probe = s.constant(&format!("{name}.probe"), &[1, 1, width])?;
-    // Repeated for every row: a constant cannot ask for itself.
-    let both = s.net.node("probe_and_tokens", Op::Concat { axis: 1 }, &[probe, x])?;
-    let probe = slice(s, both, "probe", 1, 0, 1)?;
-    let attention = format!("{name}.attention");
-    let weight = s.dict.take(&format!("{attention}.in_proj_weight"), &[3 * width, width])?;
-    let bias = s.dict.take(&format!("{attention}.in_proj_bias"), &[3 * width])?;
-    let mut parts = [probe, x, x];
-    for (i, (part, from)) in ["q", "k", "v"].iter().zip(parts).enumerate() {
-        let cut = |t: &Tensor| t.narrow(0, i * width, width)?.contiguous();
-        let weight = s.net.param(format!("{attention}.in_proj_weight.{part}"), cut(&weight)?);
-        let bias = Some(s.net.param(format!("{attention}.in_proj_bias.{part}"), cut(&bias)?));
-        parts[i] = s.net.node(format!("{attention}.{part}"), Op::Linear { weight, bias }, &[from])?;
-    }
-    let x = attend(s, parts, sizes.heads, None, &format!("{attention}.attend"))?;
-    let x = s.linear(x, &format!("{attention}.out_proj"), width)?;
-    let y = s.layer_norm(x, &format!("{name}.layernorm"), sizes.eps)?;
-    let y = mlp(s, y, [&format!("{name}.mlp.fc1"), &format!("{name}.mlp.fc2")], sizes.hidden, sizes.act)?;
-    let x = s.add(x, y, &format!("{name}.add"))?;
-    token(s, x, "pooled", 0)
 }

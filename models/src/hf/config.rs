@@ -86,6 +86,11 @@ impl Config {
         self.value(key).and_then(Value::as_str)
     }
 
+    /// A text, or what is usual where there is none.
+    pub fn text_or<'a>(&'a self, key: &str, usual: &'a str) -> Result<&'a str> {
+        self.value(key).map_or(Ok(usual), |v| v.as_str().ok_or_else(|| self.wrong(key, "a text")))
+    }
+
     /// A list of sizes, as many as layers at most.
     pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
         let list = self.value(key).and_then(Value::as_array).filter(|l| (1..=MAX_LAYERS).contains(&l.len()));
@@ -179,6 +184,11 @@ impl Config {
 
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
+    }
+
+    /// Whether the key is there, be it with nothing.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.values.contains_key(key)
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod prompts;
 mod resnet;
 mod swin;
 mod text;
+mod timm_tower;
 pub(crate) mod tokenizer;
 pub(crate) mod tokens;
 mod vit;

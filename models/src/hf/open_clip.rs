@@ -1,12 +1,14 @@
 //! OpenCLIP: folders as its hub tools write them, `open_clip_config.json` beside the weights, and the text tower in its names,
-//! which are OpenAI's too. Image towers are the named architectures; both are told the same activation.
+//! which are OpenAI's too. Image towers are the named architectures; both are told the same activation, but of timm's the name
+//! tells.
 
 use super::prompts::{Clean, Rules};
 use super::text::{End, Home, TextTower, Weights};
+use super::timm_tower::TimmTower;
 use super::tokens::Act;
 use super::{Config, Folder, text, weights};
 use crate::arch::blocks::Blocks;
-use crate::arch::clip::{NAMES, activation};
+use crate::arch::clip::{MEAN, NAMES, STD, activation};
 use crate::arch::stack::Stack;
 use crate::arch::{self, Built};
 use crate::safetensors::StateDict;
@@ -27,12 +29,12 @@ const EPS: f64 = 1e-5;
 /// Heads of a text tower are this wide in all of them.
 const HEAD: usize = 64;
 /// Architectures whose files have a text tower too.
-const TOWERS: [&str; 2] = ["clip", "clip-resnet"];
+const TOWERS: [&str; 3] = ["clip", "clip-resnet", "clip-timm"];
 
 /// Settings that are used, or that the tensors tell. Others change what is computed and are refused.
 const MODEL: [&str; 6] = ["embed_dim", "quick_gelu", "custom_text", "vision_cfg", "text_cfg", "init_logit_bias"];
 const VISION: [&str; 7] = ["image_size", "patch_size", "layers", "width", "head_width", "mlp_ratio", "ls_init_value"];
-const TEXT: [&str; 12] = [
+const TEXT: [&str; 16] = [
     "context_length",
     "vocab_size",
     "width",
@@ -45,6 +47,10 @@ const TEXT: [&str; 12] = [
     "pool_type",
     "eos_id",
     "proj_bias",
+    "proj_type",
+    "no_causal_mask",
+    "norm_kwargs",
+    "act_kwargs",
 ];
 
 /// Whether a folder is one of OpenCLIP's. Many hold transformers' layout too, which is then the one that is read.
@@ -83,12 +89,11 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Folder> {
     if let Some(pool) = &options.pool {
         return Err(Error::usage(format!("`pool={pool}` changes nothing: this model has one way to its output")));
     }
-    let vision = part(&model, "vision_cfg")?;
-    if let Some(name) = vision.text("timm_model_name") {
-        return Err(Error::load(CONFIG, format!("the image tower is timm's `{name}`, which is not supported here"))
-            .hint("of SigLIP the folders of transformers are (google/siglip-...); export others to ONNX"));
+    let (vision, wanted) = (part(&model, "vision_cfg")?, model.size("embed_dim")?);
+    let timm = TimmTower::of(&vision)?;
+    if timm.is_none() {
+        vision.only(&VISION, "such image towers are not supported here: export it to ONNX")?;
     }
-    vision.only(&VISION, "such image towers are not supported here: export it to ONNX")?;
     let images = images.map_or(Ok(Images::default()), |c| Images::of(&c))?;
     let size = match images.size {
         Some(size) => size,
@@ -96,7 +101,9 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Folder> {
     };
     let mut said = Options { input: Some(options.input.unwrap_or([3, size[0], size[1]])), ..options.clone() };
     // A list of layers is a ResNet, whose activation and heads are given.
-    if !vision.is_list("layers") {
+    if let Some(tower) = &timm {
+        tower.tell(&mut said);
+    } else if !vision.is_list("layers") {
         said.activation = Some(if model.flag_or("quick_gelu", false)? { "quick_gelu" } else { "gelu" }.into());
         let heads = vision.size_or("width", 768)? / vision.size_or("head_width", HEAD)?;
         said.heads = Some(heads.to_string());
@@ -107,12 +114,18 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Folder> {
         false => None,
     };
     if options.mean.is_none() && options.std.is_none() {
-        (said.mean, said.std) = (images.mean, images.std);
+        // Nothing said is CLIP's.
+        (said.mean, said.std) = (images.mean.or(Some(MEAN.into())), images.std.or(Some(STD.into())));
     }
     let (dict, name) = tensors(path)?;
-    whole(&dict, &vision)?;
+    timm.map_or_else(|| whole(&dict, &vision), |tower| tower.fits(&dict))?;
     let built = arch::build(&dict, &said).map_err(|e| files::blame(e).within(name))?;
     let Built { network, family, mut notes, ignored, embeds } = built;
+    let found = network.output_row();
+    if found != [wanted] {
+        let why = format!("the image tower gives {found:?} entries, `embed_dim` in {CONFIG} says {wanted}");
+        return Err(Error::load(name, why));
+    }
     notes.insert(0, format!("a folder of OpenCLIP: {CONFIG} and {name}"));
     Ok(Folder { network, family: family.into(), embeds, preprocess, notes, ignored })
 }
@@ -141,18 +154,17 @@ struct Images {
 
 impl Images {
     fn of(c: &Config) -> Result<Self> {
-        let wrong = |key: &str, why: String| Error::load(format!("`{key}` in {CONFIG}"), why);
         let mode = c.text("resize_mode").unwrap_or("shortest");
         if !["shortest", "squash"].contains(&mode) {
-            return Err(wrong("resize_mode", format!("`{mode}` is not supported here"))
+            return Err(strange("resize_mode", format!("`{mode}` is not supported here"))
                 .hint("say how images become the input: `?resize=..&crop=..`, in a copy of the settings without it"));
         }
         if let Some(other) = c.text("mode").filter(|m| *m != "RGB") {
-            return Err(wrong("mode", format!("`{other}` is not supported here")));
+            return Err(strange("mode", format!("`{other}` is not supported here")));
         }
         let std = c.floats("std")?;
         if let Some(bad) = std.iter().flatten().find(|s| **s <= 0.) {
-            return Err(wrong("std", format!("{bad} is not positive")));
+            return Err(strange("std", format!("{bad} is not positive")));
         }
         Ok(Self {
             size: if c.has("size") { Some(c.pair("size")?) } else { None },
@@ -184,31 +196,27 @@ pub(super) struct Text {
     pub width: usize,
     pub heads: usize,
     act: Act,
+    /// Of all norms.
+    eps: f64,
     /// As the settings say; without them as many as there are.
     layers: Option<usize>,
+    /// Whether a token attends to those before it alone.
+    pub causal: bool,
+    /// Whether a linear layer comes last.
+    projects: bool,
 }
 
 /// The text tower of a folder.
 pub(super) fn of_folder(path: &Path) -> Result<TextTower> {
     let (model, _) = settings(path)?;
     let c = part(&model, "text_cfg")?;
-    c.only(&TEXT, "such text towers are not supported here; of SigLIP the folders of transformers are")?;
-    let end = match c.text("pool_type").unwrap_or("argmax") {
-        "argmax" => End::Largest,
-        "eos" => End::Token(c.size_or("eos_id", 2)?),
-        other => {
-            return Err(Error::load(format!("`pool_type` in {CONFIG}"), format!("`{other}` is not supported here")));
-        }
-    };
-    let (width, heads) = (c.size_or("width", 512)?, c.size_or("heads", 8)?);
-    let layers = Some(if c.has("layers") { c.layers("layers")? } else { 12 });
-    let quick = model.flag_or("quick_gelu", false)?;
-    let act = if quick { Act::QuickGelu } else { Act::Plain(Activation::Gelu) };
+    c.only(&TEXT, "such text towers are not supported here")?;
+    let end = end(&c)?;
     Ok(TextTower {
         place: path.display().to_string(),
         folder: path.into(),
         weights: Weights::OpenClip,
-        home: Home::OpenClip(Text { width, heads, act, layers }),
+        home: Home::OpenClip(Text::of(&c, model.flag_or("quick_gelu", false)?)?),
         words: c.size_or("vocab_size", 49408)?,
         longest: c.size_or("context_length", 77)?,
         end,
@@ -217,19 +225,45 @@ pub(super) fn of_folder(path: &Path) -> Result<TextTower> {
     })
 }
 
+/// Where a prompt is read.
+fn end(c: &Config) -> Result<End> {
+    let end = match c.text_or("pool_type", "argmax")? {
+        "argmax" => End::Largest,
+        "eos" => End::Token(c.size_or("eos_id", 2)?),
+        // CLIP's own tokenizer fills prompts up with a word.
+        "last" if c.text("hf_tokenizer_name").is_some() => End::Last,
+        "last" => return Err(strange("pool_type", "`last` is supported here with `hf_tokenizer_name` alone")),
+        other => return Err(strange("pool_type", format!("`{other}` is not supported here"))),
+    };
+    match c.flag_or("no_causal_mask", false)? && end != End::Last {
+        // What fills a prompt up would count, and is not the same everywhere.
+        true => Err(strange("no_causal_mask", "it is supported here with `pool_type` last alone")),
+        false => Ok(end),
+    }
+}
+
+fn strange(key: &str, why: impl std::fmt::Display) -> Error {
+    Error::load(format!("`{key}` in {CONFIG}"), why)
+}
+
+/// The arguments of a layer or tokenizer, none but these.
+fn arguments(c: &Config, key: &str, known: &[&str], instead: &str) -> Result<Option<Config>> {
+    let Some(said) = c.section(key) else {
+        return if c.has(key) { Err(strange(key, "it is no list of names and values")) } else { Ok(None) };
+    };
+    said.only(known, instead)?;
+    Ok(Some(said))
+}
+
 /// Its own tokenizer is CLIP's; others are cleaned for as `tokenizer_kwargs` says.
 fn rules(c: &Config) -> Result<Rules> {
-    let said = c.section("tokenizer_kwargs");
-    if let Some(said) = &said {
-        said.only(&["clean"], "such tokenizers are not supported here: give token numbers (`--tokens FILE`)")?;
-    }
+    const INSTEAD: &str = "such tokenizers are not supported here: give token numbers (`--tokens FILE`)";
+    let said = arguments(c, "tokenizer_kwargs", &["clean"], INSTEAD)?;
     let clean = match said.as_ref().and_then(|s| s.text("clean")) {
         None | Some("whitespace") => Clean::Spaces,
         Some("lower") => Clean::SpacesLower,
         Some("canonicalize") => Clean::PlainWords,
-        Some(other) => {
-            return Err(Error::load(format!("`clean` in {CONFIG}"), format!("`{other}` is not known here")));
-        }
+        Some(other) => return Err(strange("clean", format!("`{other}` is not known here"))),
     };
     match c.text("hf_tokenizer_name") {
         // CLIP's own cuts at white space and lowers all by itself.
@@ -253,6 +287,10 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
         Some(prefix) => arch::stripped(&dict, prefix)?,
         None => dict,
     };
+    if dict.names().any(|n| n.contains("trunk.attn_pool.")) {
+        return Err(Error::load("the text tower", "no tensor of a SigLIP's tells how it reads a prompt")
+            .hint(format!("give the folder with its {CONFIG}")));
+    }
     let dict = bare(dict)?;
     let [words, width] = dict.sizes("token_embedding.weight")?;
     let [longest, _] = dict.sizes("positional_embedding")?;
@@ -267,7 +305,7 @@ pub(super) fn of_file(dict: StateDict, mut notes: Vec<String>, path: &Path, opti
         place: path.display().to_string(),
         folder: path.parent().unwrap_or(Path::new("")).into(),
         weights: Weights::Here(dict),
-        home: Home::OpenClip(Text { width, heads, act, layers: None }),
+        home: Home::OpenClip(Text { width, heads, act, eps: EPS, layers: None, causal: true, projects: true }),
         words,
         longest,
         end: End::Largest,
@@ -316,14 +354,47 @@ pub(super) fn settle(dict: &mut StateDict) -> Result<()> {
 }
 
 impl Text {
-    /// The layers over placed tokens `[n, length, width]`.
-    pub fn lay(&self, s: &mut Stack, mut x: NodeId, mask: NodeId) -> Result<NodeId> {
-        let layer = |i: usize| format!("transformer.resblocks.{i}");
-        let blocks = Blocks::of(s.dict, &NAMES, &layer(0), self.heads, EPS, self.act);
-        for i in 0..self.layers.unwrap_or_else(|| s.dict.count(layer)) {
-            x = blocks.lay(s, x, &layer(i), Some(mask))?;
+    fn of(c: &Config, quick: bool) -> Result<Self> {
+        const INSTEAD: &str = "such text towers are not supported here";
+        let norm = arguments(c, "norm_kwargs", &["eps"], INSTEAD)?;
+        let eps = norm.map_or(Ok(EPS), |n| n.float_or("eps", EPS))?;
+        if eps <= 0. {
+            return Err(strange("eps", format!("{eps} is not positive")));
         }
-        let x = s.layer_norm(x, "ln_final", EPS)?;
+        let form = arguments(c, "act_kwargs", &["approximate"], INSTEAD)?;
+        let act = match form.as_ref().map_or(Ok("none"), |a| a.text_or("approximate", "none"))? {
+            _ if quick && form.is_some() => return Err(strange("act_kwargs", "the quick GELU takes none")),
+            "none" => Act::Plain(Activation::Gelu),
+            "tanh" => Act::Plain(Activation::GeluTanh),
+            other => return Err(strange("approximate", format!("`{other}` is not known here"))),
+        };
+        let projects = match c.text_or("proj_type", "linear")? {
+            "linear" => true,
+            "none" => false,
+            other => return Err(strange("proj_type", format!("`{other}` is not known here"))),
+        };
+        Ok(Self {
+            width: c.size_or("width", 512)?,
+            heads: c.size_or("heads", 8)?,
+            act: if quick { Act::QuickGelu } else { act },
+            eps,
+            layers: Some(if c.has("layers") { c.layers("layers")? } else { 12 }),
+            causal: !c.flag_or("no_causal_mask", false)?,
+            projects,
+        })
+    }
+
+    /// The layers over placed tokens `[n, length, width]`.
+    pub fn lay(&self, s: &mut Stack, mut x: NodeId, mask: Option<NodeId>) -> Result<NodeId> {
+        let layer = |i: usize| format!("transformer.resblocks.{i}");
+        let blocks = Blocks::of(s.dict, &NAMES, &layer(0), self.heads, self.eps, self.act);
+        for i in 0..self.layers.unwrap_or_else(|| s.dict.count(layer)) {
+            x = blocks.lay(s, x, &layer(i), mask)?;
+        }
+        let x = s.layer_norm(x, "ln_final", self.eps)?;
+        if !self.projects {
+            return Ok(x);
+        }
         if s.dict.any("text_projection.") {
             let [out, _] = s.dict.sizes("text_projection.weight")?;
             return s.linear(x, "text_projection", out);

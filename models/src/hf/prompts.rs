@@ -20,7 +20,8 @@ pub(super) enum Rules {
     /// As many tokens as the tower has places, filled up with the pad; the last one counts. Its first version has pieces of a
     /// Unigram model and plain words, SigLIP 2 has Gemma's pairs and lower case.
     SigLip,
-    /// As [`Rules::Clip`] with a tokenizer of another home.
+    /// As the settings of OpenCLIP say, with a tokenizer of another home: around the text is what it puts there, and where the
+    /// last token counts it is filled up as [`Rules::SigLip`] says.
     Other(Clean),
 }
 
@@ -36,7 +37,7 @@ pub(super) enum Clean {
     SpacesLower,
     /// Lower case, no ASCII punctuation, single spaces: as transformers' tokenizer of SigLIP.
     Plain,
-    /// The same with a space for each underscore: as OpenCLIP.
+    /// No ASCII punctuation but a space for each underscore, single spaces, lower case: as OpenCLIP.
     PlainWords,
 }
 
@@ -50,7 +51,7 @@ impl Clean {
             Clean::Spaces => single(text),
             Clean::SpacesLower => single(text).to_lowercase(),
             Clean::Plain => plain(&text.to_lowercase()),
-            Clean::PlainWords => plain(&text.to_lowercase().replace('_', " ")),
+            Clean::PlainWords => plain(&text.replace('_', " ")).to_lowercase(),
         }
     }
 }
@@ -73,8 +74,9 @@ impl TextTower {
         }
         let words = self.words(tokenizer)?;
         let mut rows = prompts.iter().map(|p| self.one(&words, p)).collect::<Result<Vec<_>>>()?;
-        match self.rules {
-            Rules::SigLip => {
+        match self.end {
+            // The last place is read, whatever is there.
+            End::Last => {
                 let pad = pad(&words)?;
                 rows.iter_mut().for_each(|row| row.resize(self.longest, pad));
             }
@@ -132,7 +134,7 @@ impl TextTower {
             return Err(Error::usage(format!("the prompt `{shown}` is nothing but punctuation")));
         }
         let mut ids = words.encode(&text)?;
-        if clean == Clean::Plain {
+        if self.end == End::Last && words.model == "Unigram" {
             // Converted tokenizers need not put the end themselves.
             let end = words.number(END)?;
             if ids.last() != Some(&end) {
@@ -186,12 +188,12 @@ mod tests {
 
     #[test]
     fn openclips_ways_to_clean_end_in_single_spaces() {
-        let text = " A  Photo,\tof\u{a0}a\u{2003}CAT_\n ΟΔΟΣ ";
+        let text = " A  Photo,\tof\u{a0}a\u{2003}CAT_\n ΟΔΟΣ Σ_Σ ΟΔΟΣ-Α ";
         // By open_clip 3.3.0.
         for (clean, theirs) in [
-            (Clean::Spaces, "A Photo, of a CAT_ ΟΔΟΣ"),
-            (Clean::SpacesLower, "a photo, of a cat_ οδος"),
-            (Clean::PlainWords, "a photo of a cat οδος"),
+            (Clean::Spaces, "A Photo, of a CAT_ ΟΔΟΣ Σ_Σ ΟΔΟΣ-Α"),
+            (Clean::SpacesLower, "a photo, of a cat_ οδος σ_σ οδος-α"),
+            (Clean::PlainWords, "a photo of a cat οδος σ σ οδοσα"),
         ] {
             assert_eq!(clean.apply(text), theirs, "{clean:?}");
         }

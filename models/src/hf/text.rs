@@ -130,7 +130,7 @@ impl Home {
                 s.linear(x, &format!("{t}.head"), *out)
             }
             Home::OpenClip(text) => {
-                let mask = causal(s)?;
+                let mask = if text.causal { Some(causal(s)?) } else { None };
                 text.lay(s, x, mask)
             }
         }

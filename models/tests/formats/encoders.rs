@@ -128,6 +128,26 @@ fn heads_are_as_many_as_said_and_divide_the_width() {
 
 /// timm's names and no weights but zeros: the heads of a transformer of this width, and its notes.
 fn heads_of(width: usize, class: bool, said: Option<&str>) -> robust_core::Result<(usize, Vec<String>)> {
+    heads_with(vec![], width, class, said)
+}
+
+/// The same with a pool of attention.
+fn heads_pooled(width: usize) -> robust_core::Result<(usize, Vec<String>)> {
+    let mut pool = vec![("attn_pool.latent", vec![1, 1, width]), ("attn_pool.kv.weight", vec![2 * width, width])];
+    pool.extend([("attn_pool.kv.bias", vec![2 * width]), ("attn_pool.mlp.fc1.bias", vec![2])]);
+    pool.extend(["attn_pool.q.weight", "attn_pool.proj.weight"].map(|n| (n, vec![width, width])));
+    pool.extend([("attn_pool.mlp.fc1.weight", vec![2, width]), ("attn_pool.mlp.fc2.weight", vec![width, 2])]);
+    pool.extend(["attn_pool.q.bias", "attn_pool.proj.bias", "attn_pool.mlp.fc2.bias"].map(|n| (n, vec![width])));
+    pool.extend(["attn_pool.norm.weight", "attn_pool.norm.bias"].map(|n| (n, vec![width])));
+    heads_with(pool, width, false, None)
+}
+
+fn heads_with(
+    beside: Vec<(&str, Vec<usize>)>,
+    width: usize,
+    class: bool,
+    said: Option<&str>,
+) -> robust_core::Result<(usize, Vec<String>)> {
     let mut all: Vec<(&str, Vec<usize>)> = vec![
         ("pos_embed", vec![1, 4 + usize::from(class), width]),
         ("patch_embed.proj.weight", vec![width, 3, 2, 2]),
@@ -145,6 +165,7 @@ fn heads_of(width: usize, class: bool, said: Option<&str>) -> robust_core::Resul
     }
     all.extend([("norm.weight", vec![width]), ("norm.bias", vec![width])]);
     all.extend(class.then(|| ("cls_token", vec![1, 1, width])));
+    all.extend(beside);
     let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let dict = all.into_iter().map(|(n, s)| (n.to_string(), zeros(&s))).collect();
     let options = Options { heads: said.map(Into::into), ..Options::default() };
@@ -171,6 +192,9 @@ fn heads_are_as_timm_has_them_at_each_width_and_asked_for_where_its_families_dif
     let error = heads_of(1536, false, None).unwrap_err();
     let hint = "`?heads=24` for DINOv2's giant, `?heads=16` for SigLIP's";
     assert!(error.kind == robust_core::Kind::Load && error.to_string().contains(hint), "{error}");
+    // With a pool there is one giant alone.
+    let (found, notes) = heads_pooled(1536).unwrap();
+    assert!(found == 16 && notes.iter().any(|n| n.contains("attention has 16 heads")), "{notes:?}");
     let (found, notes) = heads_of(1536, false, Some("16")).unwrap();
     assert!(found == 16 && !notes.iter().any(|n| n.contains("attention has")), "{notes:?}");
     let error = heads_of(96, true, None).unwrap_err();

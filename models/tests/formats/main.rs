@@ -17,5 +17,6 @@ mod pth;
 mod robustbench;
 mod support;
 mod text;
+mod timm_towers;
 mod torchscript;
 mod transformers;

@@ -9,24 +9,24 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/text");
+pub const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/text");
 
-fn entry(name: &str) -> Value {
+pub fn entry(name: &str) -> Value {
     let file = std::fs::File::open(Path::new(PLACE).join(format!("{name}.json.gz"))).unwrap();
     serde_json::from_reader(flate2::read::GzDecoder::new(file)).unwrap()
 }
 
-fn list<T: serde::de::DeserializeOwned>(entry: &Value, key: &str) -> T {
+pub fn list<T: serde::de::DeserializeOwned>(entry: &Value, key: &str) -> T {
     serde_json::from_value(entry[key].clone()).unwrap()
 }
 
-fn weights(entry: &Value) -> HashMap<String, Tensor> {
+pub fn weights(entry: &Value) -> HashMap<String, Tensor> {
     let shapes: BTreeMap<String, Vec<usize>> = list(entry, "shapes");
     shapes.into_iter().map(|(n, s)| (n.clone(), named::weight(&n, &s))).collect()
 }
 
 /// A folder of files.
-fn folder(files: &[(&str, &Value)]) -> tempfile::TempDir {
+pub fn folder(files: &[(&str, &Value)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, value) in files {
         std::fs::write(folder.path().join(name), value.to_string()).unwrap();
@@ -34,22 +34,22 @@ fn folder(files: &[(&str, &Value)]) -> tempfile::TempDir {
     folder
 }
 
-fn save(weights: &HashMap<String, Tensor>, folder: &tempfile::TempDir, name: &str) -> PathBuf {
+pub fn save(weights: &HashMap<String, Tensor>, folder: &tempfile::TempDir, name: &str) -> PathBuf {
     let path = folder.path().join(name);
     candle_core::safetensors::save(weights, &path).unwrap();
     path
 }
 
-fn open(at: impl AsRef<Path>) -> Result<TextTower, Error> {
+pub fn open(at: impl AsRef<Path>) -> Result<TextTower, Error> {
     TextTower::open(&at.as_ref().to_string_lossy())
 }
 
-fn numbers(at: impl AsRef<Path>, prompts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+pub fn numbers(at: impl AsRef<Path>, prompts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
     open(at)?.tokenised(prompts, None)
 }
 
 /// Scores of the entry's images by a model with a head of prompts, against what the package computes.
-fn scores_match(name: &str, spec: &str, prompts: &[Vec<u32>], shape: &[usize]) {
+pub fn scores_match(name: &str, spec: &str, prompts: &[Vec<u32>], shape: &[usize]) {
     let text = TextTower::open(spec).unwrap().embed(prompts).unwrap();
     let file = Path::new(PLACE).join(format!("{name}.npz"));
     let gap = distance(&text.embeddings, &npz(&file, "embeddings"));
@@ -177,7 +177,7 @@ fn zeros(dims: &[usize]) -> Tensor {
     Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap()
 }
 
-fn put(all: &mut HashMap<String, Tensor>, name: &str, dims: &[usize]) {
+pub fn put(all: &mut HashMap<String, Tensor>, name: &str, dims: &[usize]) {
     all.insert(name.into(), zeros(dims));
 }
 
