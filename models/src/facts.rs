@@ -124,7 +124,10 @@ fn parameters(network: &Network) -> u64 {
     };
     let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();
     let params = ids.iter().map(|id| &network.params()[id.0]);
-    let params = params.filter(|p| !apart(&p.name).1.starts_with(NORMALISATION) && !p.name.starts_with("ensemble."));
+    // A flow's other weights follow from its field's.
+    let made = [NORMALISATION, "flow."];
+    let params = params.filter(|p| !made.iter().any(|m| apart(&p.name).1.starts_with(m)));
+    let params = params.filter(|p| !p.name.starts_with("ensemble."));
     params.map(|p| p.value.elem_count() as u64).sum()
 }
 

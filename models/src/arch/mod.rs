@@ -24,6 +24,7 @@ mod regnet;
 mod resnest;
 mod resnet;
 mod robust_wide_resnet;
+mod sodef;
 pub(crate) mod stack;
 mod swin;
 mod torchvision_vit;
@@ -76,6 +77,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     resnest::ARCHITECTURE,
     resnet::ARCHITECTURE,
     robust_wide_resnet::ARCHITECTURE,
+    sodef::ARCHITECTURE,
     swin::ARCHITECTURE,
     torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,
