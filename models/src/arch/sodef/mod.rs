@@ -16,8 +16,8 @@ use robust_engine::{Activation, Builder, NodeId};
 pub const ARCHITECTURE: Architecture = Architecture {
     name: "sodef",
     doc: "`dm-wide-resnet` (0.) up to its mean; linear with orthonormal columns (1.fc0.linear: the exponential of a skew-symmetric \
-          matrix after a base); the flow of z' = sin(-(W z + b)) for 5 units of time (2.0.odefunc.fc1._layer), as exact as the file's \
-          notes say; linear (2.1.fc0); SiLU (`activation=`)",
+          matrix after a base); the flow of z' = sin(-(W z + b)) for 5 units of time (2.0.odefunc.fc1._layer), to an accuracy that a \
+          note says; linear (2.1.fc0); SiLU (`activation=`)",
     params: &["activation"],
     detect,
     build,
