@@ -65,7 +65,7 @@ impl Flow {
         // Half of it for the interpolation, which iterations of at most half their size repeat once.
         let length = (wanted / (4. * gauss.gap)).powf(1. / NODES as f64) / sums;
         let steps = (TIME / length.min(0.5 / (gauss.largest() * norm))).ceil().max(1.);
-        if !(steps <= MOST_STEPS) {
+        if steps > MOST_STEPS || steps.is_nan() {
             return Err(Error::load(
                 "the equation",
                 format!("its rows sum up to {sums:.1e}: {steps:.0} steps would be needed"),

@@ -66,7 +66,7 @@ fn exponential(original: &[f64], n: usize, k: usize) -> Result<Vec<f64>> {
     let norm = norm(original, n, k);
     let times = (norm / REACH).ceil().max(1.);
     let cost = times * TERMS as f64 * 2. * (n * k) as f64 * k as f64 + (n * n) as f64 * k as f64;
-    if !(cost <= MOST) {
+    if cost > MOST || cost.is_nan() {
         let why = format!("the exponential of a matrix of {n} rows and norm {norm:.1e} is too much work");
         return Err(Error::load("the orthonormal weight", why).hint("does the file come from where you think?"));
     }
