@@ -2,6 +2,7 @@
 //! classified (RobustBench's `rebuffi_sodef`).
 
 mod flow;
+mod norms;
 mod orthogonal;
 
 use super::stack::activation;

@@ -2,6 +2,7 @@
 
 use super::super::Stack;
 use super::finite;
+use super::norms::spectral;
 use crate::hf::tokens::last;
 use candle_core::{Device, Tensor};
 use robust_core::{Error, Result};
@@ -14,7 +15,7 @@ const TERMS: usize = 34;
 /// A term of this size (as the root of the sum of squares) is the last that counts beside columns of length 1.
 const NOTHING: f64 = 1e-18;
 /// Products one weight may cost; the published one's are about 3e9 for a matrix of norm 40.
-const MOST: f64 = (1u64 << 35) as f64;
+const MOST: f64 = (1u64 << 33) as f64;
 
 /// A linear layer without bias whose weight `[inputs, out]` is kept as itself or as its parametrisation.
 pub(super) fn lay(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
@@ -63,11 +64,12 @@ fn length(all: &[f64]) -> f64 {
 /// # Errors
 /// Kind `Load` for matrices so large that this would take more than [`MOST`] products.
 fn exponential(original: &[f64], n: usize, k: usize) -> Result<Vec<f64>> {
-    let norm = norm(original, n, k);
+    let cost = |times: f64| times * TERMS as f64 * 2. * (n * k) as f64 * k as f64 + (n * n) as f64 * k as f64;
+    let norm = if cost(1.) <= MOST { norm(original, n, k) } else { f64::NAN };
     let times = (norm / REACH).ceil().max(1.);
-    let cost = times * TERMS as f64 * 2. * (n * k) as f64 * k as f64 + (n * n) as f64 * k as f64;
-    if cost > MOST || cost.is_nan() {
-        let why = format!("the exponential of a matrix of {n} rows and norm {norm:.1e} is too much work");
+    if norm.is_nan() || cost(times) > MOST {
+        let size = if norm.is_nan() { String::new() } else { format!(" and norm {norm:.1e}") };
+        let why = format!("the exponential of a matrix of {n} rows, {k} free columns{size} is too much work");
         return Err(Error::load("the orthonormal weight", why).hint("does the file come from where you think?"));
     }
     let mut columns = vec![0.; n * k];
@@ -85,18 +87,24 @@ fn exponential(original: &[f64], n: usize, k: usize) -> Result<Vec<f64>> {
     Ok(columns)
 }
 
-/// A bound on the spectral norm of `A`: the Frobenius norm, or the greatest sum of sizes in a row where that is smaller.
+/// A bound on the spectral norm of `A`: the Frobenius norm, the greatest sum of sizes in a row, or the norms of the square on top and
+/// of what is below it, whichever is least.
 fn norm(original: &[f64], n: usize, k: usize) -> f64 {
     let (mut sums, mut squares) = (vec![0.; n], 0.);
+    let mut top = vec![0.; k * k];
     for i in 0..n {
         for j in 0..i.min(k) {
-            let v = original[i * k + j].abs();
-            sums[i] += v;
-            sums[j] += v;
+            let v = original[i * k + j];
+            sums[i] += v.abs();
+            sums[j] += v.abs();
             squares += 2. * v * v;
+            if i < k {
+                (top[i * k + j], top[j * k + i]) = (v, -v);
+            }
         }
     }
-    sums.into_iter().fold(0., f64::max).min(squares.sqrt())
+    let parts = spectral(&top, k) + spectral(&original[k * k..], k);
+    sums.into_iter().fold(0., f64::max).min(squares.sqrt()).min(parts)
 }
 
 /// `factor A x` for `x` of shape `[n, k]`.
@@ -115,12 +123,8 @@ fn skew(original: &[f64], x: &[f64], n: usize, k: usize, factor: f64) -> Vec<f64
 
 #[cfg(test)]
 mod tests {
+    use super::super::norms::tests::numbers;
     use super::*;
-
-    /// Numbers in [-1, 1) without a pattern.
-    fn numbers(count: usize) -> Vec<f64> {
-        (1..=count).map(|i| (i as f64 * 12.9898).sin() * 43_758.545_3).map(|v| 2. * (v - v.floor()) - 1.).collect()
-    }
 
     fn products(a: &[f64], k: usize) -> Vec<f64> {
         let column = |j: usize| a.iter().skip(j).step_by(k);
@@ -173,5 +177,7 @@ mod tests {
             let error = exponential(&vec![size; 640], 64, 10).unwrap_err();
             assert!(error.message.contains("too much work"), "{error}");
         }
+        // Too large whatever its norm.
+        assert!(exponential(&vec![0.; 600 * 500], 600, 500).unwrap_err().message.contains("600 rows"));
     }
 }
