@@ -12,7 +12,7 @@ pub(super) fn spectral(w: &[f64], k: usize) -> f64 {
     let (mut log, mut part) = (0., 1.);
     for doubling in 0..7 {
         let size = power.iter().map(|v| v * v).sum::<f64>().sqrt();
-        log += part * size.ln();
+        log += part * libm::log(size);
         part /= 2.;
         power.iter_mut().for_each(|v| *v /= size);
         if doubling < 6 {
@@ -20,7 +20,7 @@ pub(super) fn spectral(w: &[f64], k: usize) -> f64 {
         }
     }
     // A hair for rounding.
-    most * (log / 2.).exp() * (1. + 1e-9)
+    most * libm::exp(log / 2.) * (1. + 1e-9)
 }
 
 /// `a^T b` of matrices with rows of `k` entries.
