@@ -1,5 +1,6 @@
 """Entries of `scripts/vectors.py` for the networks of RobustBench's own classes: small ones, in their names. They need RobustBench's
-package (`robustbench/` of github.com/RobustBench/robustbench) on PYTHONPATH; only its files of architectures are run.
+package (`robustbench/` of github.com/RobustBench/robustbench) on PYTHONPATH; only its files of architectures are run. Kang 2021 needs
+geotorch and torchdiffeq besides.
 """
 import importlib
 import pathlib
@@ -198,6 +199,22 @@ def mimir():
         drop_path_rate=0.0, norm_layer=partial(torch.nn.LayerNorm, eps=1e-6))
 
 
+def sodef():
+    """Kang 2021, narrow; its classes fix 1024 and 64. The equation is solved by the class's package as exactly as it can in double
+    precision, each image by itself, and differentiated through the solver: the class's own tolerance of 1e-3 leaves steps to the batch,
+    and its gradient solves another equation."""
+    from torchdiffeq import odeint
+    file = home("sodef_layers")
+    file.odeint = lambda field, z, times, **_: odeint(field, z, times, rtol=1e-10, atol=1e-10)
+    network = unnormalised(file.DMWideResNet(num_classes=10, depth=10, width=1, activation_fn=torch.nn.SiLU))
+    network.logits = file.Identity()
+    features, flow, head = file.MLP_OUT_ORTH1024(), file.ODEBlock(file.ODEfunc_mlp(0)), file.MLP_OUT_LINEAR()
+    features.fc0 = file.ORTHFC(64, 24, False)
+    flow.odefunc.fc1 = file.ConcatFC(24, 24)
+    head.fc0 = torch.nn.Linear(24, 10)
+    return torch.nn.Sequential(network, features, torch.nn.Sequential(flow, head))
+
+
 def entries(Entry, timm_convnext):
     def small(make, options=None, normalise=CIFAR10, side=32, **settings):
         return Entry(make, side, options, normalise, **settings)
@@ -221,5 +238,6 @@ def entries(Entry, timm_convnext):
         "sehwag2021/resnest": small(resnest, dict(variant="cifar"), RAW),
         "bai2023/bit": small(bit, normalise=HALF),
         "singh2023/vit_cvst": Entry(vit_conv_stem, 64),
+        "kang2021/sodef": small(sodef),
         "xu2024/mimir-swin": Entry(mimir, 64, dict(variant="eps1e-6"), RAW),
     }

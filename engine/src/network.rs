@@ -63,6 +63,9 @@ pub enum Activation {
     Neg,
     Reciprocal,
     Erf,
+    /// Of radians.
+    Sin,
+    Cos,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

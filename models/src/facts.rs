@@ -125,8 +125,9 @@ fn parameters(network: &Network) -> u64 {
     };
     let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();
     let params = ids.iter().map(|id| &network.params()[id.0]);
-    let own = |name: &str| [NORMALISATION, RESAMPLING].iter().any(|start| name.starts_with(start));
-    let params = params.filter(|p| !own(apart(&p.name).1) && !p.name.starts_with("ensemble."));
+    // A flow's other weights follow from its field's.
+    let made = |name: &str| [NORMALISATION, RESAMPLING, "flow."].iter().any(|start| name.starts_with(start));
+    let params = params.filter(|p| !made(apart(&p.name).1) && !p.name.starts_with("ensemble."));
     params.map(|p| p.value.elem_count() as u64).sum()
 }
 

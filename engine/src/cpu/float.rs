@@ -16,6 +16,8 @@ pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
     fn expm1(self) -> Self;
     fn tanh(self) -> Self;
     fn erf(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
     fn sqrt(self) -> Self;
     fn pow(self, e: Self) -> Self;
     fn abs(self) -> Self;
@@ -23,7 +25,8 @@ pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
 }
 
 macro_rules! float {
-    ($t:ty, $exp:ident, $ln:ident, $ln_1p:ident, $expm1:ident, $tanh:ident, $erf:ident, $pow:ident) => {
+    ($t:ty, $exp:ident, $ln:ident, $ln_1p:ident, $expm1:ident, $tanh:ident, $erf:ident, $sin:ident, $cos:ident,
+     $pow:ident) => {
         impl Float for $t {
             const ZERO: Self = 0.;
             const ONE: Self = 1.;
@@ -60,6 +63,14 @@ macro_rules! float {
                 libm::$erf(self)
             }
             #[inline]
+            fn sin(self) -> Self {
+                libm::$sin(self)
+            }
+            #[inline]
+            fn cos(self) -> Self {
+                libm::$cos(self)
+            }
+            #[inline]
             fn sqrt(self) -> Self {
                 <$t>::sqrt(self)
             }
@@ -79,5 +90,5 @@ macro_rules! float {
     };
 }
 
-float!(f32, expf, logf, log1pf, expm1f, tanhf, erff, powf);
-float!(f64, exp, log, log1p, expm1, tanh, erf, pow);
+float!(f32, expf, logf, log1pf, expm1f, tanhf, erff, sinf, cosf, powf);
+float!(f64, exp, log, log1p, expm1, tanh, erf, sin, cos, pow);

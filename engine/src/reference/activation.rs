@@ -44,6 +44,8 @@ pub(super) fn forward<F: Float>(act: &Activation, x: Array<F>) -> Array<F> {
         Neg => x.map(|v| -v),
         Reciprocal => x.map(|v| F::ONE / v),
         Erf => x.map(F::erf),
+        Sin => x.map(F::sin),
+        Cos => x.map(F::cos),
     }
 }
 
@@ -92,6 +94,8 @@ pub(super) fn pull<F: Float>(act: &Activation, saved: &Array<F>, grad: Array<F>)
         Neg => grad.map(|g| -g),
         Reciprocal => grad.zip(saved, |g, y| -g * y * y),
         Erf => grad.zip(saved, |g, x| g * c(FRAC_2_SQRT_PI) * (-x * x).exp()),
+        Sin => grad.zip(saved, |g, x| g * x.cos()),
+        Cos => grad.zip(saved, |g, x| -g * x.sin()),
     }
 }
 

@@ -106,5 +106,10 @@ for axis, threshold in [(1, 1.), (2, 0.5), (3, 0.), (1, 1 / 3)]:
     add("mean_sparse", x, mean_sparse, [torch.tensor([-1., 0., 2.]).double(), torch.tensor([1., 4., 16.]).double(),
                                         torch.tensor(threshold).float().double()], axis=axis)
 
+# Small angles, and some far from zero.
+angles = torch.cat([draw(8), 100 * draw(8), 1e6 * draw(8)]).float().double().view(2, 12)
+for name, f in [("sin", torch.sin), ("cos", torch.cos)]:
+    add(name, angles, f)
+
 here = os.path.dirname(os.path.abspath(__file__))
 save_file(tensors, os.path.join(here, "ops.safetensors"), {"cases": json.dumps(cases), "torch": torch.__version__})

@@ -167,6 +167,8 @@ fn activations() -> Vec<Case> {
         Abs,
         Neg,
         Erf,
+        Sin,
+        Cos,
     ];
     let above_zero = [Log, Sqrt, Reciprocal];
     let make = |act, positive| Case { positive, ..on_input("act", &[3, 7], Op::Act(act)) };
@@ -246,7 +248,29 @@ fn linears() -> Vec<Case> {
         let one = b.node("one", Op::Slice { axis: 1, start: 1, end: 2, step: 1 }, &[t]).unwrap();
         b.node("y", Op::MatMul, &[x, one]).unwrap()
     }));
+    all.push(one_weight_in_several_layers());
     all
+}
+
+/// As the file has it, over features in another order, scaled behind, with a residual sum.
+fn one_weight_in_several_layers() -> Case {
+    case("one weight in several layers", |b| {
+        let mut g = Gen::new(2200);
+        let x = b.input("x", &[5, 4, 3]).unwrap();
+        let h = convolve(b, &mut g, x, 5, 1, 1);
+        let mut h = b.node("flat", Op::Reshape { row: vec![60] }, &[h]).unwrap();
+        let weight = b.param("w", (g.tensor(&[60, 60]) * 0.1).unwrap());
+        let scale = b.param("s", g.tensor(&[60]));
+        let scale = b.node("s", Op::Param(scale), &[]).unwrap();
+        for i in 0..4 {
+            let bias = (i % 2 == 1).then(|| b.param("b", g.tensor(&[60])));
+            let y = b.node(format!("layer{i}"), Op::Linear { weight, bias }, &[h]).unwrap();
+            let (kind, other) = if i == 1 { (Binary::Mul, scale) } else { (Binary::Add, h) };
+            let y = b.node(format!("with{i}"), Op::Binary(kind), &[y, other]).unwrap();
+            h = act(b, y, Activation::Sin);
+        }
+        h
+    })
 }
 
 fn shapes() -> Vec<Case> {

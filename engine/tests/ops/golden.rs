@@ -35,6 +35,8 @@ fn activation(name: &str) -> Option<Activation> {
         "abs" => Abs,
         "neg" => Neg,
         "erf" => Erf,
+        "sin" => Sin,
+        "cos" => Cos,
         "log" => Log,
         "sqrt" => Sqrt,
         "reciprocal" => Reciprocal,

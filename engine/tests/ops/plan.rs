@@ -267,6 +267,44 @@ fn of_equal_values_the_first_has_the_gradient_of_a_pool() {
 }
 
 #[test]
+fn sines_are_right_however_far_the_angle() {
+    let turns = [0., 1e-30, 1e-4, 0.5, 1., 1.5, 2., 3.5, 99.5, 1000., 2607., 2608.5, 1e5, 3e7, 1e30];
+    let near = |t: f64| [-2e-7, -1e-7, 0., 1e-7, 2e-7].map(|d| (t * std::f64::consts::PI * (1. + d)) as f32);
+    let mut angles: Vec<f32> = turns.into_iter().flat_map(near).flat_map(|a| [a, -a]).collect();
+    angles.extend(robust_core::stream("angles").to_le_bytes().map(|b| f32::from(b) * 80.));
+    angles.extend([f32::INFINITY, f32::NAN, 8192., 8192.001, f32::MIN_POSITIVE / 2.]);
+    let x = Tensor::from_vec(angles.clone(), (1, angles.len()), &candle_core::Device::Cpu).unwrap();
+    let function = |kind| {
+        let mut b = Builder::new();
+        let x = b.input("x", &[angles.len()]).unwrap();
+        let y = b.node("y", Op::Act(kind), &[x]).unwrap();
+        Arc::new(b.finish(y).unwrap())
+    };
+    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    type Of = fn(f64) -> f64;
+    let (sin, cos): (Of, Of) = (f64::sin, f64::cos);
+    for (kind, value, slope) in [(Activation::Sin, sin, cos), (Activation::Cos, cos, |a| -f64::sin(a))] {
+        let reference = Reference::new(function(kind), DType::F32).unwrap();
+        for kernels in Plan::kernels() {
+            let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+            let mut trace = plan.trace(&x).unwrap();
+            let seed = x.ones_like().unwrap();
+            let (y, dx) = (flat(trace.output()), flat(&trace.pull(&[(plan.network().output(), seed)]).unwrap()));
+            for ((&angle, y), dx) in angles.iter().zip(y).zip(dx) {
+                for (got, wanted) in [(y, value(f64::from(angle))), (dx, slope(f64::from(angle)))] {
+                    let same = got.is_nan() && wanted.is_nan();
+                    assert!(same || (f64::from(got) - wanted).abs() <= 2e-7, "{kind:?}({angle}) {kernels}: {got}");
+                }
+                // Near zero to the last bits.
+                if kind == Activation::Sin && angle.abs() < 1e-3 {
+                    assert!((y - angle).abs() <= 2e-7 * angle.abs(), "sin({angle}) {kernels}: {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn windows_far_larger_than_the_image_are_no_more_work() {
     let pads = [(1 << 14) - 1, 3, 0, 0];
     let window = Window { kernel: [1 << 14, 4], stride: [1, 2], pads, ceil: false };

@@ -38,17 +38,22 @@ fn detect(dict: &StateDict) -> bool {
 
 pub(super) fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
     let act = chosen(dict, options)?;
-    let [stem, channels, ..] = dict.sizes::<4>("init_conv.weight")?;
     let usual = usual(dict, "logits");
     let mut stack = Stack { dict, net };
-    let mut x = stack.input(options, [channels, 32, 32], usual)?;
-    x = stack.conv(x, "init_conv", Conv::same(stem, 3, 1))?;
-    let name = |i, j| format!("layer.{i}.block.{j}");
-    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, stride, act))?;
-    x = stack.batch_norm(x, "batchnorm")?;
-    x = stack.sparse(x, "meansparse_end")?;
-    x = stack.act(x, "relu", act)?;
+    let x = trunk(&mut stack, options, "", usual, act)?;
     stack.pooled_head(x, "logits")
+}
+
+/// Up to the activation before the mean; all names begin with `at`.
+pub(super) fn trunk(stack: &mut Stack, options: &Options, at: &str, usual: Usual, act: Activation) -> Result<NodeId> {
+    let [stem, channels, ..] = stack.dict.sizes::<4>(&format!("{at}init_conv.weight"))?;
+    let mut x = stack.input(options, [channels, 32, 32], usual)?;
+    x = stack.conv(x, &format!("{at}init_conv"), Conv::same(stem, 3, 1))?;
+    let name = |i, j| format!("{at}layer.{i}.block.{j}");
+    x = stack.stages(x, name, |stack, x, name, stride| block(stack, x, name, stride, act))?;
+    x = stack.batch_norm(x, &format!("{at}batchnorm"))?;
+    x = stack.sparse(x, &format!("{at}meansparse_end"))?;
+    stack.act(x, &format!("{at}relu"), act)
 }
 
 /// The activation, with a note when it is a guess.

@@ -28,6 +28,7 @@ pub(crate) mod resample;
 mod resnest;
 mod resnet;
 mod robust_wide_resnet;
+mod sodef;
 pub(crate) mod stack;
 mod swin;
 mod torchvision_vit;
@@ -82,6 +83,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
     resnest::ARCHITECTURE,
     resnet::ARCHITECTURE,
     robust_wide_resnet::ARCHITECTURE,
+    sodef::ARCHITECTURE,
     swin::ARCHITECTURE,
     torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,

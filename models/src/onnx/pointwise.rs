@@ -26,6 +26,8 @@ pub fn activation(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         "Abs" => Activation::Abs,
         "Neg" => Activation::Neg,
         "Reciprocal" => Activation::Reciprocal,
+        "Sin" => Activation::Sin,
+        "Cos" => Activation::Cos,
         _ => Activation::Erf,
     };
     let x = graph.any(call, 0)?;

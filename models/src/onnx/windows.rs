@@ -9,8 +9,8 @@ use robust_engine::{NodeId, Op};
 
 /// Ops that look at trailing axes alone, or at every entry for itself.
 const TRAILING: &[&str] = &[
-    "Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Neg",
-    "Identity", "Cast", "Dropout",
+    "Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Neg", "Sin",
+    "Cos", "Identity", "Cast", "Dropout",
 ];
 
 /// The windows of a call's inputs, if any of them has some.

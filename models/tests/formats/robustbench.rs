@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Weights = BTreeMap<String, Tensor>;
 
-const HOMES: [&str; 15] = [
+const HOMES: [&str; 16] = [
     "peng2023",
     "amini2024",
     "huang202",
@@ -28,6 +28,7 @@ const HOMES: [&str; 15] = [
     "xu2024",
     "bai2023",
     "timm/resnetv2_bit",
+    "kang2021",
 ];
 
 fn stored() -> Vec<Case> {
@@ -219,4 +220,69 @@ fn what_networks_expect_of_their_pixels_is_as_published() {
     all.insert("layers.0.blocks.1.attn_mask".into(), mask);
     candle_core::safetensors::save(&all, &file).unwrap();
     assert_eq!(load(&spec).unwrap().card.input.shape, [3, 64, 64]);
+}
+
+const ORTHOGONAL: &str = "1.fc0.linear.parametrizations.weight.original";
+const BASE: &str = "1.fc0.linear.parametrizations.weight.0.base";
+
+#[test]
+fn a_flow_says_how_exact_it_is_and_reads_its_features_in_either_form() {
+    let sodef = case("kang2021/sodef");
+    let built = changed(&sodef, &sodef.options, |_| {}).unwrap();
+    let note = built.notes.iter().find(|n| n.starts_with("the differential equation")).unwrap();
+    assert!(note.contains("scores are within ") && note.contains("1e-3 a step"), "{note}");
+    println!("{note}");
+    // Of the orthonormal columns themselves nothing else follows.
+    let name = "1.fc0.linear.weight";
+    let columns = built.network.params().iter().find(|p| p.name == name).unwrap().value.clone();
+    let plain = changed(&sodef, &sodef.options, |w| {
+        [ORTHOGONAL, BASE].iter().for_each(|n| drop(w.remove(*n)));
+        w.insert(name.into(), columns.t().unwrap().contiguous().unwrap());
+    });
+    assert_eq!(robust_engine::digest(&plain.unwrap().network), robust_engine::digest(&built.network));
+    // What follows from the weights is not counted: all but the base and the statistics of norms.
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("a.safetensors");
+    candle_core::safetensors::save(&weights(&sodef).into_iter().collect(), &file).unwrap();
+    let loaded = load(&format!("{}{}", file.display(), sodef.query())).unwrap();
+    let follows = |n: &str| n == BASE || n.contains("running_");
+    let count = |(n, s): (&String, &Vec<usize>)| if follows(n) { 0 } else { s.iter().product::<usize>() as u64 };
+    assert_eq!(robust_models::inspect(&loaded).parameters, sodef.shapes.iter().map(count).sum::<u64>());
+}
+
+#[test]
+fn equations_and_rotations_of_absurd_sizes_are_refused_by_name() {
+    let sodef = case("kang2021/sodef");
+    let field = "2.0.odefunc.fc1._layer.weight";
+    let broken = |name: &str, value: f64| {
+        changed(&sodef, &sodef.options, |w| {
+            let all = (w[name].ones_like().unwrap() * value).unwrap();
+            w.insert(name.into(), all);
+        })
+    };
+    for (name, value, part) in [
+        (ORTHOGONAL, f64::NAN, "NaN"),
+        (BASE, f64::INFINITY, "infinite"),
+        (field, f64::NAN, "NaN"),
+        (field, 100., "steps would be needed"),
+        (ORTHOGONAL, 1e30, "too much work"),
+    ] {
+        let error = broken(name, value).unwrap_err();
+        assert!(error.kind == Kind::Load && error.message.contains(part) && error.message.contains(name), "{error}");
+    }
+    // Above the diagonal nothing counts.
+    let plain = changed(&sodef, &sodef.options, |_| {}).unwrap();
+    let above = changed(&sodef, &sodef.options, |w| {
+        let mut rows = w[ORTHOGONAL].to_vec2::<f32>().unwrap();
+        rows[3][3..].fill(1e9);
+        w.insert(ORTHOGONAL.into(), Tensor::new(rows, &Device::Cpu).unwrap());
+    });
+    assert_eq!(robust_engine::digest(&above.unwrap().network), robust_engine::digest(&plain.network));
+    // More columns than rows, and an equation of other unknowns than there are features.
+    for (name, dims) in [(ORTHOGONAL, [64, 80]), (field, [80, 80])] {
+        let error = changed(&sodef, &sodef.options, |w| {
+            w.insert(name.into(), Tensor::zeros(&dims, DType::F32, &Device::Cpu).unwrap());
+        });
+        assert_eq!(error.unwrap_err().kind, Kind::Load);
+    }
 }

@@ -71,7 +71,7 @@ class Net:
 def activations(opset):
     n = Net(f"activations_{opset}", opset, (2, 3, 3))
     x = n.op("Sub", "image", n.const(np.float32(0.5)))
-    for kind in ["Relu", "Sigmoid", "Tanh", "Softplus", "Exp", "Abs", "Neg", "Erf"]:
+    for kind in ["Relu", "Sigmoid", "Tanh", "Softplus", "Exp", "Abs", "Neg", "Erf", "Sin", "Cos"]:
         n.use(n.op(kind, x))
     for kind in ["Log", "Sqrt", "Reciprocal"]:
         n.use(n.op(kind, "image"))

@@ -52,3 +52,50 @@ pub(super) unsafe fn normal<S: Simd>(v: S::V) -> (S::V, S::V) {
         (below, S::mul(e, S::splat(0.398_942_3)))
     }
 }
+
+/// Where [`sin_cos`] stops reducing by itself: multiples of pi have at most 12 bits until there.
+const FAR: f32 = 8192.;
+
+/// Sine and cosine of radians, within two roundings of 1.
+#[inline(always)]
+pub(super) unsafe fn sin_cos<S: Simd>(v: S::V) -> (S::V, S::V) {
+    // SAFETY: arithmetic, and stores to arrays of 16 entries, which are at least `LANES`.
+    unsafe {
+        let (one, half) = (S::splat(1.), S::splat(0.5));
+        let far = S::above(S::max(v, S::sub(S::splat(0.), v)), S::splat(FAR));
+        let near = S::pick(far, S::splat(0.), v);
+        let n = S::round(S::mul(near, S::splat(std::f32::consts::FRAC_1_PI)));
+        // pi in three parts, the first two exact in products with n.
+        let mut r = near;
+        for part in [3.140_625, 9.675_026e-4, 1.509_958e-7] {
+            r = S::fnma(n, S::splat(part), r);
+        }
+        let square = S::mul(r, r);
+        // Taylor series on [-pi / 2, pi / 2], whose next terms are below 1e-9.
+        let mut p = S::splat(1. / 6_227_020_800.);
+        for c in [-1. / 39_916_800., 1. / 362_880., -1. / 5040., 1. / 120., -1. / 6.] {
+            p = S::fma(p, square, S::splat(c));
+        }
+        let sin = S::fma(S::mul(r, square), p, r);
+        let mut p = S::splat(-1. / 87_178_291_200.);
+        for c in [1. / 479_001_600., -1. / 3_628_800., 1. / 40_320., -1. / 720., 1. / 24., -0.5, 1.] {
+            p = S::fma(p, square, S::splat(c));
+        }
+        // Odd multiples of pi turn the sign.
+        let odd = S::fnma(S::splat(2.), S::round(S::mul(n, half)), n);
+        let sign = S::fnma(S::mul(odd, odd), S::splat(2.), one);
+        let (sin, cos) = (S::mul(sin, sign), S::mul(p, sign));
+        if far == 0 {
+            return (sin, cos);
+        }
+        // Lane by lane, so that an entry's bits do not depend on its neighbours; NaN comes here too.
+        let [mut sines, mut cosines, mut all] = [[0f32; 16]; 3];
+        S::store(all.as_mut_ptr(), v);
+        S::store(sines.as_mut_ptr(), sin);
+        S::store(cosines.as_mut_ptr(), cos);
+        for i in (0..S::LANES).filter(|i| far >> i & 1 == 1) {
+            (sines[i], cosines[i]) = (libm::sinf(all[i]), libm::cosf(all[i]));
+        }
+        (S::load(sines.as_ptr()), S::load(cosines.as_ptr()))
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::finish::{Finish, Sink, store};
 use super::isa::{Isa, Kernel};
-use super::math::{exp, normal, sigmoid};
+use super::math::{exp, normal, sigmoid, sin_cos};
 use super::memory::{Shared, from};
 use super::product::parallel;
 use super::simd::Simd;
@@ -27,6 +27,8 @@ pub(crate) enum Curve {
     HardSigmoid(f32, f32),
     HardSwish,
     GeluTanh,
+    Sin,
+    Cos,
 }
 
 impl Curve {
@@ -88,6 +90,11 @@ impl Curve {
                     let du = S::mul(root, S::fma(S::splat(3. * 0.044_715), square, one));
                     let inner = S::mul(S::mul(S::splat(2.), x), S::mul(S::sub(one, s), du));
                     (S::mul(x, s), S::mul(s, S::add(one, inner)))
+                }
+                Curve::Sin => sin_cos::<S>(x),
+                Curve::Cos => {
+                    let (sin, cos) = sin_cos::<S>(x);
+                    (cos, S::sub(zero, sin))
                 }
             }
         }

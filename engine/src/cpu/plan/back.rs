@@ -177,8 +177,8 @@ impl Run {
         match &step.kind {
             Kind::Conv(conv) => self.pull_conv(back, i, step, conv, g),
             Kind::Dense(dense) => self.contribute(back, x, alike(dense.read), |_, finish, out| {
-                let weights =
-                    dense.backward.as_ref().ok_or_else(|| Error::internal("an exact plan has no gradient"))?;
+                let weights = dense.weights.backward.as_ref();
+                let weights = weights.ok_or_else(|| Error::internal("an exact plan has no gradient"))?;
                 product(isa, weights, g, dense.write, g.len() / dense.write, finish, (out, None));
                 Ok(())
             }),

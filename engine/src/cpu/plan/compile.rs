@@ -5,11 +5,12 @@ use super::conv::{Choice, Conv, Pooling, Shape as ConvShape, floats, padded};
 use super::fuse::{Chain, with_bias};
 use super::layout::Layout;
 use super::single::pool_grid;
-use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps};
+use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps, Weighed};
 use crate::cpu::kernels::{Isa, Packed};
-use crate::network::{Network, NodeId, Op};
+use crate::network::{Network, NodeId, Op, ParamId};
 use crate::reference::Single;
 use robust_core::{Error, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Windows along an axis up to which their links are listed.
@@ -32,6 +33,8 @@ pub(super) struct Compiler<'a> {
     pub(super) places: Vec<Option<Place>>,
     pub(super) steps: Steps,
     choice: Choice,
+    /// Of linear layers as the network has them, by weight: what repeats a layer shares its memory.
+    dense: HashMap<ParamId, Weighed>,
 }
 
 /// Compiles `net`; values of `expose` stay available.
@@ -51,7 +54,7 @@ pub(super) fn compile(
     let places = vec![None; net.nodes().len()];
     let steps = Steps::default();
     let choice = Choice { weights, spent: 0 };
-    Compiler { net, reference, isa, exposed, readers, places, steps, choice }.run()
+    Compiler { net, reference, isa, exposed, readers, places, steps, choice, dense: HashMap::new() }.run()
 }
 
 impl Compiler<'_> {
@@ -240,17 +243,33 @@ impl Compiler<'_> {
         let maps = self.composed(&chain.affine, o)?;
         let bias = bias.map(|b| floats(self.net, b)).transpose()?;
         let (scale, shift) = with_bias(maps, bias, o);
-        let mut values = floats(self.net, weight)?;
-        values.chunks_mut(i).zip(&scale).for_each(|(w, s)| w.iter_mut().for_each(|w| *w *= s));
-        let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
-        let wanted = if self.choice.weights == Weights::None { 0 } else { o };
-        let forward = Packed::new(self.isa, i, wanted, |k, n| values[n * i + column(k)] as f32);
-        let backward = (self.choice.weights == Weights::For(Precision::Fast))
-            .then(|| Packed::new(self.isa, o, i, |k, n| values[k * i + column(n)] as f32));
-        let dense = Dense { read: i, write: o, bias: shift.map(|s| padded(&s)), forward, backward };
+        let plain = chain.affine.is_empty() && order.is_none();
+        let weights = match self.dense.get(&weight).filter(|_| plain) {
+            Some(made) => made.clone(),
+            None => self.weighed(weight, &scale, order.as_deref())?,
+        };
+        if plain {
+            self.dense.insert(weight, weights.clone());
+        }
+        let dense = Dense { read: i, write: o, bias: shift.map(|s| padded(&s)), weights };
         let rows = row.iter().product::<usize>() / i;
         let out = self.cell(rows, o);
         self.finish(chain, Kind::Dense(Box::new(dense)), place.cell, Place { cell: out, layout }, true)
+    }
+
+    /// The weights of a linear layer, scaled by output and with the inputs in this order.
+    fn weighed(&self, weight: ParamId, scale: &[f64], order: Option<&[usize]>) -> Result<Weighed> {
+        let &[o, i] = self.net.params()[weight.0].value.dims() else {
+            return Err(Error::internal("a linear layer needs two axes"));
+        };
+        let mut values = floats(self.net, weight)?;
+        values.chunks_mut(i).zip(scale).for_each(|(w, s)| w.iter_mut().for_each(|w| *w *= s));
+        let column = |k: usize| order.map_or(k, |o| o[k]);
+        let wanted = if self.choice.weights == Weights::None { 0 } else { o };
+        let forward = Packed::new(self.isa, i, wanted, |k, n| values[n * i + column(k)] as f32);
+        let backward = (self.choice.weights == Weights::For(Precision::Fast))
+            .then(|| Arc::new(Packed::new(self.isa, o, i, |k, n| values[k * i + column(n)] as f32)));
+        Ok(Weighed { forward: Arc::new(forward), backward })
     }
 
     /// A step that works entry by entry.

@@ -157,7 +157,7 @@ impl Run {
             Kind::Dense(dense) => {
                 let finish = Finish { bias: dense.bias.as_ref().map(Buffer::floats), ..*finish };
                 let rows = shape.0 * shape.1 / dense.write;
-                product(isa, &dense.forward, x, dense.read, rows, &finish, (to, bits));
+                product(isa, &dense.weights.forward, x, dense.read, rows, &finish, (to, bits));
             }
             Kind::Pass(Plain { scale, shift }) => {
                 let (scale, bias) = (scale.as_ref().map(Buffer::floats), shift.as_ref().map(Buffer::floats));

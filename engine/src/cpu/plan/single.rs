@@ -259,6 +259,8 @@ fn curve(act: &Activation) -> Option<Curve> {
         Activation::HardSigmoid { alpha, beta } => Curve::HardSigmoid(alpha as f32, beta as f32),
         Activation::HardSwish => Curve::HardSwish,
         Activation::GeluTanh => Curve::GeluTanh,
+        Activation::Sin => Curve::Sin,
+        Activation::Cos => Curve::Cos,
         _ => return None,
     })
 }

@@ -6,6 +6,7 @@ use super::pieces::Move;
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
 use crate::network::NodeId;
 use crate::reference::Bands;
+use std::sync::Arc;
 
 /// Index of a value in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,15 @@ pub(super) struct Dense {
     pub(super) read: usize,
     pub(super) write: usize,
     pub(super) bias: Option<Buffer>,
-    pub(super) forward: Packed,
-    pub(super) backward: Option<Packed>,
+    pub(super) weights: Weighed,
+}
+
+/// The weights of a linear layer in their kernel's form; layers may share them.
+#[derive(Debug, Clone)]
+pub(super) struct Weighed {
+    pub(super) forward: Arc<Packed>,
+    /// Where there is a way back.
+    pub(super) backward: Option<Arc<Packed>>,
 }
 
 /// Scale and shift per channel.
