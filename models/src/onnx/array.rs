@@ -82,6 +82,15 @@ pub fn sizes(dims: &[i64]) -> Option<Vec<usize>> {
     fits.then(|| dims.iter().map(|&d| d as usize).collect())
 }
 
+/// All `n` parts, or none where one is missing. Collecting options would grow, and hold up to three times as much.
+pub fn all<T>(n: usize, parts: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let mut whole = Vec::with_capacity(n);
+    for part in parts {
+        whole.push(part?);
+    }
+    Some(whole)
+}
+
 impl Array {
     pub fn ints(name: impl Into<String>, dims: Vec<usize>, values: Vec<Num>) -> Self {
         Self { name: name.into(), dims, data: Data::Int(values) }
@@ -116,7 +125,8 @@ impl Array {
 
     /// Integers none of which depends on the batch size.
     pub fn known_ints(&self) -> Option<Vec<i64>> {
-        self.nums()?.iter().map(|n| n.value()).collect()
+        let nums = self.nums()?;
+        all(nums.len(), nums.iter().map(|n| n.value()))
     }
 
     /// Every entry as f64; integers too.

@@ -1,6 +1,7 @@
 //! Integers that grow with the row: exporters write an average over all places as a gather whose indices are `k i + j` for row
 //! `i` and entry `j < k`. Known at import, but for a batch of any size.
 
+use super::array::all;
 use super::call::{Call, Graph, Value, one};
 use robust_core::{Error, Result};
 use robust_engine::Op;
@@ -25,7 +26,7 @@ pub fn lower(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
     }
     let fail = || refuse(call);
     let out = match (call.op(), &call.inputs[..]) {
-        ("Identity" | "Cast", [Some(Value::ByRow(x))]) => x.as_ref().clone(),
+        ("Identity" | "Cast", [Some(Value::ByRow(x))]) => return Ok(Some(vec![Value::ByRow(Rc::clone(x))])),
         ("Unsqueeze", [Some(Value::ByRow(x)), ..]) => {
             let axes = call.list("axes", 1)?.unwrap_or_default();
             let rank = x.dims.len() + 1 + axes.len();
@@ -33,6 +34,7 @@ pub fn lower(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
             let mut old = x.dims.iter();
             let dims: Option<Vec<usize>> =
                 (1..rank).map(|i| if axes.contains(&i) { Some(1) } else { old.next().copied() }).collect();
+            graph.spend(call, &[x.entries.len()])?;
             ByRow { dims: dims.ok_or_else(fail)?, ..x.as_ref().clone() }
         }
         ("Add" | "Mul" | "Sub", [Some(Value::ByRow(x)), Some(Value::Known(y))]) => {
@@ -89,7 +91,7 @@ fn with(graph: &mut Graph, call: &Call, x: &ByRow, dims: &[usize], values: &[i64
         _ => a.checked_mul(b),
     };
     let pairs = at(&own).into_iter().zip(at(&other));
-    let entries: Option<Vec<i64>> = pairs.map(|(i, j)| op(x.entries[i as usize], values[j as usize])).collect();
+    let entries = all(pairs.len(), pairs.map(|(i, j)| op(x.entries[i as usize], values[j as usize])));
     let each = match (call.op(), values) {
         ("Mul", [by]) => x.each.checked_mul(*by),
         ("Mul", _) => None,

@@ -1,6 +1,6 @@
 //! Arithmetic on what is known at import: shapes with a symbolic batch, and small computations on weights.
 
-use super::array::{Array, Data, Num, is_float, sizes};
+use super::array::{Array, Data, Num, all, is_float, sizes};
 use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
 use super::fold_scatter::{reduce_sum, scatter};
@@ -37,18 +37,18 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Shape" => shape(call, call.known(0)?.dims.iter().map(|&d| Num::known(d as i64)).collect())?,
         "ConstantOfShape" => constant_of_shape(graph, call)?,
         "Range" => range(graph, call)?,
-        "Cast" => cast(call)?,
+        "Cast" => cast(graph, call)?,
         "Reshape" => {
             let dims = reshaped(call)?;
-            redim(call, dims)?
+            redim(graph, call, dims)?
         }
         "Squeeze" => {
             let dims = squeezed(call, &call.known(0)?.dims)?;
-            redim(call, dims)?
+            redim(graph, call, dims)?
         }
         "Unsqueeze" => {
             let dims = unsqueezed(call, &call.known(0)?.dims)?;
-            redim(call, dims)?
+            redim(graph, call, dims)?
         }
         "Flatten" => {
             let dims = &call.known(0)?.dims;
@@ -56,7 +56,7 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
                 end if end == dims.len() as i64 => dims.len(),
                 a => call.axis(a, dims.len())?,
             };
-            redim(call, vec![dims[..axis].iter().product(), dims[axis..].iter().product()])?
+            redim(graph, call, vec![dims[..axis].iter().product(), dims[axis..].iter().product()])?
         }
         "Transpose" => transpose(graph, call)?,
         "Slice" => slice(graph, call)?,
@@ -68,7 +68,7 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Resize" => resize(graph, call)?,
         "ReduceSum" if call.known(0)?.nums().is_some() => reduce_sum(graph, call)?,
         "ScatterND" => scatter(graph, call)?,
-        "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(call)?,
+        "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(graph, call)?,
         _ => return Ok(None),
     };
     Ok(Some(array.into()))
@@ -194,7 +194,7 @@ fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32>) -> Resul
 }
 
 /// The same entries under other dimensions, which must have as many.
-fn redim(call: &Call, dims: Vec<usize>) -> Result<Array> {
+fn redim(graph: &mut Graph, call: &Call, dims: Vec<usize>) -> Result<Array> {
     let from = call.known(0)?;
     let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     if n != Some(from.len()) {
@@ -202,7 +202,10 @@ fn redim(call: &Call, dims: Vec<usize>) -> Result<Array> {
     }
     let data = match &from.data {
         Data::Float(t) => Data::Float(t.reshape(dims.as_slice())?),
-        ints => ints.clone(),
+        ints => {
+            graph.spend(call, &dims)?;
+            ints.clone()
+        }
     };
     Ok(Array { name: call.out().to_string(), dims, data })
 }
@@ -277,22 +280,27 @@ fn range(graph: &mut Graph, call: &Call) -> Result<Array> {
     }
 }
 
-fn cast(call: &Call) -> Result<Array> {
+fn cast(graph: &mut Graph, call: &Call) -> Result<Array> {
     let from = call.known(0)?;
     let to = call.int("to", 1)?;
     let name = call.out();
+    let wide = if to == 11 { DType::F64 } else { DType::F32 };
+    if let Data::Float(t) = &from.data
+        && is_float(to)
+        && t.dtype() == wide
+    {
+        return Ok(Array { name: name.to_string(), ..from.as_ref().clone() });
+    }
+    graph.spend(call, &from.dims)?;
     let depends = || call.fail("the batch size would become a floating point number, which is not supported");
     match (&from.data, is_float(to)) {
         (Data::Int(v), false) if to == 9 => {
-            let truth: Option<Vec<Num>> =
-                v.iter().map(|n| n.equal(Num::known(0)).map(|zero| Num::known(i64::from(!zero)))).collect();
+            let truth = v.iter().map(|n| n.equal(Num::known(0)).map(|zero| Num::known(i64::from(!zero))));
+            let truth = all(v.len(), truth);
             Ok(Array::ints(name, from.dims.clone(), truth.ok_or_else(depends)?))
         }
         (Data::Int(v), false) => Ok(Array::ints(name, from.dims.clone(), v.clone())),
-        (_, true) => {
-            let dtype = if to == 11 { DType::F64 } else { DType::F32 };
-            Array::floats(name, from.dims.clone(), from.values().ok_or_else(depends)?, dtype)
-        }
+        (_, true) => Array::floats(name, from.dims.clone(), from.values().ok_or_else(depends)?, wide),
         (Data::Float(_), false) => {
             let values = from.values().unwrap_or_default();
             Ok(Array::ints(name, from.dims.clone(), values.iter().map(|&v| Num::known(v as i64)).collect()))

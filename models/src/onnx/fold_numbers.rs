@@ -1,6 +1,6 @@
 //! Arithmetic entry by entry on values that are known at import.
 
-use super::array::{Array, Num};
+use super::array::{Array, Num, all};
 use super::call::{Call, Graph};
 use super::fold::{View, broadcast};
 use candle_core::{DType, Tensor};
@@ -60,7 +60,7 @@ pub(super) fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
             }
             _ => Some(Num::known(a.value()?.checked_pow(u32::try_from(b.value()?).ok()?)?)),
         };
-        let values: Option<Vec<Num>> = pairs.map(|(i, j)| op(x[i], y[j])).collect();
+        let values = all(pairs.len(), pairs.map(|(i, j)| op(x[i], y[j])));
         let values = values.ok_or_else(|| call.fail("this arithmetic overflows or depends on the batch size"))?;
         return Ok(Array::ints(call.out(), dims, values));
     }
@@ -92,13 +92,14 @@ pub(super) fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
     Array::floats(call.out(), dims, pairs.map(|(i, j)| op(x[i], y[j])).collect(), dtype)
 }
 
-pub(super) fn unary(call: &Call) -> Result<Array> {
+pub(super) fn unary(graph: &mut Graph, call: &Call) -> Result<Array> {
     let from = call.known(0)?;
+    graph.spend(call, &from.dims)?;
     if let Some(nums) = from.nums() {
-        let values: Option<Vec<Num>> = match call.op() {
-            "Not" => nums.iter().map(|n| n.value().map(|v| Num::known(i64::from(v == 0)))).collect(),
-            "Neg" => nums.iter().map(|n| n.mul(Num::known(-1))).collect(),
-            "Abs" => nums.iter().map(|n| n.value()?.checked_abs().map(Num::known)).collect(),
+        let values = match call.op() {
+            "Not" => all(nums.len(), nums.iter().map(|n| n.value().map(|v| Num::known(i64::from(v == 0))))),
+            "Neg" => all(nums.len(), nums.iter().map(|n| n.mul(Num::known(-1)))),
+            "Abs" => all(nums.len(), nums.iter().map(|n| n.value()?.checked_abs().map(Num::known))),
             _ => None,
         };
         let values = values.ok_or_else(|| call.fail("it is not defined on these integers"))?;

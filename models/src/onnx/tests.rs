@@ -335,6 +335,22 @@ fn a_small_file_cannot_ask_for_much_memory() {
     refused(&model(spread, vec![ints("s", &[1 << 20, 1 << 20]), floats("w", &[1])]), &["far beyond"]);
     let count = vec![node("Range", &["a", "b", "a"], "c"), node("Add", &["x", "c"], "y")];
     refused(&model(count, vec![ints("a", &[1]), ints("b", &[1 << 50])]), &["c"]);
+    // What is made once is not made again and again: a million integers, a dozen nodes.
+    for op in ["Cast", "Neg", "Abs", "Unsqueeze", "Flatten"] {
+        let mut chain = vec![node("Range", &["z", "b", "a"], "c0")];
+        for i in 0..12 {
+            let (from, to) = (format!("c{i}"), format!("c{}", i + 1));
+            let made = match op {
+                "Unsqueeze" => node(op, &[&from, "z1"], &to),
+                _ => node(op, &[&from], &to),
+            };
+            chain.push(if op == "Cast" { with(made, int_attr("to", 7)) } else { made });
+        }
+        chain.push(node("Gather", &["x", "c12"], "y"));
+        let scalar = |name: &str, v: i64| TensorProto { dims: vec![], ..ints(name, &[v]) };
+        let bounds = [scalar("z", 0), scalar("b", 1 << 20), scalar("a", 1), ints("z1", &[0])];
+        refused(&model(chain, bounds.to_vec()), &["far beyond the size of the file"]);
+    }
     let empties =
         vec![node("ConstantOfShape", &["s"], "c"), node("Reshape", &["c", "t"], "d"), node("Concat", &["d", "d"], "y")];
     refused(&model(empties, vec![ints("s", &[0]), ints("t", &[0, 1 << 40, 1 << 40])]), &["n_"]);
