@@ -9,7 +9,7 @@ use crate::doctor::{Code, Finding, Severity};
 use crate::plan::{Plan, PlannedAttack, PlannedModel};
 use crate::stats::binomial_cdf;
 use robust_core::{DataCard, Norm, Outcome, Region, Spec, Verdict};
-use robust_models::ensemble::members;
+use robust_models::ensemble::{members, published_scores};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -82,12 +82,12 @@ pub fn table() -> &'static [Known] {
 /// published numbers are of the file's own classifier. Files that RobustBench numbers (`NAME.pt_m0.pt`, ...) are the model of
 /// that name as an ensemble only.
 pub fn recognise<'a>(table: &'a [Known], label: &str, source: &str) -> Vec<&'a Known> {
-    if is_altered(source) {
-        return vec![];
-    }
     let path = place(source).trim_end_matches(['/', '\\']);
     let parts: Vec<&str> = path.split(['/', '\\', ':']).collect();
     let stem = parts.last().map_or("", |file| file.split(['.', '@']).next().unwrap_or(file));
+    if is_altered(source) || !joined_as_published(stem, source) {
+        return vec![];
+    }
     let named = |k: &&Known| k.name.eq_ignore_ascii_case(stem) || k.name.eq_ignore_ascii_case(label);
     let shelved = |k: &&Known| match parts.as_slice() {
         [.., board, threat, _] => k.board.eq_ignore_ascii_case(board) && k.threat.eq_ignore_ascii_case(threat),
@@ -120,15 +120,26 @@ fn place(source: &str) -> &str {
     }
 }
 
+/// Whether what a source says of its members' scores is what the numbers of that name are of.
+fn joined_as_published(stem: &str, source: &str) -> bool {
+    let said = pairs(source).find_map(|(key, value)| (key == "scores").then_some(value).flatten());
+    match (said, published_scores(stem)) {
+        (None, _) => true,
+        (Some(said), Some(published)) => said == published,
+        // Both decide alike.
+        (Some(said), None) => matches!(said, "probabilities" | "log-probabilities"),
+    }
+}
+
+/// Parameters of a source and of its members, which have questions of their own.
+fn pairs(source: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let query = source.split_once('?').map_or("", |(_, query)| query);
+    query.split(['&', '?']).map(|pair| pair.split_once('=').map_or((pair.trim(), None), |(k, v)| (k.trim(), Some(v))))
+}
+
 /// Whether a source asks for something else than the file's own classifier.
 fn is_altered(source: &str) -> bool {
-    let query = source.split_once('?').map_or("", |(_, query)| query);
-    // Members of an ensemble have questions of their own.
-    query.split(['&', '?']).any(|pair| match pair.split_once('=') {
-        Some(("scores", way)) => matches!(way, "logits" | "mixednuts-bypassed"),
-        Some((key, _)) => matches!(key.trim(), "output" | "head" | "mix"),
-        None => matches!(pair.trim(), "output" | "head"),
-    })
+    pairs(source).any(|(key, _)| matches!(key, "output" | "head" | "mix"))
 }
 
 /// The board whose whole test set a data set is: CIFAR as published, all of it, with the labels of the boards; of ImageNet the

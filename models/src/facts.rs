@@ -1,7 +1,7 @@
 //! What is known of a loaded model, for `robust inspect`.
 
 use crate::LoadedModel;
-use crate::arch::resample::RESAMPLING;
+use crate::compose::MADE;
 use candle_core::DType;
 use robust_core::{Input, Output, Preprocess};
 use robust_engine::{Network, Node, Op, Param, ParamId, Plan, Reference, Shape};
@@ -125,8 +125,7 @@ fn parameters(network: &Network) -> u64 {
     };
     let ids: BTreeSet<ParamId> = network.nodes().iter().flat_map(|n| trained(&n.op)).collect();
     let params = ids.iter().map(|id| &network.params()[id.0]);
-    // A flow's other weights follow from its field's.
-    let made = |name: &str| [NORMALISATION, RESAMPLING, "flow."].iter().any(|start| name.starts_with(start));
+    let made = |name: &str| [NORMALISATION, MADE].iter().any(|start| name.starts_with(start));
     let params = params.filter(|p| !made(apart(&p.name).1) && !p.name.starts_with("ensemble."));
     params.map(|p| p.value.elem_count() as u64).sum()
 }

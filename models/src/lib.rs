@@ -3,6 +3,7 @@
 
 pub mod arch;
 pub mod builtin;
+mod compose;
 mod convert;
 pub mod ensemble;
 mod facts;

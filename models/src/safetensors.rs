@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Problems spelled out in one message, and names longer than any real one: near misses cost time.
 const SHOWN: usize = 20;
 const LONGEST: usize = 200;
-/// Entries of zeros that stand in for a tensor that is missing.
-const STAND_IN: usize = 1 << 24;
+/// Entries of zeros that may stand in for tensors that are missing, all together, beyond as many as the file has.
+const STAND_IN: usize = 1 << 17;
 /// Entries that may be made of any file's weights, and for each entry of the file. Of real networks BEiT and Swin v2 need the
 /// most, 1.5 for each.
 const MADE: usize = 1 << 26;
@@ -35,6 +35,8 @@ pub struct StateDict {
     skipped: BTreeMap<String, Vec<usize>>,
     /// What [`StateDict::spend`] has left, once asked.
     room: Option<usize>,
+    /// Entries that may still stand in, once any did.
+    zeros: Option<usize>,
 }
 
 impl StateDict {
@@ -241,8 +243,10 @@ impl StateDict {
         } else {
             self.missing.push((name.to_string(), shape.to_vec()));
         }
-        // A builder may copy the stand-in; a large one is left out, and the build stops at the shape that does not fit.
-        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= STAND_IN);
+        // A builder may copy the stand-in; one too many is left out, and the build stops at the shape that does not fit.
+        let room = self.zeros.unwrap_or_else(|| self.held().saturating_add(STAND_IN));
+        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= room);
+        self.zeros = Some(room - size.unwrap_or(0));
         let shape = if size.is_some() { shape } else { &[] };
         Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
     }
@@ -253,10 +257,7 @@ impl StateDict {
     /// # Errors
     /// Kind `Load` for what goes beyond.
     pub(crate) fn spend(&mut self, name: &str, dims: &[usize]) -> Result<()> {
-        let room = self.room.unwrap_or_else(|| {
-            let held: usize = self.tensors.values().map(Tensor::elem_count).sum();
-            held.saturating_mul(MADE_EACH).saturating_add(MADE)
-        });
+        let room = self.room.unwrap_or_else(|| self.held().saturating_mul(MADE_EACH).saturating_add(MADE));
         let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= room);
         let n = n.ok_or_else(|| {
             Error::load(format!("`{name}`"), format!("it expands to {dims:?}, far beyond the size of the file"))
@@ -264,6 +265,11 @@ impl StateDict {
         })?;
         self.room = Some(room - n);
         Ok(())
+    }
+
+    /// Entries of all tensors.
+    fn held(&self) -> usize {
+        self.tensors.values().map(Tensor::elem_count).sum()
     }
 
     /// Nothing if every tensor was taken and fitted; otherwise one error with all problems.

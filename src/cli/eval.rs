@@ -111,7 +111,8 @@ Examples:
               --train mnist:data?split=train --dataset mnist:data --attack pgd-linf:eps=0.1 --out runs/encoders
 
 Ensembles: ensemble:A+B+C is one network whose scores are the logarithm of the mean of the members' probabilities, or with
-?scores=probabilities that mean itself, with ?scores=logits the mean of their logits. Parameters after ? are all members';
+?scores=probabilities that mean itself, with ?scores=logits the mean of their logits. Mixtures of an accurate and a robust member
+(adaptive-smoothing, mixednuts, mixednuts-bypassed, with mix=) are in docs/encoders.md. Parameters after ? are all members';
 [A?key=value] has its own. One * in a file's name stands for all that fit: 'ensemble:dir/Chen2020Adversarial.pt_m*.pt?mean=..'.
 
 Goals without labels: with --goal away a sample is fooled when the cosine of its embedding and the clean one's is below the

@@ -58,6 +58,8 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
         "ensemble:models/cifar10/Linf/Chen2020Adversarial.pt_m*.pt",
         "a=ensemble:Chen2020Adversarial.pt_m0.pt+Chen2020Adversarial.pt_m1.pt?mean=0.5&scores=probabilities",
         "a=ensemble:[d/Chen2020Adversarial.pt_m0.pt?mean=0.5]+d/Chen2020Adversarial.pt_m1.pt",
+        "ensemble:cifar10/Linf/Bai2024MixedNUTS.pt_m*.pt?scores=mixednuts",
+        "ensemble:cifar10/Linf/Bai2023Improving_edm.pt_m*.pt",
     ] {
         assert_eq!(boards("x", source), ["cifar10/Linf"], "{source}");
     }
@@ -67,6 +69,9 @@ fn models_are_recognised_by_label_file_and_folder_and_common_words_are_not() {
         "ensemble:Carmon2019Unlabeled.pt+Carmon2019Unlabeled.pt",
         "ensemble:Chen2020Adversarial.pt_m*.pt?scores=logits",
         "ensemble:Bai2024MixedNUTS.pt_m*.pt?scores=mixednuts-bypassed",
+        "ensemble:Bai2024MixedNUTS.pt_m*.pt?scores=log-probabilities",
+        "ensemble:Bai2023Improving_trades.pt_m0.pt+Bai2023Improving_trades.pt_m1.pt?scores=probabilities",
+        "ensemble:Chen2020Adversarial.pt_m*.pt?scores=mixednuts",
         "ensemble:Bai2024MixedNUTS.pt_m*.pt?mix=5,-1,4,0.9,0.9",
         "ensemble:[Chen2020Adversarial.pt_m0.pt?mean=0.5]+[Chen2020Adversarial.pt_m1.pt?output=features]",
     ] {

@@ -3,9 +3,9 @@
 
 use super::stack::{Conv, HALF};
 use super::{Architecture, Stack};
-use crate::Options;
 use crate::safetensors::StateDict;
-use candle_core::{D, DType, Device, Tensor};
+use crate::{Options, compose};
+use candle_core::{DType, Device, Tensor, WithDType};
 use robust_core::{Error, Result};
 use robust_engine::{Builder, NodeId, Op};
 
@@ -142,27 +142,36 @@ fn standardised(stack: &mut Stack, x: NodeId, name: &str, conv: impl Fn(usize) -
     let weight = format!("{name}.weight");
     let [out, ..] = stack.dict.sizes::<4>(&weight)?;
     let Conv { out, kernel, stride, pads, groups } = conv(out);
-    let raw = stack.dict.take(&weight, &[out, stack.channels(x), kernel, kernel])?;
-    let weight = stack.net.param(weight, unit_filters(&raw, eps)?);
+    let shape = [out, stack.channels(x), kernel, kernel];
+    let fits = stack.dict.dims(&weight) == Some(&shape);
+    let raw = stack.dict.take(&weight, &shape)?;
+    let weight = stack.net.param(weight, if fits { unit_filters(&raw, eps)? } else { raw });
     let op = Op::Conv2d { weight, bias: None, stride: [stride; 2], dilation: [1, 1], pads, groups };
     stack.net.node(name, op, &[x])
 }
 
 /// Each filter less its mean, over its deviation.
 fn unit_filters(raw: &Tensor, eps: f64) -> Result<Tensor> {
-    let [out, i, h, w] = raw.dims()[..] else {
-        // A stand-in for a tensor that is missing.
-        return Ok(raw.clone());
-    };
-    let flat = raw.reshape((out, i * h * w))?.to_dtype(DType::F64)?;
-    let centred = flat.broadcast_sub(&flat.mean_keepdim(D::Minus1)?)?;
-    let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    Ok(centred.broadcast_div(&deviation)?.to_dtype(raw.dtype())?.reshape((out, i, h, w))?)
+    match raw.dtype() {
+        DType::F64 => unit::<f64>(raw, eps),
+        _ => unit::<f32>(raw, eps),
+    }
 }
 
-/// Mean 0 and variance 1 over each group of channels and all places, then a scale and a shift per channel.
+/// In place, so that a large weight takes no more than a copy.
+fn unit<T: WithDType>(raw: &Tensor, eps: f64) -> Result<Tensor> {
+    let mut values = raw.flatten_all()?.to_vec1::<T>()?;
+    let size = raw.dims()[1..].iter().product::<usize>().max(1);
+    for filter in values.chunks_mut(size) {
+        let mean = filter.iter().map(|w| w.to_f64()).sum::<f64>() / size as f64;
+        let variance = filter.iter().map(|w| (w.to_f64() - mean).powi(2)).sum::<f64>() / size as f64;
+        let deviation = (variance + eps).sqrt();
+        filter.iter_mut().for_each(|w| *w = T::from_f64((w.to_f64() - mean) / deviation));
+    }
+    Ok(Tensor::from_vec(values, raw.dims(), &Device::Cpu)?)
+}
+
 fn group_norm(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
-    let row = stack.net.shape(x).row.clone();
     let channels = stack.channels(x);
     if channels == 0 || !channels.is_multiple_of(GROUPS) {
         return Err(Error::load(
@@ -170,16 +179,9 @@ fn group_norm(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
             format!("{channels} channels do not divide into {GROUPS} groups"),
         ));
     }
-    let size = row.iter().product::<usize>() / GROUPS;
-    let groups = stack.net.node(format!("{name}.groups"), Op::Reshape { row: vec![GROUPS, size] }, &[x])?;
-    let norm = Op::LayerNorm { gamma: None, beta: None, eps: 1e-5 };
-    let normed = stack.net.node(format!("{name}.norm"), norm, &[groups])?;
-    let map = stack.net.node(format!("{name}.map"), Op::Reshape { row }, &[normed])?;
-    let zero = stack.net.param(format!("{name}.mean"), Tensor::zeros(channels, DType::F64, &Device::Cpu)?);
-    let one = stack.net.param(format!("{name}.variance"), Tensor::ones(channels, DType::F64, &Device::Cpu)?);
-    let gamma = Some(stack.param(format!("{name}.weight"), &[channels])?);
-    let beta = Some(stack.param(format!("{name}.bias"), &[channels])?);
-    stack.net.node(name, Op::BatchNorm { mean: zero, var: one, gamma, beta, eps: 0. }, &[map])
+    let affine =
+        [stack.param(format!("{name}.weight"), &[channels])?, stack.param(format!("{name}.bias"), &[channels])?];
+    compose::group_norm(stack.net, x, name, (GROUPS, 1e-5), Some(affine))
 }
 
 #[cfg(test)]

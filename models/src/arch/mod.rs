@@ -24,7 +24,7 @@ mod mobilenet_v3;
 mod preact_resnet;
 mod ra_wide_resnet;
 mod regnet;
-pub(crate) mod resample;
+mod resample;
 mod resnest;
 mod resnet;
 mod robust_wide_resnet;

@@ -1,12 +1,10 @@
 //! Maps brought to another size: each axis by a matrix that is known when the network is built.
 
 use super::Stack;
+use crate::compose::{Kind, MADE, along_both, resampling};
 use candle_core::{Device, Tensor};
 use robust_core::{Error, Result};
-use robust_engine::{NodeId, Op, Window};
-
-/// Begins the names of matrices that no training made.
-pub(crate) const RESAMPLING: &str = "resampling.";
+use robust_engine::{NodeId, Op, ParamId, Window};
 
 impl Stack<'_> {
     /// Means over `side` x `side` windows that cover the map evenly, torch's `AdaptiveAvgPool2d`.
@@ -46,14 +44,12 @@ impl Stack<'_> {
         if [height, width] == [side; 2] {
             return Ok(x);
         }
-        let mut out = x;
-        for (axis, size) in [("columns", width), ("rows", height)] {
+        let mut matrix = |axis: &str, size: usize| -> Result<ParamId> {
             let weight = Tensor::from_vec(weights(size, side), (side, size), &Device::Cpu)?;
-            let weight = self.net.param(format!("{RESAMPLING}{name}.{axis}"), weight);
-            out = self.net.node(format!("{name}.{axis}"), Op::Linear { weight, bias: None }, &[out])?;
-            out = self.net.node(format!("{name}.{axis}.turned"), Op::Transpose { axes: vec![0, 1, 3, 2] }, &[out])?;
-        }
-        Ok(out)
+            Ok(self.net.param(format!("{MADE}{name}.{axis}"), weight))
+        };
+        let both = [matrix("columns", width)?, matrix("rows", height)?];
+        along_both(self.net, x, name, both)
     }
 }
 
@@ -66,23 +62,14 @@ fn windows(size: usize, side: usize) -> Vec<f64> {
     (0..side).flat_map(row).collect()
 }
 
-/// `[side, size]`: row `i` lies at `(i + 1/2) size / side - 1/2`, at 0 where that is before the first entry, and mixes its
-/// neighbours by their distance; beyond the last there is the last again.
+/// `[side, size]`: entry `i` lies at `(i + 1/2) size / side - 1/2`.
 fn bilinear(size: usize, side: usize) -> Vec<f64> {
-    let mut all = vec![0.; side * size];
-    for (i, row) in all.chunks_mut(size.max(1)).enumerate() {
-        let at = ((i as f64 + 0.5) * size as f64 / side as f64 - 0.5).max(0.);
-        let before = (at as usize).min(size - 1);
-        let share = at - before as f64;
-        row[before] += 1. - share;
-        row[(before + 1).min(size - 1)] += share;
-    }
-    all
+    resampling(size, side, |i| (i + 0.5) * size as f64 / side as f64 - 0.5, &Kind::Linear)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{bilinear, windows};
+    use super::windows;
 
     #[test]
     fn windows_are_those_of_torchs_adaptive_pool() {
@@ -101,25 +88,6 @@ mod tests {
         for (size, side) in [(13, 6), (7, 7), (29, 7), (12, 6)] {
             let all = windows(size, side);
             assert!(all.chunks(size).all(|row| (row.iter().sum::<f64>() - 1.).abs() < 1e-12));
-        }
-    }
-
-    #[test]
-    fn interpolation_is_that_of_torch() {
-        // torch.nn.functional.interpolate of the unit vectors.
-        let two_to_four = [[1., 0.], [0.75, 0.25], [0.25, 0.75], [0., 1.]];
-        assert_eq!(bilinear(2, 4), two_to_four.concat());
-        assert_eq!(bilinear(4, 2), [[0.5, 0.5, 0., 0.], [0., 0., 0.5, 0.5]].concat());
-        assert_eq!(bilinear(1, 3), [1.; 3]);
-        // A line stays a line between the outermost centres.
-        let (size, side) = (5, 13);
-        let line: Vec<f64> = bilinear(size, side)
-            .chunks(size)
-            .map(|row| row.iter().enumerate().map(|(j, w)| w * (j as f64 + 0.5)).sum())
-            .collect();
-        for (i, y) in line.iter().enumerate() {
-            let expected = ((i as f64 + 0.5) * size as f64 / side as f64).clamp(0.5, size as f64 - 0.5);
-            assert!((y - expected).abs() < 1e-12, "{y} at {i}, not {expected}");
         }
     }
 }

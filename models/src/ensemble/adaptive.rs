@@ -102,9 +102,9 @@ fn read(file: &str) -> Result<StateDict> {
 /// Two values inside of a member: what its first and its second stage end in.
 fn inside(net: &Builder, members: &[LoadedModel], i: usize) -> Result<[NodeId; 2]> {
     let member = members.get(i).ok_or_else(|| Error::internal("a member is missing"))?;
-    let stages: &[[&str; 2]] = match member.family.as_deref() {
-        Some("bit") => &[["body.block1.", "body.block2."], ["stages.0.", "stages.1."]],
-        Some("dm-wide-resnet") => &[["layer.0.", "layer.1."]],
+    let stages: &[[&str; 2]] = match (i, member.family.as_deref()) {
+        (0, Some("bit")) => &[["body.block1.", "body.block2."], ["stages.0.", "stages.1."]],
+        (1, Some("dm-wide-resnet")) => &[["layer.0.", "layer.1."]],
         _ => &[],
     };
     let last = |network: &Network, stage: &str| {

@@ -9,6 +9,11 @@ mod spec;
 pub(crate) use spec::SCHEME;
 pub use spec::members;
 
+/// How RobustBench joins the files of a name where it is no mean, as `scores=` says it.
+pub fn published_scores(name: &str) -> Option<&'static str> {
+    scores::published(name).map(Way::name)
+}
+
 use crate::facts::normalisation;
 use crate::spec::describe;
 use crate::{LoadedModel, load};
@@ -25,8 +30,15 @@ use std::sync::Arc;
 /// name the member.
 pub(crate) fn open(name: Option<&str>, text: &str) -> Result<LoadedModel> {
     let Spec { mut members, way, mix } = Spec::parse(text)?;
-    let known = spec::numbered(&members);
-    let way = way.or_else(|| known.as_deref().and_then(scores::published)).unwrap_or(Way::LogProbabilities);
+    // Numbered files have one name, unless they are joined in another way than the published one.
+    let named = spec::numbered(&members);
+    let published = named.as_deref().and_then(scores::published);
+    let way = way.or(published).unwrap_or(Way::LogProbabilities);
+    let known = named.filter(|_| published.map_or(way.numbers().is_empty(), |p| p.numbers() == way.numbers()));
+    if known.is_some() && published.is_some() && !spec::in_order(&members) {
+        return Err(Error::usage("the files are not in their order: the accurate member comes first")
+            .hint("`ensemble:NAME.pt_m0.pt+NAME.pt_m1.pt`, or `ensemble:NAME.pt_m*.pt` for all"));
+    }
     let file = if way == Way::AdaptiveSmoothing { members.pop() } else { None };
     counted(way, &members)?;
     let mut loaded: Vec<LoadedModel> = vec![];

@@ -103,7 +103,7 @@ const PUBLISHED: [(&str, usize, Way, &[f64]); 6] = [
 ];
 
 /// How RobustBench joins the files of a name.
-pub(super) fn published(name: &str) -> Option<Way> {
+pub(crate) fn published(name: &str) -> Option<Way> {
     PUBLISHED.iter().find(|(of, ..)| *of == name).map(|(_, _, way, _)| *way)
 }
 

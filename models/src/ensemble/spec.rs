@@ -158,6 +158,15 @@ pub(super) fn numbered(sources: &[String]) -> Option<String> {
     sources.iter().all(|s| base(s).as_ref() == Some(&first)).then_some(first)
 }
 
+/// Whether numbered files are the first, the second and so on.
+pub(super) fn in_order(sources: &[String]) -> bool {
+    let number = |source: &String| {
+        let digits = source.rsplit_once(NUMBERED)?.1;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()
+    };
+    sources.iter().enumerate().all(|(i, source)| number(source) == Some(i))
+}
+
 /// What reports call other ensembles: their members' names.
 pub(super) fn label(members: &[LoadedModel]) -> String {
     let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();

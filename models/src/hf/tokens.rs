@@ -3,6 +3,7 @@
 use super::Config;
 use crate::Options;
 use crate::arch::stack::Stack;
+use crate::compose::cubic;
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result, nearest};
 use robust_engine::{Activation, Binary, NodeId, Op, Reduction};
@@ -244,16 +245,6 @@ pub fn resize_grid(grid: &[f64], from: [usize; 2], to: [usize; 2], width: usize,
         }
     }
     out
-}
-
-/// Keys' cubic kernel.
-fn cubic(x: f64, a: f64) -> f64 {
-    let x = x.abs();
-    match () {
-        () if x <= 1. => ((a + 2.) * x - (a + 3.)) * x * x + 1.,
-        () if x < 2. => a * (((x - 5.) * x + 8.) * x - 4.),
-        () => 0.,
-    }
 }
 
 /// For every new place, the old places it is made of and their weights.

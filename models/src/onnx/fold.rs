@@ -5,6 +5,7 @@ use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
 use super::fold_scatter::{reduce_sum, scatter};
 use super::layout::{slice_specs, squeezed, unsqueezed};
+use super::resample::resize_known;
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
 use std::rc::Rc;
@@ -65,53 +66,13 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Gather" => gather(graph, call)?,
         "Where" => choose(graph, call)?,
         "Equal" | "GreaterOrEqual" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" => binary(graph, call)?,
-        "Resize" => resize(graph, call)?,
+        "Resize" => resize_known(graph, call)?,
         "ReduceSum" if call.known(0)?.nums().is_some() => reduce_sum(graph, call)?,
         "ScatterND" => scatter(graph, call)?,
         "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(graph, call)?,
         _ => return Ok(None),
     };
     Ok(Some(array.into()))
-}
-
-/// Learned places brought to another size: cubic, as PyTorch exports it.
-fn resize(graph: &mut Graph, call: &Call) -> Result<Array> {
-    let from = Rc::clone(call.known(0)?);
-    let (Some(t), &[1, c, h, w]) = (from.tensor(), from.dims.as_slice()) else {
-        return Err(
-            call.fail(format!("its input has shape {:?}; [1, channels, height, width] is supported", from.dims))
-        );
-    };
-    let to = match call.input(3) {
-        Some(_) => call.known_ints(3)?,
-        None => return Err(call.fail("sizes given as factors are not supported")),
-    };
-    let inside = |n: i64| usize::try_from(n).ok().filter(|n| (1..=1 << 12).contains(n));
-    let (&[1, channels, high, wide], Some(a), Some(b)) =
-        (to.as_slice(), to.get(2).copied().and_then(inside), to.get(3).copied().and_then(inside))
-    else {
-        return Err(call.fail(format!("its sizes {to:?} are not supported")));
-    };
-    let (mode, place) = (call.text("mode", "nearest")?, call.text("coordinate_transformation_mode", "half_pixel")?);
-    if channels != c as i64 || (high, wide) == (h as i64, w as i64) {
-        return match channels == c as i64 {
-            true => Ok(Array { name: call.out().to_string(), ..from.as_ref().clone() }),
-            false => Err(call.fail("it changes the channels")),
-        };
-    }
-    let cubic = mode == "cubic" && (call.float("cubic_coeff_a", -0.75)? + 0.75).abs() < 1e-6;
-    if !cubic || !["half_pixel", "pytorch_half_pixel"].contains(&place.as_str()) || call.int("antialias", 0)? != 0 {
-        return Err(call
-            .fail(format!("mode `{mode}` with `{place}` is not supported on constants; cubic with `half_pixel` is")));
-    }
-    // Between the two steps, and after them.
-    graph.spend(call, &[c, h, b])?;
-    graph.spend(call, &[c, a, b])?;
-    let last = t.permute((0, 2, 3, 1))?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    let made = crate::hf::resize_grid(&last, [h, w], [a, b], c, false);
-    let made = Tensor::from_vec(made, (1, a, b, c), &candle_core::Device::Cpu)?.permute((0, 3, 1, 2))?.contiguous()?;
-    let made = made.to_dtype(t.dtype())?;
-    Ok(Array { name: call.out().to_string(), dims: vec![1, c, a, b], data: Data::Float(made) })
 }
 
 /// A strided walk over a row-major array.

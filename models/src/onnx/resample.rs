@@ -1,9 +1,11 @@
 //! Images brought to another size: a matrix along each axis, known when the network is built.
 
+use super::array::{Array, Data, Num};
 use super::call::{Call, Graph, Value, one};
-use candle_core::{Device, Tensor};
+use crate::compose::{Kind, MADE, along_both, resampling};
+use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
-use robust_engine::{NodeId, Op};
+use std::rc::Rc;
 
 /// Where entry `i` of `side` lies among `size`, `scale` times fewer.
 type Place = fn(i: f64, size: f64, side: f64, scale: f64) -> f64;
@@ -30,32 +32,57 @@ const MAX_SIDE: usize = 1 << 12;
 
 pub fn resize(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
-    let [_, height, width] = shape.row[..] else {
+    let [channels, height, width] = shape.row[..] else {
         return Err(call.fail(format!("its input has {} axes; only images [n, c, h, w] are supported", shape.rank())));
     };
-    let weights = Weights::of(call)?;
-    let sides = sides(call, [height, width])?;
-    // Along the last axis, the width first, with the other one turned there.
-    let mut out = id;
-    for (what, size, (side, scale)) in [("columns", width, sides[1]), ("rows", height, sides[0])] {
-        graph.spend(call, &[side, size])?;
-        let matrix = Tensor::from_vec(weights.matrix(size, side, scale), (side, size), &Device::Cpu)?;
-        out = along(graph, call, out, what, matrix)?;
-    }
-    one(out)
+    let batch = graph.fixed_batch;
+    let matrices = matrices(graph, call, (batch, channels), [height, width])?;
+    let name = format!("{MADE}{}", call.out());
+    let [rows, columns] = matrices.map(|(axis, matrix)| graph.derived(&name, &format!(".{axis}"), matrix));
+    let image = along_both(&mut graph.builder, id, call.out(), [columns, rows]);
+    one(image.map_err(|e| e.within("ONNX op Resize"))?)
 }
 
-/// The matrix over the last axis, which then trades places with the one before.
-fn along(graph: &mut Graph, call: &Call, x: NodeId, what: &str, matrix: Tensor) -> Result<NodeId> {
-    let weight = graph.derived(call.out(), &format!("/{what}"), matrix);
-    let made = graph.step(call, what, Op::Linear { weight, bias: None }, &[x])?;
-    let turned = Op::Transpose { axes: vec![0, 1, 3, 2] };
-    // The second turn ends the node.
-    if what == "rows" { graph.node(call, turned, &[made]) } else { graph.step(call, "turned", turned, &[made]) }
+/// The same of one constant image, such as learned places.
+pub(super) fn resize_known(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let from = Rc::clone(call.known(0)?);
+    let (Some(image), &[1, channels, height, width]) = (from.tensor(), from.dims.as_slice()) else {
+        let why = format!("its input has shape {:?}; [1, channels, height, width] is supported", from.dims);
+        return Err(call.fail(why));
+    };
+    let [(_, rows), (_, columns)] = matrices(graph, call, (Some(1), channels), [height, width])?;
+    let (high, wide) = (rows.dims()[0], columns.dims()[0]);
+    // Between the two steps, and after them.
+    graph.spend(call, &[channels, height, wide])?;
+    graph.spend(call, &[channels, high, wide])?;
+    let lines = image.to_dtype(DType::F64)?.reshape((channels * height, width))?.matmul(&columns.t()?)?;
+    let turned = lines.reshape((channels, height, wide))?.transpose(1, 2)?.contiguous()?;
+    let made = turned.reshape((channels * wide, height))?.matmul(&rows.t()?)?;
+    let made = made.reshape((1, channels, wide, high))?.transpose(2, 3)?.contiguous()?.to_dtype(image.dtype())?;
+    Ok(Array { name: call.out().to_string(), dims: vec![1, channels, high, wide], data: Data::Float(made) })
+}
+
+/// From old rows and columns to new ones, `[side, size]` each.
+fn matrices(
+    graph: &mut Graph,
+    call: &Call,
+    (batch, channels): (Option<usize>, usize),
+    image: [usize; 2],
+) -> Result<[(&'static str, Tensor); 2]> {
+    let weights = Weights::of(call)?;
+    let sides = sides(call, (batch, channels), image)?;
+    let mut one = |i: usize| -> Result<Tensor> {
+        let (size, (side, scale)) = (image[i], sides[i]);
+        // Twice as wide as other numbers, and looked at once more when the network is done.
+        graph.spend(call, &[4, side, size])?;
+        let place = |i: f64| (weights.place)(i, size as f64, side as f64, scale);
+        Ok(Tensor::from_vec(resampling(size, side, place, &weights.kind), (side, size), &Device::Cpu)?)
+    };
+    Ok([("rows", one(0)?), ("columns", one(1)?)])
 }
 
 /// New height and width, each with its factor: as sizes or as factors, for all axes or those that `axes` names.
-fn sides(call: &Call, image: [usize; 2]) -> Result<[(usize, f64); 2]> {
+fn sides(call: &Call, (batch, channels): (Option<usize>, usize), image: [usize; 2]) -> Result<[(usize, f64); 2]> {
     if call.text("keep_aspect_ratio_policy", "stretch")? != "stretch" {
         return Err(call.fail("only keep_aspect_ratio_policy `stretch` is supported"));
     }
@@ -72,31 +99,31 @@ fn sides(call: &Call, image: [usize; 2]) -> Result<[(usize, f64); 2]> {
             let side = size.value().and_then(|s| usize::try_from(s).ok()).unwrap_or(0);
             sides[axis - 2] = (side, side as f64 / image[axis - 2] as f64);
         }
-        if sizes.len() != axes.len() {
+        // Exporters that fix the batch write it here.
+        let other = |(axis, size): (&usize, &Num)| match axis {
+            0 => *size != Num::BATCH && size.value() != Some(batch.unwrap_or(1) as i64),
+            1 => size.value() != Some(channels as i64),
+            _ => false,
+        };
+        if sizes.len() != axes.len() || axes.iter().zip(&sizes).any(other) {
             return Err(wrong("sizes"));
         }
     } else {
-        let factors = call.known(2)?.values().unwrap_or_default();
+        let factors = call.known(2)?;
+        let factors = if factors.len() == axes.len() { factors.values().unwrap_or_default() } else { vec![] };
         let fits = |axis: usize, factor: f64| factor > 0. && factor.is_finite() && (axis >= 2 || factor == 1.);
         if factors.len() != axes.len() || !axes.iter().zip(&factors).all(|(&axis, &factor)| fits(axis, factor)) {
             return Err(wrong("factors"));
         }
         for (&axis, &factor) in axes.iter().zip(&factors).filter(|(axis, _)| **axis >= 2) {
-            sides[axis - 2] = ((image[axis - 2] as f64 * factor) as usize, factor);
+            // In single precision, as runtimes do: 10 pixels times 0.7 are 7.
+            sides[axis - 2] = ((image[axis - 2] as f32 * factor as f32) as usize, factor);
         }
     }
     match sides.iter().find(|(side, _)| !(1..=MAX_SIDE).contains(side)) {
         Some((side, _)) => Err(call.fail(format!("a side of {side} is not between 1 and {MAX_SIDE}"))),
         None => Ok(sides),
     }
-}
-
-/// How a new entry is made of old ones.
-enum Kind {
-    Nearest(Nearest),
-    Linear,
-    /// With the polynomial's coefficient (-0.75 in PyTorch).
-    Cubic(f64),
 }
 
 struct Weights {
@@ -124,37 +151,5 @@ impl Weights {
             other => return Err(named("mode", other)),
         };
         Ok(Self { kind, place })
-    }
-
-    /// `[side, size]`; what lies outside is the outermost entry.
-    fn matrix(&self, size: usize, side: usize, scale: f64) -> Vec<f64> {
-        let mut all = vec![0.; side * size];
-        for (i, row) in all.chunks_mut(size).enumerate() {
-            let x = (self.place)(i as f64, size as f64, side as f64, scale);
-            let inside = |at: f64| at.clamp(0., (size - 1) as f64) as usize;
-            let (floor, share) = (x.floor(), x - x.floor());
-            match self.kind {
-                Kind::Nearest(nearest) => row[inside(nearest(x))] = 1.,
-                Kind::Linear => {
-                    row[inside(floor)] += 1. - share;
-                    row[inside(floor + 1.)] += share;
-                }
-                Kind::Cubic(a) => {
-                    for tap in -1..=2 {
-                        row[inside(floor + f64::from(tap))] += cubic((f64::from(tap) - share).abs(), a);
-                    }
-                }
-            }
-        }
-        all
-    }
-}
-
-/// The weight at a distance (Keys 1981).
-fn cubic(d: f64, a: f64) -> f64 {
-    match d {
-        d if d <= 1. => ((a + 2.) * d - (a + 3.)) * d * d + 1.,
-        d if d < 2. => ((a * d - 5. * a) * d + 8. * a) * d - 4. * a,
-        _ => 0.,
     }
 }

@@ -364,6 +364,38 @@ fn a_small_file_cannot_ask_for_much_memory() {
 }
 
 #[test]
+fn images_are_resized_along_height_and_width_only() {
+    let sized = |sizes: &[i64], more: &[AttributeProto]| {
+        let resize = node("Resize", &["x", "", "", "s"], "c");
+        let resize = more.iter().fold(resize, |n, a| with(n, a.clone()));
+        model(vec![resize, node("Flatten", &["c"], "y")], vec![ints("s", sizes)])
+    };
+    for (sizes, attributes, part) in [
+        (&[1, 3, 8, 8][..], &[][..], "none for batch and channels"),
+        (&[1, 2, 8], &[], "none for batch and channels"),
+        (&[1, 2, 0, 8], &[], "a side of 0"),
+        (&[1, 2, 8, 1 << 40], &[], "a side of 1099511627776"),
+        (&[1, 2, -1, 8], &[], "a side of 0"),
+        (&[1, 2, 8, 8], &[text_attr("mode", "area")], "mode `area`"),
+        (&[1, 2, 8, 8], &[text_attr("nearest_mode", "up")], "nearest_mode `up`"),
+        (&[1, 2, 8, 8], &[text_attr("coordinate_transformation_mode", "tf_crop_and_resize")], "`tf_crop_and_resize`"),
+        (&[1, 2, 8, 8], &[int_attr("antialias", 1)], "`antialias`"),
+        (&[8, 8], &[attr("axes", &[2, 7])], "axis 7"),
+    ] {
+        refused(&sized(sizes, attributes), &[part]);
+    }
+    let norm = |groups: i64, entries: usize| {
+        let norm = with(node("GroupNormalization", &["x", "s", "s"], "c"), int_attr("num_groups", groups));
+        model(vec![norm, node("Flatten", &["c"], "y")], vec![floats("s", &[entries as i64])])
+    };
+    for (groups, entries, part) in
+        [(0, 2, "num_groups = 0"), (3, 2, "num_groups = 3"), (-1, 2, "= -1"), (2, 5, "[5], not [2]")]
+    {
+        refused(&norm(groups, entries), &[part]);
+    }
+}
+
+#[test]
 fn files_of_other_opsets_and_shapes_say_what_is_supported() {
     let ok = model(vec![node("Flatten", &["x"], "y")], vec![]);
     for version in [8, 25] {

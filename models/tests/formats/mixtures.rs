@@ -31,6 +31,9 @@ fn files_named_as_robustbenchs_are_joined_as_it_joins_them() {
         let star = opened(&format!("ensemble:{}/{name}.pt_m*.safetensors", place.path().display()));
         let said = opened(&format!("mine=ensemble:{}?{}&scores={way}", files.join("+"), case.said));
         assert_eq!([&star.card.digest, &said.card.digest], [&plain.card.digest; 2]);
+        let turned: Vec<String> = files.iter().rev().cloned().collect();
+        let error = load(&format!("ensemble:{}", turned.join("+"))).unwrap_err();
+        assert!(error.kind == Kind::Usage && error.message.contains("not in their order"), "{error}");
         // Names alone do not make other settings right.
         let other = case.said.replace("mix=", "mix=1");
         let other = opened(&format!("ensemble:{}?{other}", files.join("+")));
@@ -113,6 +116,8 @@ fn mixtures_that_do_not_fit_are_refused() {
             assert!(error.to_string().contains(part), "{spec}: `{part}` is not in: {error}");
         }
     }
+    let error = load(&format!("ensemble:{b}+{a}+{c}?{said}&{smooth}")).unwrap_err();
+    assert!(error.message.contains("member 1 is dm-wide-resnet"), "{error}");
     // Members that hold other things inside.
     let chen = Case::read("chen2020");
     let other = place.path().join("other");

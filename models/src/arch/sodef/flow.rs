@@ -14,6 +14,7 @@
 use super::super::Stack;
 use super::finite;
 use super::norms::spectral;
+use crate::compose::MADE;
 use crate::hf::tokens::last;
 use candle_core::{Device, Tensor};
 use robust_core::{Error, Result};
@@ -30,8 +31,10 @@ const GOAL: f64 = 1e-6;
 const FINEST: f64 = 1e-9;
 /// Steps that are laid; published weights would need their rows' sums to be 80 for so many.
 const MOST_STEPS: f64 = 1024.;
-/// Unknowns: the weights grow with their square.
-const WIDEST: usize = 256;
+/// Nodes that are laid; a network of the published width and a norm of 6 has 7,000.
+const MOST_NODES: f64 = 16_384.;
+/// Unknowns, as many as published: the weights grow with their square.
+const WIDEST: usize = 64;
 
 /// What was laid, and what is proven of it.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +93,12 @@ impl Flow {
                 break left;
             }
         };
+        let nodes = steps * (3 * iterations + 5) as f64;
+        if nodes > MOST_NODES {
+            let why =
+                format!("{steps} steps of {iterations} iterations are {nodes} nodes; up to {MOST_NODES} are laid");
+            return Err(Error::load("the equation", why).hint("does the file come from where you think?"));
+        }
         Ok(Self { steps: steps as usize, iterations, rate: interpolation + left, growth })
     }
 }
@@ -110,11 +119,11 @@ pub(super) fn lay(stack: &mut Stack, z: NodeId, name: &str) -> Result<(NodeId, F
     let k = last(stack, z);
     let names = ["weight", "bias"].map(|part| format!("{name}.{part}"));
     let (weight, bias) = (stack.dict.take(&names[0], &[k, k])?, stack.dict.take(&names[1], &[k])?);
-    let values = finite(&weight, &names[0], &[k, k])?;
-    finite(&bias, &names[1], &[k])?;
     if k > WIDEST {
         return Err(Error::load(format!("`{}`", names[0]), format!("{k} unknowns; up to {WIDEST} are built")));
     }
+    let values = finite(&weight, &names[0], &[k, k])?;
+    finite(&bias, &names[1], &[k])?;
     let gauss = Gauss::new();
     let flow = Flow::plan(&gauss, spectral(&values, k), row_sums(&values, k))
         .map_err(|e| e.within(format!("`{}`", names[0])))?;
@@ -149,12 +158,13 @@ impl Layers {
     ) -> Result<Self> {
         let k = field[1].elem_count();
         let wide = NODES * k;
-        stack.dict.spend(&names[0], &[wide, wide])?;
+        // All four, twice as wide as weights are.
+        stack.dict.spend(&names[0], &[2, wide, wide + 3 * k])?;
         let same = |r: usize, c: usize| f64::from(u8::from(r % k == c % k));
         let mut made =
             |name: &str, rows: usize, columns: usize, entry: &dyn Fn(usize, usize) -> f64| -> Result<ParamId> {
                 let all = (0..rows * columns).map(|at| entry(at / columns, at % columns)).collect();
-                Ok(stack.net.param(format!("flow.{name}"), Tensor::from_vec(all, (rows, columns), &Device::Cpu)?))
+                Ok(stack.net.param(format!("{MADE}flow.{name}"), Tensor::from_vec(all, (rows, columns), &Device::Cpu)?))
             };
         let spread = made("spread", wide, k, &same)?;
         let first = made("first", wide, k, &|r, c| -h * gauss.places[r / k] * w[r % k * k + c])?;

@@ -14,6 +14,8 @@ const REACH: f64 = 4.;
 const TERMS: usize = 34;
 /// A term of this size (as the root of the sum of squares) is the last that counts beside columns of length 1.
 const NOTHING: f64 = 1e-18;
+/// Times the series is applied: a norm of 4,096.
+const LONGEST: f64 = 1024.;
 /// Products one weight may cost; the published one's are about 3e9 for a matrix of norm 40.
 const MOST: f64 = (1u64 << 33) as f64;
 
@@ -33,12 +35,16 @@ pub(super) fn lay(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
         let why = format!("{inputs} inputs have no {out} orthonormal columns");
         return Err(Error::load(format!("`{}`", names[0]), why));
     }
+    let within = |e: Error| e.within(format!("`{}`", names[0]));
+    bearable(inputs, out, 1.).map_err(within)?;
     let original = finite(&original, &names[0], &[inputs, out])?;
-    let base = finite(&base, &names[1], &[inputs, inputs])?;
-    let columns = exponential(&original, inputs, out).map_err(|e| e.within(format!("`{}`", names[0])))?;
+    let columns = exponential(&original, inputs, out).map_err(within)?;
     // Linear layers keep a row for each output.
     let mut rows = vec![0.; out * inputs];
-    for (i, base) in base.chunks(inputs).enumerate() {
+    for i in 0..inputs {
+        // The base is as large as all else: a row at a time.
+        let row = base.narrow(0, i, 1).map_err(|_| Error::load(format!("`{}`", names[1]), "it has another shape"))?;
+        let base = finite(&row, &names[1], &[1, inputs])?;
         let mut sums = vec![0.; out];
         base.iter().zip(columns.chunks(out)).for_each(|(b, c)| add(&mut sums, *b, c));
         sums.iter().enumerate().for_each(|(j, s)| rows[j * inputs + i] = *s);
@@ -55,6 +61,17 @@ fn length(all: &[f64]) -> f64 {
     all.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
+/// Whether so many rounds are no more work than a file may ask for.
+fn bearable(n: usize, k: usize, times: f64) -> Result<()> {
+    let cost = times * TERMS as f64 * 2. * (n * k) as f64 * k as f64 + (n * n) as f64 * k as f64;
+    if cost <= MOST && times <= LONGEST {
+        return Ok(());
+    }
+    let size = if times == 1. { String::new() } else { format!(" and norm {:.1e}", times * REACH) };
+    let why = format!("the exponential of a matrix of {n} rows, {k} free columns{size} is too much work");
+    Err(Error::load("the orthonormal weight", why).hint("does the file come from where you think?"))
+}
+
 /// The first `k` columns of `exp(A)`, `[n, k]` like `original`, of which only what is below the diagonal counts: it is that of
 /// `A`, which is skew-symmetric and 0 outside of its first `k` columns and rows.
 ///
@@ -62,16 +79,11 @@ fn length(all: &[f64]) -> f64 {
 /// the columns `s` times (Al-Mohy and Higham 2011). All these exponentials are rotations, so that errors add up and no more.
 ///
 /// # Errors
-/// Kind `Load` for matrices so large that this would take more than [`MOST`] products.
+/// Kind `Load` for matrices so large that this would take more than [`MOST`] products or [`LONGEST`] rounds.
 fn exponential(original: &[f64], n: usize, k: usize) -> Result<Vec<f64>> {
-    let cost = |times: f64| times * TERMS as f64 * 2. * (n * k) as f64 * k as f64 + (n * n) as f64 * k as f64;
-    let norm = if cost(1.) <= MOST { norm(original, n, k) } else { f64::NAN };
-    let times = (norm / REACH).ceil().max(1.);
-    if norm.is_nan() || cost(times) > MOST {
-        let size = if norm.is_nan() { String::new() } else { format!(" and norm {norm:.1e}") };
-        let why = format!("the exponential of a matrix of {n} rows, {k} free columns{size} is too much work");
-        return Err(Error::load("the orthonormal weight", why).hint("does the file come from where you think?"));
-    }
+    bearable(n, k, 1.)?;
+    let times = (norm(original, n, k) / REACH).ceil().max(1.);
+    bearable(n, k, times)?;
     let mut columns = vec![0.; n * k];
     (0..k).for_each(|i| columns[i * k + i] = 1.);
     for _ in 0..times as usize {
