@@ -13,7 +13,7 @@ const LONGEST: usize = 200;
 const STAND_IN: usize = 1 << 17;
 /// Entries that may be made of any file's weights, and for each entry of the file. Of real networks BEiT and Swin v2 need the
 /// most, 1.5 for each.
-const MADE: usize = 1 << 26;
+const MADE: usize = 1 << 19;
 const MADE_EACH: usize = 2;
 const HEADLESS: &str = "the file has no last layer: the output is an embedding";
 
@@ -268,7 +268,7 @@ impl StateDict {
     }
 
     /// Entries of all tensors.
-    fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.tensors.values().map(Tensor::elem_count).sum()
     }
 

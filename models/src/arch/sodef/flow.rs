@@ -31,8 +31,11 @@ const GOAL: f64 = 1e-6;
 const FINEST: f64 = 1e-9;
 /// Steps that are laid; published weights would need their rows' sums to be 80 for so many.
 const MOST_STEPS: f64 = 1024.;
-/// Nodes that are laid; a network of the published width and a norm of 6 has 7,000.
-const MOST_NODES: f64 = 16_384.;
+/// Nodes that are laid for any file, entries of it for each further one, and nodes at most; a network of the published width and a
+/// norm of 6 has 7,000.
+const NODES_FREE: usize = 4096;
+const ENTRIES_A_NODE: usize = 16;
+const MOST_NODES: usize = 16_384;
 /// Unknowns, as many as published: the weights grow with their square.
 const WIDEST: usize = 64;
 
@@ -67,8 +70,8 @@ impl Flow {
         )
     }
 
-    /// Steps and iterations for the equation of a matrix of this norm and these row sums.
-    fn plan(gauss: &Gauss, norm: f64, sums: f64) -> Result<Self> {
+    /// Steps and iterations for the equation of a matrix of this norm and these row sums, in at most so many nodes.
+    fn plan(gauss: &Gauss, norm: f64, sums: f64, most: usize) -> Result<Self> {
         let growth = if norm > 0. { libm::expm1(norm * TIME) / norm } else { TIME };
         let wanted = (GOAL / growth).max(FINEST);
         // Half of it for the interpolation, which iterations of at most half their size repeat once.
@@ -93,10 +96,11 @@ impl Flow {
                 break left;
             }
         };
-        let nodes = steps * (3 * iterations + 5) as f64;
-        if nodes > MOST_NODES {
-            let why =
-                format!("{steps} steps of {iterations} iterations are {nodes} nodes; up to {MOST_NODES} are laid");
+        let nodes = steps as usize * (3 * iterations + 5);
+        if nodes > most {
+            let why = format!(
+                "{steps} steps of {iterations} iterations are {nodes} nodes; up to {most} are laid of a file of this size"
+            );
             return Err(Error::load("the equation", why).hint("does the file come from where you think?"));
         }
         Ok(Self { steps: steps as usize, iterations, rate: interpolation + left, growth })
@@ -125,7 +129,8 @@ pub(super) fn lay(stack: &mut Stack, z: NodeId, name: &str) -> Result<(NodeId, F
     let values = finite(&weight, &names[0], &[k, k])?;
     finite(&bias, &names[1], &[k])?;
     let gauss = Gauss::new();
-    let flow = Flow::plan(&gauss, spectral(&values, k), row_sums(&values, k))
+    let most = MOST_NODES.min(NODES_FREE + stack.dict.held() / ENTRIES_A_NODE);
+    let flow = Flow::plan(&gauss, spectral(&values, k), row_sums(&values, k), most)
         .map_err(|e| e.within(format!("`{}`", names[0])))?;
     let layers = Layers::new(stack, &names, [weight, bias], &values, &gauss, TIME / flow.steps as f64)?;
     let mut z = z;
