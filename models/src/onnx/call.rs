@@ -25,6 +25,9 @@ impl From<Array> for Value {
     }
 }
 
+/// Entries of lists of axes and of parts.
+const MANY: usize = 1 << 12;
+
 pub struct Call<'a> {
     pub node: &'a NodeProto,
     pub opset: i64,
@@ -100,7 +103,22 @@ impl Call<'_> {
             .known_ints()
             .ok_or_else(|| self.fail(format!("input {i} must be integers free of the batch size")))
     }
+    /// Input `i` as a list of axes, or of something for each axis: what a file computes may be a million times as long.
+    pub fn short_ints(&self, i: usize) -> Result<Vec<i64>> {
+        self.short(i)?;
+        self.known_ints(i)
+    }
+
+    fn short(&self, i: usize) -> Result<()> {
+        match self.known(i)?.len() {
+            n if n <= MANY => Ok(()),
+            n => Err(self.fail(format!("input {i} has {n} entries; no value has so many axes or parts"))),
+        }
+    }
+
+    /// The same where the batch size may be among them.
     pub fn known_nums(&self, i: usize) -> Result<Vec<Num>> {
+        self.short(i)?;
         let nums = self.known(i)?.nums().map(<[Num]>::to_vec);
         nums.ok_or_else(|| self.fail(format!("input {i} must be integers")))
     }
@@ -118,7 +136,7 @@ impl Call<'_> {
     pub fn list(&self, attribute: &str, i: usize) -> Result<Option<Vec<i64>>> {
         match self.ints(attribute)? {
             Some(list) => Ok(Some(list.to_vec())),
-            None => self.input(i).is_some().then(|| self.known_ints(i)).transpose(),
+            None => self.input(i).is_some().then(|| self.short_ints(i)).transpose(),
         }
     }
 

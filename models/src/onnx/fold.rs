@@ -211,7 +211,7 @@ fn to_dims(call: &Call, values: &[i64]) -> Result<Vec<usize>> {
 }
 
 fn constant_of_shape(graph: &mut Graph, call: &Call) -> Result<Array> {
-    let dims = to_dims(call, &call.known_ints(0)?)?;
+    let dims = to_dims(call, &call.short_ints(0)?)?;
     graph.spend(call, &dims)?;
     let n = dims.iter().product();
     let value = match call.tensor("value")? {
@@ -272,7 +272,7 @@ fn cast(graph: &mut Graph, call: &Call) -> Result<Array> {
 /// The dimensions a known tensor is reshaped to, with 0 and -1 resolved.
 fn reshaped(call: &Call) -> Result<Vec<usize>> {
     let from = call.known(0)?;
-    let mut target = call.known_ints(1)?;
+    let mut target = call.short_ints(1)?;
     if call.int("allowzero", 0)? == 0 {
         for (i, t) in target.iter_mut().enumerate().filter(|(_, t)| **t == 0) {
             let kept = from.dims.get(i).ok_or_else(|| call.fail(format!("there is no dimension {i} to keep")))?;

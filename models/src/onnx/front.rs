@@ -87,7 +87,7 @@ pub fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
             Ok(parts)
         }
         "Gather" if first(call.int("axis", 0)?) && call.known(1)?.dims.is_empty() => {
-            let at = match call.known_ints(1)?[..] {
+            let at = match call.short_ints(1)?[..] {
                 [i] => call.axis(i, size)?,
                 _ => return Err(refuse("it gathers several entries")),
             };

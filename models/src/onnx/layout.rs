@@ -188,14 +188,14 @@ impl SliceSpec {
 
 /// The axes a Slice works on; an end at the batch size means "to the last row".
 pub fn slice_specs(call: &Call, rank: usize) -> Result<Vec<SliceSpec>> {
-    let starts = call.known_ints(1)?;
+    let starts = call.short_ints(1)?;
     let ends = call.known_nums(2)?;
     let axes = match call.input(3) {
-        Some(_) => call.known_ints(3)?,
+        Some(_) => call.short_ints(3)?,
         None => (0..starts.len() as i64).collect(),
     };
     let steps = match call.input(4) {
-        Some(_) => call.known_ints(4)?,
+        Some(_) => call.short_ints(4)?,
         None => vec![1; starts.len()],
     };
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || starts.len() > rank {
@@ -299,9 +299,9 @@ pub fn pad(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return Err(call.fail(format!("padding mode `{mode}` is not supported")).hint("supported: constant"));
     }
     let (id, shape) = graph.rows(call, 0)?;
-    let amounts = call.known_ints(1)?;
+    let amounts = call.short_ints(1)?;
     let axes = match call.input(3) {
-        Some(_) => call.known_ints(3)?.iter().map(|&a| call.axis(a, shape.rank())).collect::<Result<Vec<_>>>()?,
+        Some(_) => call.short_ints(3)?.iter().map(|&a| call.axis(a, shape.rank())).collect::<Result<Vec<_>>>()?,
         None => (0..shape.rank()).collect(),
     };
     if amounts.len() != 2 * axes.len() || amounts.iter().any(|a| !(0..=MAX_EXTENT).contains(a)) {

@@ -351,6 +351,24 @@ fn a_small_file_cannot_ask_for_much_memory() {
         let bounds = [scalar("z", 0), scalar("b", 1 << 20), scalar("a", 1), ints("z1", &[0])];
         refused(&model(chain, bounds.to_vec()), &["far beyond the size of the file"]);
     }
+    // Nor is it read as the dimensions or axes of anything.
+    let bounds = |n: i64| {
+        let scalar = |name: &str, v: i64| TensorProto { dims: vec![], ..ints(name, &[v]) };
+        vec![scalar("z", 0), scalar("b", n), scalar("a", 1), floats("w", &[2, 3])]
+    };
+    for made in [
+        node("Reshape", &["x", "c"], "y"),
+        node("Slice", &["x", "c", "c"], "y"),
+        node("Squeeze", &["x", "c"], "y"),
+        node("Resize", &["x", "", "", "c"], "y"),
+        node("Pad", &["x", "c"], "y"),
+        node("Reshape", &["w", "c"], "y"),
+        node("Expand", &["w", "c"], "y"),
+        node("ConstantOfShape", &["c"], "y"),
+    ] {
+        let long = vec![node("Range", &["z", "b", "a"], "c"), made];
+        refused(&model(long, bounds(1 << 20)), &["input", "1048576 entries"]);
+    }
     let empties =
         vec![node("ConstantOfShape", &["s"], "c"), node("Reshape", &["c", "t"], "d"), node("Concat", &["d", "d"], "y")];
     refused(&model(empties, vec![ints("s", &[0]), ints("t", &[0, 1 << 40, 1 << 40])]), &["n_"]);
