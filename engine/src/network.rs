@@ -339,9 +339,14 @@ impl Network {
         self.steep || self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))
     }
 
+    /// The first node of that name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+        find(&self.nodes, name)
     }
+}
+
+fn find(nodes: &[Node], name: &str) -> Option<NodeId> {
+    nodes.iter().position(|n| n.name == name).map(NodeId)
 }
 
 /// Builds a [`Network`] node by node; each method checks shapes at once and returns the new node.
@@ -390,7 +395,7 @@ impl Builder {
 
     /// The first node of that name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+        find(&self.nodes, name)
     }
 
     /// Adds a node after checking that its shapes fit; errors name the node.

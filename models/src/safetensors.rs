@@ -290,6 +290,11 @@ impl StateDict {
         self.report(self.wrong(), self.missing.len() + self.mismatched.len())
     }
 
+    /// What to say of a build that failed: an error of shapes is most likely the echo of a tensor already known to be wrong.
+    pub(crate) fn cause(&self, error: Error) -> Error {
+        self.so_far().err().unwrap_or(error)
+    }
+
     fn wrong(&self) -> Vec<String> {
         let spare = || self.names().filter(|n| !self.taken.contains(*n));
         let missing = self.missing.iter().take(SHOWN);

@@ -78,7 +78,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     if enlarges {
         x = stack.interpolated(x, "enlarged", ENLARGED)?;
     }
-    x = standardised(&mut stack, x, names.stem, |out| Conv::same(out, 7, 2), names.eps)?;
+    x = standardised(&mut stack, x, names.stem, (7, 2), names.eps)?;
     let pads = vec![(0, 0), (1, 1), (1, 1)];
     x = stack.net.node("root.pad", Op::Pad { pads, value: 0. }, &[x])?;
     x = stack.max_pool(x, "root.pool", 3, 2, 0)?;
@@ -125,29 +125,33 @@ fn block(stack: &mut Stack, x: NodeId, name: &str, stride: usize, names: &Names)
         stack.relu(x, &format!("{norm}.relu"))
     };
     let first = normed(stack, x, 1)?;
-    let mut y = standardised(stack, first, &at("conv1"), |out| Conv::same(out, 1, 1), names.eps)?;
+    let mut y = standardised(stack, first, &at("conv1"), (1, 1), names.eps)?;
     y = normed(stack, y, 2)?;
-    y = standardised(stack, y, &at("conv2"), |out| Conv::same(out, 3, stride), names.eps)?;
+    y = standardised(stack, y, &at("conv2"), (3, stride), names.eps)?;
     y = normed(stack, y, 3)?;
-    y = standardised(stack, y, &at("conv3"), |out| Conv::same(out, 1, 1), names.eps)?;
+    y = standardised(stack, y, &at("conv3"), (1, 1), names.eps)?;
     let mut skip = x;
     if stride != 1 || stack.channels(x) != stack.channels(y) {
-        skip = standardised(stack, first, &at(names.shortcut), |out| Conv::same(out, 1, stride), names.eps)?;
+        skip = standardised(stack, first, &at(names.shortcut), (1, stride), names.eps)?;
     }
     stack.add(skip, y, &at("add"))
 }
 
 /// A convolution whose filters have mean 0 and variance 1; weights stay as they are, so that is done once.
-fn standardised(stack: &mut Stack, x: NodeId, name: &str, conv: impl Fn(usize) -> Conv, eps: f64) -> Result<NodeId> {
+fn standardised(
+    stack: &mut Stack,
+    x: NodeId,
+    name: &str,
+    (kernel, stride): (usize, usize),
+    eps: f64,
+) -> Result<NodeId> {
     let weight = format!("{name}.weight");
     let [out, ..] = stack.dict.sizes::<4>(&weight)?;
-    let Conv { out, kernel, stride, pads, groups } = conv(out);
     let shape = [out, stack.channels(x), kernel, kernel];
     let fits = stack.dict.dims(&weight) == Some(&shape);
     let raw = stack.dict.take(&weight, &shape)?;
     let weight = stack.net.param(weight, if fits { unit_filters(&raw, eps)? } else { raw });
-    let op = Op::Conv2d { weight, bias: None, stride: [stride; 2], dilation: [1, 1], pads, groups };
-    stack.net.node(name, op, &[x])
+    stack.convolved(x, name, Conv::same(out, kernel, stride), (weight, None))
 }
 
 /// Each filter less its mean, over its deviation.

@@ -42,7 +42,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     }
     let mut options = options.clone();
     normalised(&mut trunk, &mut options);
-    let made = (home.build)(&mut trunk, net, &options).map_err(|e| trunk.so_far().err().unwrap_or(e));
+    let made = (home.build)(&mut trunk, net, &options).map_err(|e| trunk.cause(e));
     let x = made.and_then(|x| trunk.finish().map(|()| x)).map_err(|e| e.within(format!("`{TRUNK}*`")))?;
     dict.join(&trunk, TRUNK);
     let x = last(&mut Stack { dict, net }, x)?;

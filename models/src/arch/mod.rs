@@ -132,8 +132,7 @@ pub fn build(weights: &StateDict, options: &Options) -> Result<Built> {
             let (notes, ignored, embeds) = (dict.notes().to_vec(), dict.ignored().to_vec(), dict.headless());
             Ok(Built { network: net.finish(output)?, family: arch.name, notes, ignored, embeds })
         }
-        // A shape error is most likely the echo of a tensor already known to be wrong.
-        Err(error) => Err(dict.so_far().err().unwrap_or(error).within(format!("architecture {}", arch.name))),
+        Err(error) => Err(dict.cause(error).within(format!("architecture {}", arch.name))),
     }
 }
 

@@ -143,10 +143,22 @@ impl Stack<'_> {
     }
 
     pub fn conv_with(&mut self, x: NodeId, name: &str, conv: Conv, biased: bool) -> Result<NodeId> {
-        let Conv { out, kernel, stride, pads, groups } = conv;
+        let Conv { out, kernel, groups, .. } = conv;
         let channels = self.channels(x) / groups.max(1);
         let weight = self.param(format!("{name}.weight"), &[out, channels, kernel, kernel])?;
         let bias = biased.then(|| self.param(format!("{name}.bias"), &[out])).transpose()?;
+        self.convolved(x, name, conv, (weight, bias))
+    }
+
+    /// A convolution by weights that are laid already.
+    pub fn convolved(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        conv: Conv,
+        (weight, bias): (ParamId, Option<ParamId>),
+    ) -> Result<NodeId> {
+        let Conv { stride, pads, groups, .. } = conv;
         let op = Op::Conv2d { weight, bias, stride: [stride; 2], dilation: [1, 1], pads, groups };
         self.net.node(name, op, &[x])
     }

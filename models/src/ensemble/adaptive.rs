@@ -56,13 +56,8 @@ pub(super) fn lay(
     let mut dict = read(file).map_err(|e| files::blame(e).within(place()))?;
     let inner = [inside(net, members, 0)?, inside(net, members, 1)?];
     let mut stack = Stack { dict: &mut dict, net };
-    let built = gamma(&mut stack, inner);
-    // A shape error is most likely the echo of a tensor already known to be wrong.
-    let gamma = match built {
-        Ok(gamma) => dict.finish().map(|()| gamma),
-        Err(error) => Err(dict.so_far().err().unwrap_or(error)),
-    };
-    let gamma = gamma.map_err(|e| e.within(place()))?;
+    let built = gamma(&mut stack, inner).map_err(|e| dict.cause(e));
+    let gamma = built.and_then(|gamma| dict.finish().map(|()| gamma)).map_err(|e| e.within(place()))?;
     mix(net, logits, gamma, smoothing)
 }
 

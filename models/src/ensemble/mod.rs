@@ -9,11 +9,6 @@ mod spec;
 pub(crate) use spec::SCHEME;
 pub use spec::members;
 
-/// How RobustBench joins the files of a name where it is no mean, as `scores=` says it.
-pub fn published_scores(name: &str) -> Option<&'static str> {
-    scores::published(name).map(Way::name)
-}
-
 use crate::facts::normalisation;
 use crate::spec::describe;
 use crate::{LoadedModel, load};
@@ -22,6 +17,11 @@ use robust_engine::{Builder, Network, NetworkModel, NodeId, Op};
 use scores::Way;
 use spec::Spec;
 use std::sync::Arc;
+
+/// How RobustBench joins the files of a name where it is no mean, as `scores=` says it.
+pub fn published_scores(name: &str) -> Option<&'static str> {
+    scores::published(name).map(Way::name)
+}
 
 /// Loads every member and joins them; `text` is what follows `ensemble:`.
 ///

@@ -103,11 +103,11 @@ const PUBLISHED: [(&str, usize, Way, &[f64]); 6] = [
 ];
 
 /// How RobustBench joins the files of a name.
-pub(crate) fn published(name: &str) -> Option<Way> {
+pub(super) fn published(name: &str) -> Option<Way> {
     PUBLISHED.iter().find(|(of, ..)| *of == name).map(|(_, _, way, _)| *way)
 }
 
-/// The numbers of a way that needs some: those given, or RobustBench's for the name.
+/// The numbers of a way that needs some: those given, or RobustBench's for the name, which is one of that way.
 ///
 /// # Errors
 /// Kind `Usage` where there are none, too many, or the way takes none.
@@ -124,9 +124,7 @@ pub(super) fn settings(way: Way, given: Option<&[f64]>, name: Option<&str>, clas
         None if wanted.is_empty() => Ok(vec![]),
         None => {
             // The stand-in has the settings of what it stands for.
-            let known = PUBLISHED
-                .iter()
-                .find(|(of, k, like, _)| Some(*of) == name && *k == classes && like.numbers() == wanted);
+            let known = PUBLISHED.iter().find(|(of, k, ..)| Some(*of) == name && *k == classes);
             known.map(|(.., numbers)| numbers.to_vec()).ok_or_else(|| {
                 let why = format!("`scores={}` needs `mix=` with {} numbers", way.name(), wanted.len());
                 let hint = format!("{}; files named as RobustBench names them have its settings by themselves", how());

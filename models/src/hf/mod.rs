@@ -183,8 +183,7 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Folder> {
     let mut net = Builder::new();
     let built = build(family, config, &mut dict, &mut net, &options);
     let place = || format!("model_type {kind}");
-    // A shape error is most likely the echo of a tensor already known to be wrong.
-    let made = built.map_err(|e| dict.so_far().err().unwrap_or(e)).map_err(|e| files::blame(e).within(place()))?;
+    let made = built.map_err(|e| files::blame(dict.cause(e)).within(place()))?;
     dict.finish().map_err(|e| Error { hint: Some(HINT.into()), ..e }.within(place()))?;
     let (output, embeds) = match made {
         Made::Logits(x) => (x, false),

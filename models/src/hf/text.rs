@@ -204,9 +204,7 @@ impl TextTower {
             Weights::OpenClip => open_clip::text_weights(&self.folder)?,
         };
         let made = self.made(&mut dict, length, prompts);
-        // A shape error is most likely the echo of a tensor already known to be wrong.
-        made.map_err(|e| dict.so_far().err().unwrap_or(e))
-            .map_err(|e| files::blame(e).within(format!("{}, text tower", self.place)))
+        made.map_err(|e| files::blame(dict.cause(e)).within(format!("{}, text tower", self.place)))
     }
 
     fn made(&self, dict: &mut StateDict, length: usize, prompts: &[Vec<u32>]) -> Result<Text> {

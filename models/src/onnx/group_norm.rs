@@ -4,22 +4,22 @@ use super::array::Array;
 use super::call::{Call, Graph, Value, one};
 use crate::compose;
 use robust_core::Result;
-use robust_engine::ParamId;
+use robust_engine::{NodeId, ParamId};
 use std::rc::Rc;
 
 /// Each channel by itself.
 pub fn instance_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let (_, shape) = graph.rows(call, 0)?;
+    let (id, shape) = graph.rows(call, 0)?;
     if shape.rank() < 3 {
         return Err(call.fail("its input has no axes after the channels"));
     }
     let channels = shape.row[0];
-    normed(graph, call, channels, channels, 1)
+    normed(graph, call, id, [channels, channels, 1])
 }
 
 /// Groups of as many channels; scale and shift are per group before opset 21, per channel from then on.
 pub fn group_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let (_, shape) = graph.rows(call, 0)?;
+    let (id, shape) = graph.rows(call, 0)?;
     let groups = call.int("num_groups", 0)?;
     let channels = shape.row.first().copied().unwrap_or(0);
     let fits = usize::try_from(groups).ok().filter(|&g| g > 0 && channels > 0 && channels % g == 0);
@@ -27,12 +27,11 @@ pub fn group_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return Err(call.fail(format!("num_groups = {groups} does not divide {channels} channels")));
     };
     let repeat = if call.opset < 21 { channels / groups } else { 1 };
-    normed(graph, call, channels, groups, repeat)
+    normed(graph, call, id, [channels, groups, repeat])
 }
 
 /// Scale and shift have an entry for every `repeat` channels.
-fn normed(graph: &mut Graph, call: &Call, channels: usize, groups: usize, repeat: usize) -> Result<Vec<Value>> {
-    let (id, _) = graph.rows(call, 0)?;
+fn normed(graph: &mut Graph, call: &Call, id: NodeId, [channels, groups, repeat]: [usize; 3]) -> Result<Vec<Value>> {
     let eps = call.float("epsilon", 1e-5)?;
     let both = [Rc::clone(call.known(1)?), Rc::clone(call.known(2)?)];
     if let Some(odd) = both.iter().find(|a| a.dims != [channels / repeat] || a.tensor().is_none()) {

@@ -54,8 +54,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
 
 /// The greatest length of a row.
 fn steepest(weight: &[f64], width: usize) -> f64 {
-    let length = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
-    weight.chunks(width.max(1)).map(length).fold(0., f64::max)
+    weight.chunks(width.max(1)).map(norms::length).fold(0., f64::max)
 }
 
 /// The entries of a tensor that numbers are made of before the network looks at it.

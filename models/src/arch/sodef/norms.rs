@@ -11,7 +11,7 @@ pub(super) fn spectral(w: &[f64], k: usize) -> f64 {
     let mut power = product(&small, &small, k);
     let (mut log, mut part) = (0., 1.);
     for doubling in 0..7 {
-        let size = power.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let size = length(&power);
         log += part * libm::log(size);
         part /= 2.;
         power.iter_mut().for_each(|v| *v /= size);
@@ -21,6 +21,11 @@ pub(super) fn spectral(w: &[f64], k: usize) -> f64 {
     }
     // A hair for rounding.
     most * libm::exp(log / 2.) * (1. + 1e-9)
+}
+
+/// The root of the sum of squares.
+pub(super) fn length(all: &[f64]) -> f64 {
+    all.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// `a^T b` of matrices with rows of `k` entries.

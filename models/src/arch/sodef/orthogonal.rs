@@ -2,7 +2,7 @@
 
 use super::super::Stack;
 use super::finite;
-use super::norms::spectral;
+use super::norms::{length, spectral};
 use crate::hf::tokens::last;
 use candle_core::{Device, Tensor};
 use robust_core::{Error, Result};
@@ -55,10 +55,6 @@ pub(super) fn lay(stack: &mut Stack, x: NodeId, name: &str) -> Result<NodeId> {
 
 fn add(to: &mut [f64], factor: f64, from: &[f64]) {
     to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
-}
-
-fn length(all: &[f64]) -> f64 {
-    all.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// Whether so many rounds are no more work than a file may ask for.
