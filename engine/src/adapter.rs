@@ -110,7 +110,8 @@ impl<M: Module + Send + Sync> ModuleModel<M> {
 
     fn digest(&self, one: &Tensor) -> Result<String> {
         let mut hash = blake3::Hasher::new();
-        hash.update(format!("module {} {:?} {:?}", self.card.name, self.card.input, self.card.output).as_bytes());
+        let known = serde_json::to_vec(&("module", &self.card.name, &self.card.input, &self.card.output));
+        hash.update(&known.map_err(|e| Error::internal(format!("a card has no JSON: {e}")))?);
         let probes: Result<Vec<Tensor>> = (3..11).map(|turn| self.noise(turn, one)).collect();
         for x in std::iter::once(one).chain(&probes?) {
             host(&self.run(x)?)?.iter().for_each(|v| {

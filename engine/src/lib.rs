@@ -2,6 +2,7 @@
 
 mod adapter;
 mod cpu;
+mod digest;
 mod model;
 mod network;
 mod reference;
@@ -9,7 +10,8 @@ mod shape;
 
 pub use adapter::ModuleModel;
 pub use cpu::plan::{Plan, Precision, Traced};
-pub use model::{NetworkModel, digest};
+pub use digest::digest;
+pub use model::NetworkModel;
 pub use network::{
     Activation, Binary, Builder, MAX_ROW, Network, Node, NodeId, Op, Pads, Pair, Param, ParamId, Reduction, Shape,
     Window,

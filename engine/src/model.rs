@@ -1,11 +1,11 @@
 //! A network as a model: what attacks and reports see of it.
 
 use crate::cpu::plan::{Plan, Precision, Traced};
-use crate::network::{Network, NodeId, Op, ParamId};
+use crate::digest::digest;
+use crate::network::{Network, NodeId, Op};
 use crate::reference::{Reference, Tape};
 use candle_core::{DType, Tensor};
 use robust_core::{Access, Card, Draw, Error, Input, Kind, Model, Output, Result, Site, TapId, Trace};
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Plans with other taps that are kept.
@@ -165,46 +165,5 @@ impl Trace for NetworkTrace<'_> {
             Some(tape) => tape.pull(&seeds?),
             None => Err(Error::internal("a trace lost its tape")),
         }
-    }
-}
-
-/// blake3 of the function: every op with its attributes and wiring, every weight it reads bit for bit. Names and unused
-/// weights do not count. Lower-case hex.
-pub fn digest(net: &Network) -> String {
-    let mut hash = blake3::Hasher::new();
-    let mut line = String::new();
-    // Weights by first use: the order in which a builder declared them is not part of the function.
-    let mut order = vec![None; net.params().len()];
-    let mut used = vec![];
-    for (node, shape) in net.nodes().iter().zip(net.shapes()) {
-        line.clear();
-        for p in node.op.params() {
-            order[p.0].get_or_insert_with(|| {
-                used.push(p);
-                used.len() - 1
-            });
-        }
-        let op = node.op.renumbered(|p| ParamId(order[p.0].unwrap_or(usize::MAX)));
-        let inputs: Vec<usize> = node.inputs.iter().map(|i| i.0).collect();
-        // Writing to a string cannot fail.
-        let _ = writeln!(line, "{op:?} {inputs:?} {} {:?}", shape.batched, shape.row);
-        hash.update(line.as_bytes());
-    }
-    hash.update(format!("output {}\n", net.output().0).as_bytes());
-    for p in used {
-        let value = &net.params()[p.0].value;
-        hash.update(format!("{:?} {:?}\n", value.dtype(), value.dims()).as_bytes());
-        weigh(&mut hash, value);
-    }
-    hash.finalize().to_hex().to_string()
-}
-
-fn weigh(hash: &mut blake3::Hasher, value: &Tensor) {
-    let flat = value.flatten_all();
-    // f64 holds every f32 exactly, and its bytes tell any two apart; the type itself is hashed beside the shape.
-    // `Builder::finish` has read every weight this way already, so there is no failure to report.
-    let wide = flat.and_then(|t| t.to_dtype(DType::F64)).and_then(|t| t.to_vec1::<f64>()).unwrap_or_default();
-    for chunk in wide.chunks(1 << 13) {
-        hash.update(&chunk.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
     }
 }

@@ -1,5 +1,6 @@
 //! One graph of layers for every interpreter: nodes in topological order, weights apart, shapes with a symbolic batch.
 
+use crate::digest::entries;
 use crate::shape;
 use candle_core::Tensor;
 use robust_core::{Error, Result};
@@ -497,6 +498,7 @@ fn check_size(shape: &Shape, name: &str) -> Result<()> {
 }
 
 fn is_finite(value: &Tensor) -> bool {
-    let flat = value.flatten_all().and_then(|t| t.to_dtype(candle_core::DType::F64)).and_then(|t| t.to_vec1::<f64>());
-    flat.is_ok_and(|v| v.iter().all(|x| x.is_finite()))
+    let mut finite = true;
+    let read = entries(value, |some| finite &= some.iter().all(|x| x.is_finite()));
+    finite && read.is_ok()
 }

@@ -36,26 +36,11 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
             Ok(inputs[0].clone())
         }
         Op::MeanSparse { mean, var, threshold, axis } => {
-            let axis = place(inputs[0], *axis)?;
-            if !inputs[0].batched {
-                return Err(bad(format!("expected an input [n, ..., c, ...], got {}", show(inputs[0]))));
-            }
-            for p in [*mean, *var] {
-                exactly("statistic", &[inputs[0].row[axis]], dims(p)?)?;
-            }
-            exactly("threshold", &[], dims(*threshold)?)?;
-            Ok(inputs[0].clone())
+            mean_sparse(inputs[0], *axis, [dims(*mean)?, dims(*var)?], dims(*threshold)?)
         }
         Op::LayerNorm { gamma, beta, eps } => {
-            let last = inputs[0].row.last().copied().filter(|_| inputs[0].batched);
-            let last = last.ok_or_else(|| bad(format!("expected an input [n, ..., d], got {}", show(inputs[0]))))?;
-            for p in [*gamma, *beta].into_iter().flatten() {
-                exactly("weight", &[last], dims(p)?)?;
-            }
-            match *eps > 0. && eps.is_finite() {
-                true => Ok(inputs[0].clone()),
-                false => Err(bad(format!("expected an eps above 0, got {eps}"))),
-            }
+            let weights = [*gamma, *beta].into_iter().flatten().map(dims).collect::<Result<Vec<_>>>()?;
+            layer_norm(inputs[0], &weights, *eps)
         }
         Op::Attention { heads, scale } => attention(inputs, *heads, *scale),
         Op::Act(act) => activation(inputs[0], act),
@@ -76,6 +61,30 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
         Op::Concat { axis } => concat(inputs, *axis),
         Op::Slice { axis, start, end, step } => slice(inputs[0], *axis, [*start, *end, *step]),
         Op::Pad { pads, value } => pad(inputs[0], pads, *value),
+    }
+}
+
+fn mean_sparse(x: &Shape, axis: usize, statistics: [&[usize]; 2], threshold: &[usize]) -> Result<Shape> {
+    let axis = place(x, axis)?;
+    if !x.batched {
+        return Err(bad(format!("expected an input [n, ..., c, ...], got {}", show(x))));
+    }
+    for dims in statistics {
+        exactly("statistic", &[x.row[axis]], dims)?;
+    }
+    exactly("threshold", &[], threshold)?;
+    Ok(x.clone())
+}
+
+fn layer_norm(x: &Shape, weights: &[&[usize]], eps: f64) -> Result<Shape> {
+    let last = x.row.last().copied().filter(|_| x.batched);
+    let last = last.ok_or_else(|| bad(format!("expected an input [n, ..., d], got {}", show(x))))?;
+    for dims in weights {
+        exactly("weight", &[last], dims)?;
+    }
+    match eps > 0. && eps.is_finite() {
+        true => Ok(x.clone()),
+        false => Err(bad(format!("expected an eps above 0, got {eps}"))),
     }
 }
 

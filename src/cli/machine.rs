@@ -24,14 +24,16 @@ impl Memory {
     /// Those of looking at a network.
     pub fn batch(&self, wanted: usize, models: &[LoadedModel]) -> Result<usize> {
         let Some(free) = self.memory.or_else(memory::available) else { return Ok(wanted) };
+        let weights = models.iter().map(|m| memory::weights(&m.network)).fold(0, u64::saturating_add);
         let mut batch = wanted;
         for model in models {
             let row = memory::row(&model.network)?;
-            let fits = memory::fitting(wanted, row, free);
+            let fits = memory::fitting(wanted, row, free.saturating_sub(weights));
             if fits < batch {
-                let (row, free) = (memory::text(row), memory::text(free));
+                let [row, weights, free] = [row, weights, free].map(memory::text);
                 say(&format!(
-                    "note: batches of {fits} instead of {wanted}: `{}` takes about {row} a sample with its gradient, of {free}",
+                    "note: batches of {fits} instead of {wanted}: `{}` takes about {row} a sample with its gradient, beside \
+                     {weights} for weights, of {free}",
                     model.name
                 ));
                 batch = fits;

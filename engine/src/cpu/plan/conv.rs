@@ -306,6 +306,11 @@ impl Conv {
         Ok(matches!(self.back(net, isa)?, Algorithm::Spread(_) | Algorithm::Dots(_)))
     }
 
+    /// Whether the way back may need room beside its result: [`Conv::bare`] before there are weights for it.
+    pub(super) fn may_be_bare(&self) -> bool {
+        !self.winograd && !self.is_depthwise() && self.is_stem()
+    }
+
     fn back(&self, net: &Network, isa: Isa) -> Result<&Algorithm> {
         if self.backward.get().is_none() {
             let made = self.make_backward(net, isa)?;

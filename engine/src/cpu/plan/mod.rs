@@ -6,6 +6,7 @@
 mod back;
 mod compile;
 mod conv;
+mod foresight;
 mod fuse;
 mod layout;
 mod pieces;
@@ -44,6 +45,9 @@ pub struct Plan {
     /// Buffers of finished runs, for the next ones.
     pools: Arc<Mutex<Vec<Pool>>>,
 }
+
+/// Rows that memory is counted for: a whole unit.
+const FORESEEN: usize = 64;
 
 impl Plan {
     /// Compiles the network of `reference`, which must be in f32, so that values of `expose` can be read and seeded.
@@ -106,17 +110,19 @@ impl Plan {
         Ok(steps.list.iter().filter_map(node).collect())
     }
 
-    /// About the bytes that one row of a forward pass with its gradient holds: all values, half as much again for masks
-    /// and what the way back needs of its own.
+    /// About the bytes that a row holds in a batch of 64 that is attacked and judged: of a forward pass with its gradient
+    /// and of an exact pass, counted as they would take them. What the kernels of each thread need for a while is not
+    /// counted.
     ///
     /// # Errors
     /// As [`Plan::new`].
     pub fn row_bytes(reference: &Reference) -> Result<usize> {
         let single = reference.single().ok_or_else(|| Error::internal("a plan needs a reference in f32"))?;
-        let steps = compile::compile(reference.network(), &single, Isa::chosen()?, Weights::None, &[])?;
-        let sizes = || steps.cells.iter().map(|cell| cell.len().saturating_mul(size_of::<f32>()));
-        let (all, most) = (sizes().fold(0, usize::saturating_add), sizes().max().unwrap_or(0));
-        Ok(all.saturating_add(all / 2).saturating_add(most.saturating_mul(2)))
+        let net = reference.network();
+        let steps = compile::compile(net, &single, Isa::chosen()?, Weights::None, &[])?;
+        let output = steps.places.get(net.output().0).and_then(Option::as_ref);
+        let output = output.ok_or_else(|| Error::internal("a plan has no place for its output"))?.cell;
+        Ok(foresight::bytes(&steps, output, FORESEEN).div_ceil(FORESEEN))
     }
 
     /// Bytes of all values and masks in memory that this plan has made so far.

@@ -31,6 +31,18 @@ pub(super) struct Run {
     pub(super) pool: Pool,
 }
 
+/// How many readers each cell's value has, those behind the pass included, and how long it is needed.
+pub(super) fn lifetimes(steps: &Steps, keep: &[CellId], record: bool) -> (Vec<usize>, Vec<Stay>) {
+    let (mut readers, mut stay) = (vec![0; steps.cells.len()], vec![Stay::Short; steps.cells.len()]);
+    steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
+    let saved = steps.list.iter().filter(|_| record).flat_map(Step::saves);
+    for c in keep.iter().chain(saved) {
+        readers[c.0] += 1;
+        stay[c.0] = Stay::Long;
+    }
+    (readers, stay)
+}
+
 /// Where a step writes: its value, the bits of its ReLU or of a pool's winners, and a second value made of the first.
 struct Sinks<'a> {
     to: &'a mut [f32],
@@ -55,19 +67,14 @@ impl Run {
             with,
             n,
             cells: (0..steps.cells.len()).map(|_| None).collect(),
-            stay: vec![Stay::Short; steps.cells.len()],
+            stay: vec![],
             masks: blank(),
             seconds: blank(),
             saved: (0..steps.list.len()).map(|_| None).collect(),
             pool: pool.lending(!record),
         };
-        let mut readers = vec![0usize; steps.cells.len()];
-        steps.list.iter().flat_map(Step::reads).for_each(|c| readers[c.0] += 1);
-        let saved = steps.list.iter().filter(|_| record).flat_map(Step::saves);
-        for c in keep.iter().chain(saved) {
-            readers[c.0] += 1;
-            run.stay[c.0] = Stay::Long;
-        }
+        let (mut readers, stay) = lifetimes(steps, keep, record);
+        run.stay = stay;
         let mut first = run.room(steps.input);
         first.floats_mut()[..x.len()].copy_from_slice(x);
         run.cells[steps.input.0] = Some(first);
