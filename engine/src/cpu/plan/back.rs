@@ -3,7 +3,7 @@
 use super::conv::Conv;
 use super::pool::Held;
 use super::run::Run;
-use super::step::{Cell, CellId, Kind, Pieces, Plain, Step, Steps};
+use super::step::{Cell, CellId, Kind, Pieces, Plain, Step};
 use crate::cpu::kernels::*;
 use crate::network::NodeId;
 use robust_core::{Error, Result};
@@ -16,14 +16,22 @@ impl Run {
         let core = Arc::clone(&self.with);
         let steps = &core.steps;
         let cells = steps.cells.len();
-        let mut back = Back { grads: vec![None; cells], pending: vec![], makers: vec![None; cells] };
+        let mut back = Back { grads: vec![None; cells], pending: vec![0; cells], makers: vec![None; cells] };
         for (i, step) in steps.list.iter().enumerate() {
             back.makers[step.out.0] = Some((i, false));
             if let Some((_, next)) = &step.next {
                 back.makers[next.0] = Some((i, true));
             }
         }
-        back.pending = pending(steps, seeds.iter().map(|(c, _)| *c));
+        seeds.iter().for_each(|(c, _)| back.pending[c.0] += 1);
+        for step in steps.list.iter().rev() {
+            if step.next.as_ref().is_some_and(|(_, c)| back.pending[c.0] > 0) {
+                back.pending[step.out.0] += 1;
+            }
+            if back.pending[step.out.0] > 0 {
+                step.reads().for_each(|c| back.pending[c.0] += 1);
+            }
+        }
         for (cell, seed) in seeds {
             self.contribute(&mut back, *cell, true, |run, finish, out| {
                 let Cell { channels, .. } = run.cell(*cell);
@@ -323,21 +331,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// How many contributions each cell's gradient waits for, when seeds lie in some cells.
-pub(super) fn pending(steps: &Steps, seeds: impl Iterator<Item = CellId>) -> Vec<usize> {
-    let mut pending = vec![0; steps.cells.len()];
-    seeds.for_each(|c| pending[c.0] += 1);
-    for step in steps.list.iter().rev() {
-        if step.next.as_ref().is_some_and(|(_, c)| pending[c.0] > 0) {
-            pending[step.out.0] += 1;
-        }
-        if pending[step.out.0] > 0 {
-            step.reads().for_each(|c| pending[c.0] += 1);
-        }
-    }
-    pending
 }
 
 /// Whether two ways to see a value have its bits in the same places: where the channels are the same, or whole bytes make

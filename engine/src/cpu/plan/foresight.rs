@@ -1,7 +1,6 @@
 //! The memory of a forward pass with its gradient, before there are weights: the passes are gone through with a pool of
 //! sizes.
 
-use super::back::pending;
 use super::pool::{Held, Pool, Stay};
 use super::run::lifetimes;
 use super::step::{CellId, Kind, Step, Steps};
@@ -81,9 +80,8 @@ impl Pass<'_> {
     }
 
     fn back(&mut self, output: CellId) {
-        let waits = pending(self.steps, [output].into_iter());
         self.contribute(output);
-        for step in self.steps.list.iter().rev().filter(|s| waits[s.out.0] > 0) {
+        for step in self.steps.list.iter().rev() {
             if let Some(grad) = step.next.as_ref().and_then(|(_, next)| self.grads[next.0].take()) {
                 self.contribute(step.out);
                 self.pool.give(Some(grad));

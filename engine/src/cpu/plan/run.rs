@@ -63,18 +63,17 @@ impl Run {
         let core = Arc::clone(&with);
         let steps = &core.steps;
         let blank = || (0..steps.list.len()).map(|_| None).collect::<Vec<Option<Held>>>();
+        let (mut readers, stay) = lifetimes(steps, keep, record);
         let mut run = Self {
             with,
             n,
             cells: (0..steps.cells.len()).map(|_| None).collect(),
-            stay: vec![],
+            stay,
             masks: blank(),
             seconds: blank(),
             saved: (0..steps.list.len()).map(|_| None).collect(),
             pool: pool.lending(!record),
         };
-        let (mut readers, stay) = lifetimes(steps, keep, record);
-        run.stay = stay;
         let mut first = run.room(steps.input);
         first.floats_mut()[..x.len()].copy_from_slice(x);
         run.cells[steps.input.0] = Some(first);
