@@ -140,7 +140,25 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
             2 * node.inputs.get(1).and_then(|i| network.shapes()[i.0].row.iter().nth_back(1)).copied().unwrap_or(0)
         }
         Op::MatMul => node.inputs.first().and_then(|i| network.shapes()[i.0].row.last()).copied().unwrap_or(0),
-        _ => 0,
+        Op::Input
+        | Op::Param(_)
+        | Op::BatchNorm { .. }
+        | Op::MeanSparse { .. }
+        | Op::LayerNorm { .. }
+        | Op::Act(_)
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::LogSoftmax { .. }
+        | Op::MaxPool(_)
+        | Op::AvgPool { .. }
+        | Op::KeepTop { .. }
+        | Op::Reduce { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Dropout { .. } => 0,
     };
     (shape.len() as u64).saturating_mul(depth as u64)
 }

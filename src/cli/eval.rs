@@ -15,6 +15,7 @@ use robust::report::{Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
 use robust::{clock, doctor, evaluate, given, say, stages};
+use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -350,7 +351,7 @@ fn make_plan(
         unit: plan::UNIT,
         evidence: args.evidence,
         shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
-        interpreter: format!("plan/f32/{}", robust_engine::Plan::chosen_kernels()?),
+        interpreter: robust_engine::Cpu::chosen()?.name(),
     })
 }
 
