@@ -6,12 +6,14 @@ mod curve;
 pub mod encoders;
 mod json;
 pub mod page;
+mod sentence;
 mod svg;
 mod text;
 
 pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
+pub use sentence::sentences;
 pub use text::to_text;
 
 use crate::doctor::Grade;

@@ -1,6 +1,6 @@
 //! The table people read, and the sentences that keep it honest.
 
-use super::{Row, is_worst};
+use super::{Row, is_worst, sentences};
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table of percentages with 95 % intervals, and a note for whatever limits them.
@@ -39,7 +39,7 @@ pub fn to_text(rows: &[Row]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
-    for note in notes(rows) {
+    for note in notes(rows).into_iter().chain(sentences(rows, |r| r.model.clone())) {
         text += &format!("\n{note}");
     }
     text.push('\n');
