@@ -7,6 +7,7 @@ mod model;
 mod network;
 mod reference;
 mod shape;
+mod weights;
 
 pub use adapter::ModuleModel;
 pub use cpu::plan::{Plan, Precision, Traced};
