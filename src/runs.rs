@@ -206,6 +206,7 @@ mod tests {
             distance: None,
             nearest: None,
             votes: None,
+            place: None,
             queries: None,
             stage: None,
             cost: Cost::default(),

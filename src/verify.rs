@@ -253,6 +253,9 @@ impl Judge<'_> {
             }
             Verdict::Failed => return Ok(clean),
         }
+        if outcome.verdict == Verdict::Held && outcome.best.is_none() {
+            return Err("it counts as held, but no point of it was ever judged".to_string());
+        }
         if outcome.verdict == Verdict::CleanMiss && outcome.evidence.is_none() {
             return Ok(clean);
         }

@@ -54,6 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.limit == 0 || args.limit > 4096 {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
+    args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
     let model = load::classifier(&args.model)?;
     model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
     let source = match (&args.dataset, model.format) {

@@ -11,7 +11,7 @@ use robust::folder::{self, Record, Session};
 use robust::models::{Head, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedHead, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
-use robust::report::{Row, encoders};
+use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
 use robust::{clock, doctor, evaluate, given, say, stages};
@@ -150,6 +150,9 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
+    // Spelling comes first: models and data may take minutes to load.
+    args.attack.iter().try_for_each(|spec| given::check(spec))?;
+    args.corruption.check()?;
     let goal = args.goal.as_deref().map(AimSpec::parse).transpose()?;
     let wanted = if args.goal.is_some() { Wanted::Embeddings } else { Wanted::Scores };
     let Opened { loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
@@ -468,6 +471,7 @@ fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> 
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
         print(&stages::to_text(&stages, outcomes))?;
     }
+    report::own_class(&record.plan, outcomes).iter().for_each(|note| say(&format!("note: {note}")));
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));

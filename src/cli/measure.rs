@@ -87,6 +87,7 @@ fn parse_eps(text: &str) -> std::result::Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
+    args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
     let norm: Norm = args.norm.parse()?;
     if norm == Norm::L0 {
         return Err(Error::usage("noise and PGD do not work in L0").hint("norms are linf, l2 and l1"));

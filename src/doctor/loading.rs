@@ -4,7 +4,7 @@
 use super::{Code, Finding};
 use crate::evaluate::row_keys;
 use candle_core::{DType, IndexOp, Tensor};
-use robust_core::{Batch, Draw, Input, InputKind, Model, Result, argmax, stream};
+use robust_core::{Batch, Draw, Goal, Input, InputKind, Model, Result, argmax, readable, stream};
 
 /// Means and deviations that published networks were trained with.
 const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
@@ -22,6 +22,9 @@ const ENOUGH: f64 = 0.9;
 
 /// And this good in itself: among a dozen variants, guessing gets lucky.
 const GOOD: f64 = 0.5;
+
+/// Share of samples with tied labels from which on it is worth a word.
+const TIED: f64 = 0.02;
 
 /// Forwards of the same rows, as in AutoAttack's own check.
 const REPEATS: u64 = 5;
@@ -42,7 +45,9 @@ pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
     doctor.determinism(&scores, &mut found)?;
     doctor.coupling(&scores, &mut found)?;
     softmax(&scores, &mut found);
+    not_finite(&scores, &mut found);
     if labels.len() == batch.len() {
+        doctor.ties(&scores, &mut found);
         doctor.accuracy(&scores, &mut found)?;
     }
     Ok(found)
@@ -87,8 +92,31 @@ impl Doctor<'_> {
         Ok(())
     }
 
+    /// Right is what the judge of a run calls right: the label's score above every other.
     fn hits(&self, scores: &[Vec<f32>]) -> usize {
-        scores.iter().zip(self.labels).filter(|(z, y)| argmax(z) == Some(**y)).count()
+        let goal = Goal::Untargeted(self.labels.to_vec());
+        scores.iter().enumerate().filter(|(i, z)| goal.judge(*i, z).is_some_and(|p| !goal.reached(p))).count()
+    }
+
+    /// Rows whose label has the largest score, but not alone.
+    fn tied(&self, scores: &[Vec<f32>]) -> Vec<usize> {
+        let goal = Goal::Untargeted(self.labels.to_vec());
+        let tied = |(i, z): (usize, &Vec<f32>)| goal.judge(i, z).filter(|p| p.margin == 0.).map(|_| i);
+        scores.iter().enumerate().filter_map(tied).collect()
+    }
+
+    fn ties(&self, scores: &[Vec<f32>], found: &mut Vec<Finding>) {
+        let tied = self.tied(scores);
+        let first = tied.iter().filter(|&&i| argmax(&scores[i]) == self.labels.get(i).copied()).count();
+        let (n, all) = (tied.len(), scores.len());
+        if n as f64 > TIED * all as f64 {
+            let text = format!(
+                "in {n} of {all} clean samples the label shares the largest score with another class: they count as wrong \
+                 (argmax, which takes the first of equal scores, would call {first} of them right)"
+            );
+            let advice = "scores are clipped, rounded or saturated: export the model without what makes them equal";
+            found.push(Finding::new(Code::Ties, text, advice).with("tied", n as f64).with("samples", all as f64));
+        }
     }
 
     /// The best way to be wrong, if one beats what was given.
@@ -109,12 +137,16 @@ impl Doctor<'_> {
                 best = Some((hits, Finding::new(code, evidence, advice)));
             }
         }
-        let classes = self.model.card().output.width() as f64;
+        // Classes that are masked everywhere are not guessed.
+        let open = |k: &usize| scores.iter().any(|z| z.get(*k).is_some_and(|v| *v > f32::NEG_INFINITY));
+        let classes = (0..self.model.card().output.width()).filter(open).count().max(1) as f64;
         // Within two standard errors of guessing.
         let chance = 1. / classes + 2. * (1. / classes / n as f64).sqrt();
+        // Those that have a finding of their own say nothing about the order of classes.
+        let undecided = self.tied(scores).len() + scores.iter().filter(|z| !readable(z)).count();
         if let Some((_, finding)) = best {
             found.push(finding);
-        } else if n >= 16 && given as f64 / n as f64 <= chance {
+        } else if n >= 16 && (given + undecided) as f64 / n as f64 <= chance {
             found.push(Finding::new(
                 Code::AtChance,
                 format!("{given} of {n} clean samples are right, guessing gives {:.1}", n as f64 / classes),
@@ -125,13 +157,27 @@ impl Doctor<'_> {
     }
 }
 
+/// Equal bits; NaN equals NaN, whichever it is.
 fn same(a: &[f32], b: &[f32]) -> bool {
-    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan())
 }
 
+/// Equal up to rounding, against the largest finite score; what is not finite equals its like.
 fn close(a: &[f32], b: &[f32]) -> bool {
-    let top = a.iter().chain(b).fold(0f32, |m, v| m.max(v.abs()));
-    a.iter().zip(b).all(|(x, y)| (x - y).abs() <= 1e-4 * (1. + top))
+    let top = a.iter().chain(b).filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(f64::from(v.abs())));
+    let near = |x: &f32, y: &f32| (f64::from(*x) - f64::from(*y)).abs() <= 1e-4 * (1. + top);
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x == y || x.is_nan() && y.is_nan() || near(x, y))
+}
+
+/// Rows that nobody can judge.
+fn not_finite(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
+    let n = scores.iter().filter(|z| !readable(z)).count();
+    if n > 0 {
+        let text = format!("{n} of {} clean samples get NaN or infinite scores: they cannot be judged", scores.len());
+        let advice = "look for logarithms, square roots and divisions at zero in the model, and for scores beyond 3.4e38; a class \
+                      may be masked with minus infinity, all of them may not";
+        found.push(Finding::new(Code::NotFiniteScores, text, advice).with("share", n as f64 / scores.len() as f64));
+    }
 }
 
 fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {

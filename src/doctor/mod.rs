@@ -93,6 +93,12 @@ pub enum Code {
     LostIn8Bits,
     /// Too few classes for the DLR losses.
     FewClasses,
+    /// Scores of clean samples that are NaN or infinite: they cannot be judged.
+    NotFiniteScores,
+    /// Samples whose label shares the largest score with another class: they count as wrong.
+    Ties,
+    /// Points made elsewhere that lie outside the threat model: they were never judged.
+    PointsOutside,
 }
 
 impl Code {
@@ -107,6 +113,7 @@ impl Code {
             | Code::MoreStepsHelp
             | Code::SingleStepBeatsIterated
             | Code::NotMonotone
+            | Code::Ties
             | Code::RobustAbovePublished => Severity::Warning,
             _ => Severity::Critical,
         }

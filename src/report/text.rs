@@ -63,6 +63,7 @@ fn notes(rows: &[Row]) -> Vec<String> {
                 r.failed, r.model, r.attack
             ));
         }
+        notes.extend(r.points.iter().flat_map(|p| p.notes(&r.model, &r.attack, &r.threat)));
         if r.fragile > 0 {
             notes.push(format!(
                 "{} samples of {} under {} sit within rounding of the boundary.",

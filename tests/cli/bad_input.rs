@@ -110,7 +110,7 @@ fn attacks_that_make_no_sense() {
         place.fails(&format!("eval --model builtin:mnist-at --first 4 --attack {attack}"), 2, words);
     };
     fails("pgdd:eps=0.3", &["unknown attack `pgdd`", "did you mean `pgd`"]);
-    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean `steps`"]);
+    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean steps=4?"]);
     fails("pgd:eps=8", &["8/255"]);
     fails("pgd:eps=-1", &["not a distance"]);
     fails("pgd-l2:eps=1000", &["L2"]);

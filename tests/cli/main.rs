@@ -17,6 +17,8 @@ mod inspect;
 mod known;
 mod label_free;
 mod measure;
+mod nets;
+mod odd_scores;
 mod report;
 mod resume;
 mod scale;

@@ -1,11 +1,11 @@
 //! Builds a network node by node.
 
-use super::digest::entries;
 use super::infer::infer;
 use super::network::{Graph, MAX_ROW, Network, find};
 use super::node::{Node, Shape};
 use super::op::{NodeId, Op, ParamId};
 use super::params::{Param, Params};
+use super::weights;
 use candle_core::Tensor;
 use robust_core::{Error, Result};
 
@@ -33,7 +33,7 @@ impl Builder {
         Ok(self.push(Node { name: name.into(), op: Op::Input, inputs: vec![] }, shape))
     }
 
-    /// Adds a weight, which must be a finite f32 or f64 tensor.
+    /// Adds a weight, an f32 or f64 tensor of numbers; minus infinity may stand where it masks a class.
     pub fn param(&mut self, name: impl Into<String>, value: Tensor) -> ParamId {
         self.params.push(Param { name: name.into(), value });
         ParamId(self.params.len() - 1)
@@ -119,10 +119,7 @@ impl Builder {
         if !shape.batched {
             return Err(Error::load("network", "the output does not depend on the input"));
         }
-        if let Some(p) = self.params.iter().find(|p| !is_finite(&p.value)) {
-            return Err(Error::load(format!("weight `{}`", p.name), "it holds NaN or infinite values")
-                .hint("the file is damaged or training diverged: export the checkpoint again"));
-        }
+        weights::check(&self.nodes, &self.params)?;
         let mut needed = vec![false; self.nodes.len()];
         needed[output.0] = true;
         for i in (0..self.nodes.len()).rev() {
@@ -164,10 +161,4 @@ fn check_size(shape: &Shape, name: &str) -> Result<()> {
             format!("its shape {:?} is beyond {MAX_ROW} entries a row", shape.row),
         )),
     }
-}
-
-fn is_finite(value: &Tensor) -> bool {
-    let mut finite = true;
-    let read = entries(value, |some| finite &= some.iter().all(|x| x.is_finite()));
-    finite && read.is_ok()
 }

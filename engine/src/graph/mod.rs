@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod op;
 mod params;
+mod weights;
 
 pub use builder::Builder;
 pub use digest::digest;

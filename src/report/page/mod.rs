@@ -170,6 +170,10 @@ fn warnings(runs: &[Loaded]) -> Vec<String> {
                 plan.pick
             ));
         }
+        for row in &run.rows {
+            let notes = row.points.iter().flat_map(|p| p.notes(&row.model, &row.attack, &row.threat));
+            said.extend(notes.map(|note| format!("{name}: {note}")));
+        }
         for row in run.rows.iter().filter(|r| r.failed > 0 && !super::is_worst(&r.attack)) {
             said.push(format!(
                 "{name}: {} samples of {} under {} could not be judged; they count as not robust.",
