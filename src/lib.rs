@@ -8,7 +8,9 @@
 //! tables of it. Your own candle `Module` becomes a model through [`engine::ModuleModel`]: see
 //! `examples/custom_model.rs`.
 
+pub mod bounds;
 pub mod calibration;
+pub mod classes;
 pub mod clock;
 pub mod compare;
 pub mod corrupt;

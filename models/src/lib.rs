@@ -12,6 +12,7 @@ mod head;
 pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod labels;
 pub mod onnx;
 pub mod probe;
 mod pth;
@@ -22,6 +23,7 @@ mod ssl;
 pub use convert::convert;
 pub use facts::{Facts, Normalisation, OpFacts, inspect};
 pub use head::Head;
+pub use labels::{ClassNames, class_names};
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};

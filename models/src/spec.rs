@@ -191,7 +191,7 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
 
 pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
-        [c, h, w] => Input::image(c, h, w),
+        [c, h, w] if !Input::is_line(&[c, h, w]) => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
     };
     let [k] = *network.output_row() else {
@@ -412,10 +412,14 @@ fn options(query: &str) -> Result<Options> {
 }
 
 pub(crate) fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
-    let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
-    value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
+    // As papers and training code write them: `125.3/255`.
+    let read = |v: &str| match v.split_once('/') {
+        Some((a, b)) => Some(a.trim().parse::<f64>().ok()? / b.trim().parse::<f64>().ok()?),
+        None => v.trim().parse().ok(),
+    };
+    value.split(',').map(|v| read(v).filter(|v| v.is_finite())).collect::<Option<_>>().ok_or_else(|| {
         Error::usage(format!("{key} = `{value}` is not a list of numbers"))
-            .hint(format!("for instance `{key}=0.5,0.5,0.5`"))
+            .hint(format!("for instance `{key}=0.5,0.5,0.5` or `{key}=127.5/255`"))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Format, pick, print, summary};
 use robust::attacks::Ready;
-use robust::benchmarks::corruptions::{Photos, Suite, parse};
+use robust::benchmarks::corruptions::{Photos, Suite, parse, stand_in};
 use robust::benchmarks::data;
 use robust::core::{Card, Error, Input, Outcome, Result, Spec, View};
 use robust::corrupted::{As, Job, sheet, write};
@@ -112,6 +112,9 @@ pub fn run(args: &Args) -> Result<()> {
     let shape = shape(&args.size)?;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let recipes = parse(&args.suite, &shape, frost.as_ref())?;
+    if let Some(note) = recipes.first().and_then(|recipe| stand_in(recipe.table, shape[1], shape[2])) {
+        say(&format!("note: {note}"));
+    }
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));

@@ -1,11 +1,11 @@
 //! `robust eval`: load, plan, run, summarise.
 
 use super::heads::{self, Opened};
-use super::load::Wanted;
+use super::load::{self, Wanted};
 use super::summary::write_summary;
 use super::{Format, STOP, corrupt, goal, machine, print, target};
 use robust::attacks::{self, Ready};
-use robust::benchmarks::{data, subset};
+use robust::benchmarks::subset;
 use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
 use robust::folder::{self, Record, Session};
 use robust::models::{Head, LoadedModel};
@@ -14,7 +14,7 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, evaluate, given, say, stages};
+use robust::{classes, clock, doctor, evaluate, given, say, stages};
 use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,10 +155,12 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     args.corruption.check()?;
     let goal = args.goal.as_deref().map(AimSpec::parse).transpose()?;
     let wanted = if args.goal.is_some() { Wanted::Embeddings } else { Wanted::Scores };
-    let Opened { loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
-    let (source, data) = load_data(args, &loaded)?;
+    let Opened { mut loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
+    let (source, data) = load_data(args, &mut loaded, if heads.is_empty() { &sources } else { &[] })?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
+    // Before anything is attacked: a label in the last unit would end the run there.
+    load::scores(&loaded, &sources).iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
     let models = planned(&loaded, sources, &heads, &subjects);
     let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
@@ -219,6 +221,7 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
         (session.attack_seconds, session.stages) = (times.attacks, times.stages);
         session.network_seconds = meter.seconds() - before;
     }
+    load::tell_remarks(data.as_ref());
     let written = folder::write_record(&root, &record);
     result.map_err(|e| resumable(e, &root))?;
     written?;
@@ -252,7 +255,8 @@ fn resumable(error: Error, root: &Path) -> Error {
     }
 }
 
-fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {
+/// `specs`: of models that score the classes of their own files.
+fn load_data(args: &Args, loaded: &mut [LoadedModel], specs: &[String]) -> Result<(String, Box<dyn Dataset>)> {
     let source = match &args.dataset {
         Some(source) => source.clone(),
         None if loaded.iter().all(|m| m.format == "builtin") => "builtin:mnist".to_string(),
@@ -261,9 +265,7 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
                 .hint("such as --dataset folder:val; `robust list datasets` shows what can be read"));
         }
     };
-    let opened = data::open_with_notes(&source)?;
-    opened.notes.iter().for_each(|note| say(&format!("note: {note}")));
-    Ok((source, opened.data))
+    load::data_for(&source, loaded, specs, false)
 }
 
 fn subjects(

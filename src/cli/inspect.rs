@@ -1,6 +1,6 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
-use super::print;
+use super::{load, print};
 use robust::benchmarks::data;
 use robust::core::Result;
 use robust::models::{self, Facts, LoadedModel};
@@ -52,18 +52,21 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         return dataset(args);
     }
     match models::load(&args.what) {
-        Ok(model) => examine(args, &model),
+        Ok(model) => examine(args, model),
         // `images.npz` names no scheme either.
         Err(error) => dataset(args).map_err(|_| error),
     }
 }
 
-fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
-    let facts = models::inspect(model);
+fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
+    let mut loaded = [model];
+    let facts = models::inspect(&loaded[0]);
+    let model = &loaded[0];
     let published = known::recognise(known::table(), &model.name, &args.what);
     let found = match &args.dataset {
         Some(source) => {
-            let data = data::open(source)?;
+            let (_, data) = load::data_for(source, &mut loaded, std::slice::from_ref(&args.what), true)?;
+            let model = &loaded[0];
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;

@@ -1,10 +1,11 @@
 //! Models as commands take them: by what they give, under names of their own, and again for a finished run.
 
 use robust::benchmarks::data;
+use robust::classes::{self, Scores};
 use robust::core::{Dataset, Error, Output, Result};
-use robust::models::LoadedModel;
+use robust::models::{LoadedModel, class_names};
 use robust::plan::{Plan, PlannedModel};
-use robust::{heads, say, verify};
+use robust::{bounds, heads, say, verify};
 use std::path::Path;
 
 /// What a command asks of a model.
@@ -57,6 +58,55 @@ pub fn models(specs: &[String], wanted: Wanted) -> Result<Vec<LoadedModel>> {
         loaded.push(model);
     }
     Ok(loaded)
+}
+
+/// What is known of the classes of each model; `specs` are their own. Encoders have none.
+pub fn scores<'a>(loaded: &'a [LoadedModel], specs: &[String]) -> Vec<Scores<'a>> {
+    let classifiers = loaded.iter().zip(specs).filter_map(|(model, spec)| match model.card.output {
+        Output::Logits { k } => Some((model, spec, k)),
+        Output::Embedding { .. } => None,
+    });
+    let scores = |(model, spec, outputs): (&'a LoadedModel, &String, usize)| {
+        let names = class_names(spec).filter(|found| found.names.len() == outputs);
+        Scores { model: &model.name, outputs, names }
+    };
+    classifiers.map(scores).collect()
+}
+
+/// The data set that these models are to be measured on, with labels that are their classes, and the name under which it opens
+/// again; models that know no range of their inputs get that of the data. `lenient`: classes that do not fit are told, not
+/// refused.
+///
+/// # Errors
+/// Those of [`classes::open`] and [`bounds::settle`].
+pub fn data_for(
+    source: &str,
+    loaded: &mut [LoadedModel],
+    specs: &[String],
+    lenient: bool,
+) -> Result<(String, Box<dyn Dataset>)> {
+    let (source, opened) = classes::open(source, &scores(loaded, specs), lenient)?;
+    opened.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    settle(loaded, opened.data.as_ref())?;
+    Ok((source, opened.data))
+}
+
+/// Gives models that know no range of their inputs that of the data.
+///
+/// # Errors
+/// Those of [`bounds::settle`].
+pub fn settle(loaded: &mut [LoadedModel], data: &dyn Dataset) -> Result<()> {
+    for model in loaded {
+        if let Some(note) = bounds::settle(model, data)? {
+            say(&format!("note: {note}"));
+        }
+    }
+    Ok(())
+}
+
+/// What was met while samples were loaded.
+pub fn tell_remarks(data: &dyn Dataset) {
+    data.remarks().iter().for_each(|remark| say(&format!("note: {remark}")));
 }
 
 /// The models and the data set of a finished run, from where it found them or from where they are now.

@@ -94,9 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
-    let encoder = load::encoder(&args.model)?;
-    encoder.notes.iter().for_each(|note| say(&format!("note: {}: {note}", encoder.name)));
+    let mut loaded = [load::encoder(&args.model)?];
+    loaded[0].notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded[0].name)));
     let data = data::open(&args.dataset)?;
+    load::settle(&mut loaded, data.as_ref())?;
+    let [encoder] = loaded;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
     let batch = args.memory.batch(BATCH, std::slice::from_ref(&encoder))?;

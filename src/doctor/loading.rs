@@ -14,6 +14,12 @@ const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
     ("0.1307&std=0.3081", [0.1307; 3], [0.3081; 3]),
 ];
 
+/// Labels that count from another class than the model's outputs.
+const OFFSETS: [(i64, &str); 2] = [
+    (-1, "labels count from 1, the model's classes from 0"),
+    (1, "the model's first output is no class of the data, such as background"),
+];
+
 /// A variant must be this much better than what was given, and significantly so.
 const BETTER: f64 = 0.15;
 
@@ -94,8 +100,7 @@ impl Doctor<'_> {
 
     /// Right is what the judge of a run calls right: the label's score above every other.
     fn hits(&self, scores: &[Vec<f32>]) -> usize {
-        let goal = Goal::Untargeted(self.labels.to_vec());
-        scores.iter().enumerate().filter(|(i, z)| goal.judge(*i, z).is_some_and(|p| !goal.reached(p))).count()
+        self.hits_after(scores, 0)
     }
 
     /// Rows whose label has the largest score, but not alone.
@@ -119,6 +124,13 @@ impl Doctor<'_> {
         }
     }
 
+    /// How many would be right if so much were added to every label.
+    fn hits_after(&self, scores: &[Vec<f32>], offset: i64) -> usize {
+        let shifted = |y: &u32| u32::try_from(i64::from(*y) + offset).unwrap_or(u32::MAX);
+        let goal = Goal::Untargeted(self.labels.iter().map(shifted).collect());
+        scores.iter().enumerate().filter(|(i, z)| goal.judge(*i, z).is_some_and(|p| !goal.reached(p))).count()
+    }
+
     /// The best way to be wrong, if one beats what was given.
     fn accuracy(&self, scores: &[Vec<f32>], found: &mut Vec<Finding>) -> Result<()> {
         let (n, given) = (self.labels.len(), self.hits(scores));
@@ -126,14 +138,27 @@ impl Doctor<'_> {
             return Ok(());
         }
         let mut best: Option<(usize, Finding)> = None;
+        let mut tried = vec![];
+        for (offset, reason) in OFFSETS {
+            let advice = format!("{reason}: add `?offset={offset}` to the data set's name");
+            tried.push((self.hits_after(scores, offset), Code::LabelOffset, advice));
+        }
         for (x, code, advice) in variants(&self.batch.x, &self.model.card().input)? {
-            let hits = self.hits(&self.scores(&x, 0)?);
+            tried.push((self.hits(&self.scores(&x, 0)?), code, advice));
+        }
+        for (hits, code, advice) in tried {
             let gain = (hits as f64 - given as f64) / n as f64;
             // Two standard errors of a difference of two rates, so that small samples do not accuse.
             let doubt = 2. * (0.5 / n as f64).sqrt();
             let good = hits as f64 >= GOOD * n as f64;
             if good && gain > BETTER.max(doubt) && best.as_ref().is_none_or(|(h, _)| hits > *h) {
-                let evidence = format!("{hits} of {n} samples are right that way, {given} as given");
+                let evidence = match code {
+                    Code::LabelOffset => format!(
+                        "labels are one off: {hits} of {n} samples ({:.1} %) are right with labels moved by one, {given} as given",
+                        100. * hits as f64 / n as f64
+                    ),
+                    _ => format!("{hits} of {n} samples are right that way, {given} as given"),
+                };
                 best = Some((hits, Finding::new(code, evidence, advice)));
             }
         }
@@ -195,6 +220,9 @@ fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
 /// The inputs a model may have been meant for, each with what it would mean.
 fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
     let mut all = vec![];
+    if input.kind == InputKind::Features && input.domain == Some((0., 1.)) {
+        return flat_variants(x);
+    }
     let ([c, h, w], InputKind::Image) = (input.shape.as_slice(), input.kind) else { return Ok(all) };
     let range = "the model expects pixels in [0,255]: add ?std=0.00392156862745098 (1/255)";
     all.push((x.affine(255., 0.)?, Code::InputRange, range.to_string()));
@@ -227,6 +255,19 @@ fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
             "images are stored channels last where the model reads channels first: transpose them to [n, c, h, w]";
         all.push((last, Code::ChannelsLast, advice.to_string()));
         all.push((first, Code::ChannelsLast, advice.to_string()));
+    }
+    Ok(all)
+}
+
+/// Those of pixels in rows, whose channels nobody knows: of grey images.
+fn flat_variants(x: &Tensor) -> Result<Vec<(Tensor, Code, String)>> {
+    let range = "the model expects pixels in [0,255]: scale them inside the model when it is exported".to_string();
+    let mut all = vec![(x.affine(255., 0.)?, Code::InputRange, range)];
+    for (_, mean, std) in NORMALISATIONS.iter().filter(|(t, ..)| t.starts_with("0.1307") || t.starts_with("0.5")) {
+        let (mean, std) = (mean[0], std[0]);
+        let missing =
+            format!("the model expects normalised input: put (x - {mean}) / {std} into the model when it is exported");
+        all.push((x.affine(1. / std, -mean / std)?, Code::MissingNormalisation, missing));
     }
     Ok(all)
 }

@@ -60,6 +60,8 @@ pub enum Code {
     DoubledNormalisation,
     ChannelOrder,
     ChannelsLast,
+    /// Labels count from another class than the model's outputs.
+    LabelOffset,
     Softmax,
     CoupledRows,
     NonDeterministic,

@@ -19,6 +19,15 @@ fn a_spec_has_a_label_a_source_and_parameters() {
 }
 
 #[test]
+fn means_may_be_written_as_fractions() {
+    let options = parse("a.onnx?mean=125.3/255,0.5&std=63/255,1").unwrap().options;
+    assert_eq!((options.mean, options.std), (Some(vec![125.3 / 255., 0.5]), Some(vec![63. / 255., 1.])));
+    for wrong in ["mean=1/0", "mean=1/2/3", "mean=/2", "std=0/255"] {
+        assert_eq!(parse(&format!("a.onnx?{wrong}")).unwrap_err().kind, Kind::Usage, "{wrong}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
     for (spec, part) in [
         ("org/model", "hf:org/model"),

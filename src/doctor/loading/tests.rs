@@ -112,6 +112,30 @@ fn channel_order_and_channels_last_are_named() {
 }
 
 #[test]
+fn labels_that_are_one_off_are_named_with_the_shift_that_mends_them() {
+    let model = nearest(|t| t.to_vec(), &[], false);
+    for (by, offset) in [(1, "`?offset=-1`"), (K as u32 - 1, "`?offset=1`")] {
+        let mut batch = batch();
+        // Classes that fall off the end are left out, as a folder without them would.
+        let moved: Vec<u32> = batch.labels.iter().flatten().map(|y| (y + by) % K as u32).collect();
+        let kept: Vec<u32> =
+            (0..batch.len() as u32).filter(|i| moved[*i as usize] != if by == 1 { 0 } else { K as u32 - 1 }).collect();
+        batch.x = robust_core::take(&batch.x, &kept).unwrap();
+        batch.ids = kept.iter().map(|i| u64::from(*i)).collect();
+        batch.labels = Some(kept.iter().map(|i| moved[*i as usize]).collect());
+        let found = examine(&model, &batch).unwrap();
+        let [finding] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(finding.code, Code::LabelOffset);
+        assert!(finding.advice.contains(offset), "{}", finding.advice);
+        assert!(
+            finding.evidence.contains("(100.0 %)") && finding.evidence.contains(" 0 as given"),
+            "{}",
+            finding.evidence
+        );
+    }
+}
+
+#[test]
 fn a_softmax_at_the_end_is_named() {
     assert_eq!(codes(&nearest(|t| t.to_vec(), &[], true)), [Code::Softmax]);
 }
