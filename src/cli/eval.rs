@@ -7,6 +7,7 @@ use super::{Format, STOP, corrupt, goal, machine, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::subset;
 use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
+use robust::engine::Network;
 use robust::folder::{self, Record, Session};
 use robust::models::{Head, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedHead, PlannedModel};
@@ -139,6 +140,8 @@ pub struct Prepared {
     pub meter: Arc<Meter>,
     /// Samples attacked at once.
     pub batch_size: usize,
+    /// Of each model, for the doctor.
+    networks: Vec<Arc<Network>>,
     /// Heads that belong into the run's folder.
     heads: Vec<(PlannedHead, Head)>,
 }
@@ -167,7 +170,8 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
-    Ok(Prepared { plan, subjects, data, meter, batch_size, heads })
+    let networks = loaded.iter().map(|m| m.network.clone()).collect();
+    Ok(Prepared { plan, subjects, data, meter, batch_size, networks, heads })
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -195,7 +199,7 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
     // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
     let unchecked = record.sessions.iter().all(|s| s.doctor.is_empty());
     if unchecked && !args.no_doctor && args.goal.is_none() {
-        let found = consult(plan, subjects, data.as_ref())?;
+        let found = consult(plan, subjects, &prepared.networks, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
@@ -229,9 +233,14 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
 }
 
 /// Lets the doctor look at a few samples: loading and gradients.
-fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
+fn consult(
+    plan: &Plan,
+    subjects: &[Subject],
+    networks: &[Arc<Network>],
+    data: &dyn Dataset,
+) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
-    for subject in subjects {
+    for (subject, network) in subjects.iter().zip(networks) {
         let model = &subject.target.deployed;
         let view = model.card().view();
         let Some(batch) = data.load(&plan::spread(&plan.ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch
@@ -240,6 +249,7 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
         };
         let mut found = doctor::examine(model.as_ref(), &batch)?;
         found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
+        found.extend(doctor::examine_neighbours(network, &batch)?);
         all.push((model.card().name.clone(), found));
     }
     Ok(all)

@@ -70,7 +70,11 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
-            Some(batch.map_or(Ok(vec![]), |b| doctor::examine(model.model.as_ref(), &b))?)
+            let examine = |b| {
+                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
+                    .concat())
+            };
+            Some(batch.map_or(Ok(vec![]), examine)?)
         }
         None => None,
     };
@@ -95,10 +99,14 @@ fn to_text(f: &Facts) -> String {
     let domain = f.input.domain.map_or("unbounded".to_string(), |(a, b)| format!("in [{a}, {b}]"));
     let mut text = format!("{}: {} {}\n", f.name, f.format, f.family.as_deref().unwrap_or("graph"));
     text += &format!("input: {:?} {domain}\n{}: {}\n", f.input.shape, f.output, f.classes);
-    text += &match &f.normalisation {
-        Some(n) => format!("normalisation inside: mean {}; std {}\n", list(&n.mean), list(&n.std)),
-        None => "normalisation inside: none\n".to_string(),
+    text += &match (&f.normalisation, &f.own_normalisation) {
+        (Some(n), _) => format!("normalisation added: mean {}; std {}\n", list(&n.mean), list(&n.std)),
+        (None, None) => "normalisation added: none\n".to_string(),
+        (None, Some(_)) => "normalisation added: none, the network has its own\n".to_string(),
     };
+    if let Some(n) = &f.own_normalisation {
+        text += &format!("the network's own first layers: mean {}; std {}\n", list(&n.mean), list(&n.std));
+    }
     if let Some(how) = &f.preprocess {
         text += &format!("preprocessing: {how}\n");
     }

@@ -28,12 +28,27 @@ fn means_may_be_written_as_fractions() {
 }
 
 #[test]
+fn statistics_have_names_and_fractions() {
+    let of = |query: &str| {
+        let Options { mean, std, .. } = parse(&format!("a.onnx?{query}")).unwrap().options;
+        (mean.unwrap_or_default(), std.unwrap_or_default())
+    };
+    assert_eq!(of("mean=imagenet"), (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]));
+    assert_eq!(of("mean=half"), (vec![0.5], vec![0.5]));
+    assert_eq!(of("std=cifar10"), of("mean=cifar10"));
+    assert_eq!(of("std=0.2&mean=cifar10"), (vec![0.4914, 0.4822, 0.4465], vec![0.2]));
+    assert_eq!(of("mean=125.3/255,0.5, 1&std=1/255"), (vec![125.3 / 255., 0.5, 1.], vec![1. / 255.]));
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
     for (spec, part) in [
         ("org/model", "hf:org/model"),
         ("org/model", "./org/model"),
         ("a.onnx?men=0.5", "did you mean `mean`"),
         ("a.onnx?mean=x", "mean=0.5,0.5,0.5"),
+        ("a.onnx?mean=imagenett", "did you mean `mean=imagenet`"),
+        ("a.onnx?mean=0.5/0", "not a list of numbers"),
         ("a.onnx?mean", "key=value"),
         ("a.onnx?std=0", "not positive"),
         ("a.onnx?strip=a&prefix=b", "twice"),
