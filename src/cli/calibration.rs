@@ -1,6 +1,6 @@
 //! `robust calibration`: whether a model's confidence is what it says.
 
-use super::{Answer, STOP, load, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::calibration::{judge, report, to_text};
 use robust::core::{Error, Kind, Result};
@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
     let loaded = load::classifier(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
+    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     let model = loaded.model.as_ref();
     let known = data::open(&args.dataset)?;
     let strange = args.strangers.as_deref().map(data::open).transpose()?;
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         Answer::Text => print(&to_text(&report)),
         Answer::Json => {
             let text = serde_json::to_string_pretty(&report).map_err(|e| Error::internal(format!("report: {e}")))?;
-            print(&(text + "\n"))
+            print_data(&(text + "\n"))
         }
     }
 }

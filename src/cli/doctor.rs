@@ -1,6 +1,6 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
-use super::{load, print};
+use super::{load, print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
     let model = load::classifier(&args.model)?;
-    model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
+    model.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&model.name), robust::escape::line(note))));
     let source = match (&args.dataset, model.format) {
         (Some(source), _) => source.clone(),
         (None, "builtin") => "builtin:mnist".to_string(),
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let diagnosis = Diagnosis::new(&model.name, found);
     if args.json {
-        return print(&format!("{}\n", to_json(&diagnosis, &attack, &held, &tried, batch.len())));
+        return print_data(&format!("{}\n", to_json(&diagnosis, &attack, &held, &tried, batch.len())));
     }
     print(&to_text(&diagnosis, &attack, &held, &tried, batch.len()))
 }

@@ -1,6 +1,6 @@
 //! `robust measure`: what an encoder's embeddings are like, and how far a disturbance moves them.
 
-use super::{Answer, STOP, load, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::heads::{self, Training};
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
     let encoder = load::encoder(&args.model)?;
-    encoder.notes.iter().for_each(|note| say(&format!("note: {}: {note}", encoder.name)));
+    encoder.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&encoder.name), robust::escape::line(note))));
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
         Answer::Text => print(&to_text(&report)),
         Answer::Json => {
             let text = serde_json::to_string_pretty(&report).map_err(|e| Error::internal(format!("report: {e}")))?;
-            print(&(text + "\n"))
+            print_data(&(text + "\n"))
         }
     }
 }

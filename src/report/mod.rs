@@ -65,6 +65,9 @@ pub struct Row {
     pub encoder: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
+    #[serde(skip)]
+    pub aimed: bool,
 }
 
 /// Whether a row joins a model's attacks.
@@ -171,5 +174,6 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         reliability: None,
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
+        aimed: model.attacks[attack].aim.is_some(),
     }
 }
