@@ -1,7 +1,7 @@
 //! A whole run: every unit of a plan, journalled as it ends.
 
 use crate::evaluate::{Asked, Clean, Judged, attack_watched, judge_clean, unreadable};
-use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
+use crate::plan::{Gradients, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::stages::{Stage, Watch};
 use crate::{clock, evidence, folder, label_free};

@@ -1,6 +1,6 @@
 //! `robust report`: pages and tables of runs.
 
-use super::{print, print_data};
+use super::print_data;
 use robust::core::{Error, Result};
 use robust::folder::publish;
 use robust::report::page::{self, Pictures};
