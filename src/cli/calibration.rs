@@ -1,6 +1,6 @@
 //! `robust calibration`: whether a model's confidence is what it says.
 
-use super::{Answer, STOP, load, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::calibration::{judge, report, to_text};
 use robust::classes::check_labels;
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
     let mut loaded = [load::classifier(&args.model)?];
     let specs = [args.model.clone()];
-    loaded[0].notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded[0].name)));
+    load::tell_notes(&loaded[0]);
     let (_, known) = load::data_for(&args.dataset, &mut loaded, &specs, false)?;
     let model = loaded[0].model.as_ref();
     let strange = args.strangers.as_deref().map(data::open).transpose()?;
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         Answer::Text => print(&to_text(&report)),
         Answer::Json => {
             let text = serde_json::to_string_pretty(&report).map_err(|e| Error::internal(format!("report: {e}")))?;
-            print(&(text + "\n"))
+            print_data(&(text + "\n"))
         }
     }
 }

@@ -49,16 +49,20 @@ impl Options {
         Ok(all?.into_iter().flatten().collect())
     }
 
-    /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
-    pub fn print(&self, root: &Path, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
+    /// Writes `corruptions.json` where there are any.
+    pub fn keep(&self, root: &Path, plan: &Plan, outcomes: &[Outcome]) -> Result<()> {
         let reports = corruptions::summarise(plan, outcomes, None)?;
-        if reports.is_empty() {
-            return summary::print_rows(rows, format);
+        match reports.is_empty() {
+            true => Ok(()),
+            false => folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes()),
         }
-        folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes())?;
+    }
+
+    /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
+    pub fn print(&self, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
         let reference = self.reference.as_deref().map(corruptions::Reference::open).transpose()?;
         let reports = corruptions::summarise(plan, outcomes, reference.as_ref())?;
-        if format != Format::Text {
+        if reports.is_empty() || format != Format::Text {
             return summary::print_rows(rows, format);
         }
         let others: Vec<Row> = rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
@@ -120,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));
     let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
     if let Some(path) = &args.contact_sheet {
-        folder::write_atomic(path, &sheet(&job)?)?;
+        folder::publish(path, &sheet(&job)?)?;
         say(&format!("written to {}", path.display()));
     }
     let Some(out) = &args.out else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
-use super::{load, print};
+use super::{load, print, print_data};
 use robust::classes::check_labels;
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut loaded = [load::classifier(&args.model)?];
     let specs = [args.model.clone()];
     let model = &loaded[0];
-    model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
+    load::tell_notes(model);
     let source = match (&args.dataset, model.format) {
         (Some(source), _) => source.clone(),
         (None, "builtin") => "builtin:mnist".to_string(),
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let diagnosis = Diagnosis::new(&model.name, found);
     if args.json {
-        return print(&format!("{}\n", to_json(&diagnosis, &attack, &held, &tried, batch.len())));
+        return print_data(&format!("{}\n", to_json(&diagnosis, &attack, &held, &tried, batch.len())));
     }
     print(&to_text(&diagnosis, &attack, &held, &tried, batch.len()))
 }

@@ -3,7 +3,7 @@
 use super::heads::{self, Opened};
 use super::load::{self, Wanted};
 use super::summary::write_summary;
-use super::{Format, STOP, corrupt, goal, machine, print, target};
+use super::{Format, STOP, corrupt, goal, machine, pick, print, target};
 use robust::attacks::{self, Ready};
 use robust::benchmarks::subset;
 use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
@@ -15,7 +15,7 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{classes, clock, doctor, evaluate, given, say, stages};
+use robust::{classes, clock, doctor, escape, evaluate, given, say, stages};
 use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -167,7 +167,7 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
     let models = planned(&loaded, sources, &heads, &subjects);
     let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
-    let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
+    let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", escape::line(&f.evidence), f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
     let networks = loaded.iter().map(|m| m.network.clone()).collect();
@@ -177,25 +177,32 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
 pub fn run(args: &Args) -> Result<()> {
     let prepared = prepare(args)?;
     if args.dry_run {
-        return print(&describe(&prepared.plan, &prepared.subjects, prepared.data.as_ref())?);
+        return print(&describe(args, &prepared.plan, &prepared.subjects, prepared.data.as_ref())?);
     }
     let done = evaluate(args, &prepared)?;
-    conclude(args, &done.root, &done.record, &done.outcomes)
+    conclude(args, done)
 }
 
-/// A run that came to its end.
+/// A run that came to its end. Its folder is locked until this is dropped: what is made of the outcomes belongs to the
+/// same writer.
 pub struct Done {
     pub root: PathBuf,
     pub record: Record,
     pub outcomes: Vec<Outcome>,
+    pub journal: folder::Journal,
 }
 
 /// Runs a plan in its folder, or what is left of it there.
 pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
+    let root = args.out.clone().map_or_else(|| default_folder(&prepared.plan), Ok)?;
+    go(args, prepared, &root).map_err(|e| resumable(e, args, &root))
+}
+
+fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
     let Prepared { plan, subjects, data, meter, .. } = prepared;
-    let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
-    let (mut journal, mut outcomes, mut record) = open(args, &root, plan, prepared.batch_size)?;
-    robust::heads::keep(&root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
+    let (mut journal, mut outcomes, mut record) = open(args, root, plan, prepared.batch_size)?;
+    super::on_leaving(continues(args, root));
+    robust::heads::keep(root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
     // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
     let unchecked = record.sessions.iter().all(|s| s.doctor.is_empty());
     if unchecked && !args.no_doctor && args.goal.is_none() {
@@ -203,10 +210,9 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
-        folder::write_record(&root, &record)?;
+        folder::write_record(root, &record)?;
     }
-    let hidden = args.no_progress;
-    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
+    let progress = Progress::new(plan, outcomes.len(), args.no_progress, meter.clone());
     let (clock, before) = (clock::Stopwatch::start(), meter.seconds());
     let mut times = Times::new(plan);
     let run = Run {
@@ -226,10 +232,10 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
         session.network_seconds = meter.seconds() - before;
     }
     load::tell_remarks(data.as_ref());
-    let written = folder::write_record(&root, &record);
-    result.map_err(|e| resumable(e, &root))?;
+    let written = folder::write_record(root, &record);
+    result?;
     written?;
-    Ok(Done { root, record, outcomes })
+    Ok(Done { root: root.to_path_buf(), record, outcomes, journal })
 }
 
 /// Lets the doctor look at a few samples: loading and gradients.
@@ -255,11 +261,27 @@ fn consult(
     Ok(all)
 }
 
-/// Adds where the unfinished run lies.
-fn resumable(error: Error, root: &Path) -> Error {
-    match error.kind {
-        Kind::Interrupted | Kind::Incomplete => {
-            error.hint(format!("`--out {} --resume` with the same options continues", root.display()))
+/// How an unfinished run goes on.
+fn continues(args: &Args, root: &Path) -> String {
+    match args.out {
+        Some(_) => format!("`--out {} --resume` with the same options continues", shell(root)),
+        None => "the same command continues".to_string(),
+    }
+}
+
+/// A path that can be pasted into a command.
+fn shell(path: &Path) -> String {
+    escape::shell(&path.display().to_string())
+}
+
+/// Adds how the unfinished run goes on.
+fn resumable(error: Error, args: &Args, root: &Path) -> Error {
+    let continues = continues(args, root);
+    match (error.kind, &error.hint) {
+        (Kind::Interrupted | Kind::Incomplete, _) | (Kind::Write, None) => error.hint(continues),
+        (Kind::Write, Some(first)) => {
+            let both = format!("{first}; then {continues}");
+            error.hint(both)
         }
         _ => error,
     }
@@ -320,8 +342,7 @@ fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
         (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
         (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
         (_, _, Some(file)) => {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
-            (subset::Pick::Ids(subset::parse_ids(&text)?), "ids".to_string())
+            (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string())
         }
         _ => (subset::Pick::All, "all".to_string()),
     };
@@ -371,7 +392,7 @@ fn make_plan(
 }
 
 /// The plan in words: passes at most, the time they would take at the speed of a few of them, and the evidence's size.
-fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<String> {
+fn describe(args: &Args, plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<String> {
     let n = plan.units().iter().map(|u| u.count as u64).sum::<u64>()
         / plan.models.iter().map(|m| m.attacks.len() as u64).sum::<u64>().max(1);
     let mut text = format!("{n} of {} samples of {}\n", plan.dataset.card.samples, plan.dataset.card.name);
@@ -383,11 +404,15 @@ fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Str
             let (forward, backward) = (n * (attack.passes.0 + 2), n * attack.passes.1);
             text += &format!("{} {}: at most {forward} forwards, {backward} backwards\n", model.name, attack.label);
             seconds += forward as f64 * forward_time + backward as f64 * backward_time;
-            bytes += n * 4 * attack.threat.input.len() as u64;
+            // Corrupted images are made again by whoever checks them.
+            if plan.evidence == Keep::All || !attack.is_recipe() {
+                bytes += n * 4 * attack.threat.input.len() as u64;
+            }
         }
     }
     let kept = match plan.evidence {
         Keep::All => format!("{:.1} MB of evidence", bytes as f64 / 1e6),
+        Keep::Fooled if bytes == 0 => "no evidence: corrupted images are made again when they are checked".to_string(),
         Keep::Fooled => format!("at most {:.1} MB of evidence", bytes as f64 / 1e6),
         Keep::None => "no evidence".to_string(),
     };
@@ -395,7 +420,8 @@ fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Str
         "at most about {} on this machine, {kept}\n",
         indicatif::HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))
     );
-    Ok(text + &format!("run folder: {}\n", default_folder(plan)?.display()))
+    let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
+    Ok(text + &format!("run folder: {}\n", root.display()))
 }
 
 /// Seconds that a forward and a backward of one row take, measured on one batch.
@@ -435,7 +461,7 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
         threads: rayon::current_num_threads(),
         batch_size,
         machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        command: std::env::args().collect(),
+        command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         ..Session::default()
     };
     let fingerprint = plan.fingerprint()?;
@@ -459,10 +485,17 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
         record.sessions.push(session);
         return Ok((journal, outcomes, record));
     }
-    if args.resume && root.exists() && !folder::exists(root) && root.read_dir().is_ok_and(|mut d| d.next().is_some()) {
-        return Err(
-            Error::usage(format!("{} holds no run to resume", root.display())).hint("choose another folder with --out")
-        );
+    if folder::exists(root) {
+        return Err(Error::usage(format!("folder {} is not empty: it holds a run", root.display()))
+            .hint("add --resume to continue it, or choose another folder with --out"));
+    }
+    if !folder::is_vacant(root) {
+        let hint = match args.out {
+            Some(_) => "choose a new folder with --out",
+            None => "move it away: runs without a folder of their own go there",
+        };
+        let why = if args.resume { "holds no run to resume, and is not empty" } else { "is not empty" };
+        return Err(Error::usage(format!("folder {} {why}", root.display())).hint(hint));
     }
     let journal = folder::create(root)?;
     let record =
@@ -471,29 +504,34 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
     Ok((journal, vec![], record))
 }
 
-fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
-    let (rows, diagnoses) = write_summary(root, record, outcomes)?;
-    args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
-    let compared = encoders::compare(&record.plan, outcomes);
+fn conclude(args: &Args, done: Done) -> Result<()> {
+    let Done { root, record, outcomes, journal } = done;
+    let (rows, diagnoses) = write_summary(&root, &record, &outcomes)?;
+    let compared = encoders::compare(&record.plan, &outcomes);
     if !compared.is_empty() {
         folder::write_atomic(&root.join("encoders.csv"), encoders::to_csv(&compared)?.as_bytes())?;
     }
+    args.corruption.keep(&root, &record.plan, &outcomes)?;
+    journal.check().map_err(|e| resumable(e, args, &root))?;
+    drop(journal);
+    // From here on everything is in its place; only talking is left.
+    args.corruption.print(&record.plan, &outcomes, &rows, args.format)?;
     if args.format == Format::Text {
         print(&encoders::to_text(&compared))?;
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
-        print(&stages::to_text(&stages, outcomes))?;
+        print(&stages::to_text(&stages, &outcomes))?;
     }
     report::own_class(&record.plan, outcomes).iter().for_each(|note| say(&format!("note: {note}")));
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
-            say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));
+            say(&format!("warning: {}: {}\n  hint: {}", escape::line(&d.model), escape::line(&f.evidence), f.advice));
         });
     }
     if let Some(shard) = record.plan.shard {
         say(&format!("shard {shard}: join all {} with `robust merge DIR... --out DIR`", shard.of));
     }
-    say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), root.display()));
-    check_failed(args, &rows, outcomes)
+    say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), shell(&root)));
+    check_failed(args, &rows, &outcomes)
 }
 
 fn check_failed(args: &Args, rows: &[Row], outcomes: &[Outcome]) -> Result<()> {

@@ -1,8 +1,9 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
-use super::{load, print};
+use super::{load, print, print_data};
 use robust::benchmarks::data;
 use robust::core::Result;
+use robust::escape::line;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, known, plan, say};
 use serde_json::json;
@@ -80,7 +81,7 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
     };
     if args.json {
         let value = json!({ "schema": "robust.inspect/1", "model": facts, "published": published, "doctor": found });
-        return print(&format!("{value}\n"));
+        return print_data(&format!("{value}\n"));
     }
     let mut text = to_text(&facts);
     for known in published {
@@ -97,7 +98,7 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
 fn to_text(f: &Facts) -> String {
     let list = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
     let domain = f.input.domain.map_or("unbounded".to_string(), |(a, b)| format!("in [{a}, {b}]"));
-    let mut text = format!("{}: {} {}\n", f.name, f.format, f.family.as_deref().unwrap_or("graph"));
+    let mut text = format!("{}: {} {}\n", line(&f.name), f.format, f.family.as_deref().unwrap_or("graph"));
     text += &format!("input: {:?} {domain}\n{}: {}\n", f.input.shape, f.output, f.classes);
     text += &match (&f.normalisation, &f.own_normalisation) {
         (Some(n), _) => format!("normalisation added: mean {}; std {}\n", list(&n.mean), list(&n.std)),
@@ -122,28 +123,28 @@ fn to_text(f: &Facts) -> String {
         );
     }
     if !f.ignored.is_empty() {
-        text += &format!("tensors that are no part of the function: {}\n", f.ignored.join(", "));
+        text += &format!("tensors that are no part of the function: {}\n", line(&f.ignored.join(", ")));
     }
-    f.notes.iter().for_each(|n| text += &format!("note: {n}\n"));
+    f.notes.iter().for_each(|n| text += &format!("note: {}\n", line(n)));
     text
 }
 
 fn dataset(args: &InspectArgs) -> Result<()> {
     let facts = data::inspect(&args.what)?;
     if args.json {
-        return print(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
+        return print_data(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
     }
-    let mut text = format!("{}: {}, {} samples\ndigest: {}\n", facts.name, facts.format, facts.samples, facts.digest);
+    let mut text = format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
     let shape = facts.shape.as_ref().map_or("unknown".to_string(), |s| format!("{s:?}"));
     let range = facts.range.map_or(String::new(), |(a, b)| format!(", values in [{a}, {b}]"));
     text += &format!("first sample: {shape}{range}\nclasses: {}\n", facts.classes.len());
     for class in facts.classes.iter().take(NAMED) {
-        text += &format!("  {:4} {:20} {} samples\n", class.label, class.name.as_deref().unwrap_or(""), class.samples);
+        text += &format!("  {:4} {:20} {} samples\n", class.label, line(class.name.as_deref().unwrap_or("")), class.samples);
     }
     if facts.classes.len() > NAMED {
         text += "  ...\n";
     }
-    facts.unreadable.iter().for_each(|(id, why)| text += &format!("sample {id} cannot be read: {why}\n"));
-    facts.notes.iter().for_each(|n| text += &format!("note: {n}\n"));
+    facts.unreadable.iter().for_each(|(id, why)| text += &format!("sample {id} cannot be read: {}\n", line(why)));
+    facts.notes.iter().for_each(|n| text += &format!("note: {}\n", line(n)));
     print(&text)
 }

@@ -1,6 +1,6 @@
 //! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
 
-use super::{load, print};
+use super::{load, print, print_data};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
 use robust::core::{Error, Model, Result};
@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn finish(args: &Args, value: &serde_json::Value) -> Result<()> {
     if args.json {
-        return print(&format!("{value}\n"));
+        return print_data(&format!("{value}\n"));
     }
     let mut text = String::new();
     for (key, v) in value.as_object().into_iter().flatten().filter(|(k, v)| *k != "schema" && !v.is_null()) {
@@ -136,7 +136,8 @@ fn finish(args: &Args, value: &serde_json::Value) -> Result<()> {
     }
     print(&text)?;
     let sign = if args.model.contains('?') { '&' } else { '?' };
-    say(&format!("attack it with --model '{}{sign}head={}'", args.model, args.output.display()));
+    let headed = format!("{}{sign}head={}", args.model, args.output.display());
+    say(&format!("attack it with --model {}", robust::escape::shell(&headed)));
     Ok(())
 }
 
@@ -152,7 +153,7 @@ fn method(args: &Args) -> Method {
 
 fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
     let loaded = load::encoder(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
+    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     Ok(loaded.model)
 }
 
@@ -172,7 +173,7 @@ fn text(args: &Args) -> Result<Head> {
             .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding='max_length')['input_ids'], open('prompts.json', 'w'))"));
     }
     let tower = TextTower::open(&args.model)?;
-    tower.notes().iter().for_each(|note| say(&format!("note: {note}")));
+    tower.notes().iter().for_each(|note| say(&format!("note: {}", robust::escape::line(note))));
     let prompts: Vec<Vec<u32>> = match (&args.prompts, &args.tokens) {
         (Some(file), _) => {
             let bytes = whole(file)?;

@@ -1,8 +1,9 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, load, print};
+use super::{Format, STOP, load, print, print_data};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Outcome, Result};
+use robust::escape::{cell, line};
 use robust::report;
 use robust::verify::{Checked, verify};
 use robust::{folder, runs, say};
@@ -39,11 +40,11 @@ pub fn run(args: &Args) -> Result<()> {
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;
     let summary = check_summary(args, &record, &outcomes)?;
-    print(&match args.format {
-        Format::Text => to_text(&checked),
-        Format::Json => to_json(&checked)?,
-        Format::Csv => to_csv(&checked),
-    })?;
+    match args.format {
+        Format::Text => print(&to_text(&checked))?,
+        Format::Json => print_data(&to_json(&checked)?)?,
+        Format::Csv => print_data(&to_csv(&checked)?)?,
+    }
     judge(&record, &checked, summary)
 }
 
@@ -88,8 +89,8 @@ fn to_text(checked: &[Checked]) -> String {
     for c in checked {
         text += &format!(
             "{} {}: {} rows, {} points re-judged, {} without a point, {} fragile, {} wrong\n",
-            c.model,
-            c.attack,
+            line(&c.model),
+            line(&c.attack),
             c.rows,
             c.evidence,
             c.unproven,
@@ -101,7 +102,7 @@ fn to_text(checked: &[Checked]) -> String {
             text += &format!("  fragile: {}{}\n", ids.join(", "), if c.fragile.len() > NAMED { ", ..." } else { "" });
         }
         for (id, why) in c.wrong.iter().take(NAMED) {
-            text += &format!("  sample {id}: {why}\n");
+            text += &format!("  sample {id}: {}\n", line(why));
         }
     }
     text
@@ -112,19 +113,11 @@ fn to_json(checked: &[Checked]) -> Result<String> {
     Ok(format!("{value}\n"))
 }
 
-fn to_csv(checked: &[Checked]) -> String {
-    let mut text = "model,attack,rows,evidence,unproven,fragile,wrong\n".to_string();
-    for c in checked {
-        let quoted = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
-        let (model, attack) = (quoted(&c.model), quoted(&c.attack));
-        text += &format!(
-            "{model},{attack},{},{},{},{},{}\n",
-            c.rows,
-            c.evidence,
-            c.unproven,
-            c.fragile.len(),
-            c.wrong.len()
-        );
-    }
-    text
+fn to_csv(checked: &[Checked]) -> Result<String> {
+    let head = ["model", "attack", "rows", "evidence", "unproven", "fragile", "wrong"].map(String::from);
+    let lines = checked.iter().map(|c| {
+        let counts = [c.rows, c.evidence, c.unproven, c.fragile.len() as u64, c.wrong.len() as u64];
+        [cell(&c.model), cell(&c.attack)].into_iter().chain(counts.map(|n| n.to_string())).collect::<Vec<_>>()
+    });
+    report::written(std::iter::once(head.to_vec()).chain(lines))
 }

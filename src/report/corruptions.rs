@@ -51,7 +51,7 @@ impl Reference {
             return Ok(Self::Alexnet);
         }
         let path = std::path::Path::new(text).join("corruptions.json");
-        let bytes = std::fs::read(&path).map_err(|e| {
+        let bytes = robust_core::files::read(&path, 1 << 26).map_err(|e| {
             Error::load(path.display(), e).hint("--reference takes `alexnet` or a run folder of `eval --corruptions`")
         })?;
         let file: File = serde_json::from_slice(&bytes).map_err(|e| Error::load(path.display(), e))?;

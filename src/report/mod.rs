@@ -72,6 +72,9 @@ pub struct Row {
     /// Of one attack, where its points did not all simply lie within the threat model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Points>,
+    /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
+    #[serde(skip)]
+    pub aimed: bool,
 }
 
 /// Points that did not simply lie within the threat model, as those made by other tools may not.
@@ -235,5 +238,6 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
         points: None,
+        aimed: model.attacks[attack].aim.is_some(),
     }
 }

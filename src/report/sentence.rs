@@ -19,7 +19,8 @@ fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String
         ref several => format!("the worst of {} attacks", several.len()),
     };
     let (low, high) = worst.robust_interval;
-    let clean = match is_label_free(worst) {
+    // Goals without labels have no clean accuracy: every sample begins as itself.
+    let clean = match worst.aimed {
         true => String::new(),
         false => format!(", {} % without one", percent(worst.clean_accuracy)),
     };
@@ -33,11 +34,6 @@ fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String
         percent(high),
         grade(worst.reliability)
     )
-}
-
-/// Goals without labels have no clean accuracy: every sample begins as itself.
-fn is_label_free(row: &Row) -> bool {
-    row.threat.contains(", ")
 }
 
 fn grade(grade: Option<Grade>) -> String {
@@ -102,6 +98,8 @@ mod tests {
             reliability: Some(Grade::Doubtful),
             encoder: None,
             head: None,
+            points: None,
+            aimed: false,
         }
     }
 
