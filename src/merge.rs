@@ -4,6 +4,7 @@ use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
 use crate::heads;
 use crate::plan::{Plan, PlannedHead, Unit};
+use crate::rows;
 use robust_core::{Error, Kind, Outcome, Result};
 use robust_models::Head;
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
     if !missing.is_empty() {
         return Err(incomplete(&whole, &missing, &records));
     }
+    rows::consistent(&whole, units.values().flat_map(|part| &part.outcomes))?;
     let mut journal = folder::create(out)?;
     keep_heads(&whole, &parts[0], out)?;
     let sessions = records.iter().flat_map(|r| r.sessions.clone()).collect();

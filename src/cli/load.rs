@@ -95,7 +95,9 @@ pub fn reopen(
         };
         loaded = plan.models.iter().map(put).collect::<Result<_>>()?;
     }
-    let data = data::open(dataset.unwrap_or(&plan.dataset.source))?;
-    verify::check_identity(plan, &loaded, data.as_ref())?;
+    let data = data::open_proven(dataset.unwrap_or(&plan.dataset.source))?;
+    if let Some(note) = verify::check_identity(plan, &loaded, data.as_ref())? {
+        say(&format!("note: {note}"));
+    }
     Ok((loaded, data))
 }

@@ -20,6 +20,7 @@ mod measure;
 mod report;
 mod resume;
 mod scale;
+mod stale;
 mod steady;
 mod support;
 mod synthetic;

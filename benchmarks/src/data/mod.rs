@@ -5,9 +5,11 @@
 //! without a name, or where `ROBUST_CACHE` (or `?cache=DIR`) names a folder, kept there by the packed file's digest.
 //!
 //! Digests are blake3 over the content: of the file (archives, shards, `npz:` and `safetensors:` with the names of the
-//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the list
-//! of class names and of every image's relative path and size, not the pixels. Parameters that change labels or pixels
-//! enter the digest and the name.
+//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the class
+//! names and every image's relative path and content: all of its files are read once when it is opened, and each must
+//! hash to the same whenever it is read again. Of files that stay open, length and time of change must stay as they
+//! were. An unpacked copy in the cache is used only while it has the digest that it was written with. Parameters that
+//! change labels or pixels enter the digest and the name.
 //!
 //! Sources of image files (`folder:`, `wds:`, `parquet:`) take `?resize=256&crop=224&interpolation=bicubic`: resizing of
 //! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give. Of ImageNet's
@@ -117,8 +119,16 @@ pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
 
 /// [`open`], with the notes.
 pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    let Found { data, notes } = spec::open(spec, false)?;
+    let Found { data, notes } = spec::open(spec, spec::Ask::default())?;
     Ok(Opened { data, notes })
+}
+
+/// [`open`] for whoever must not believe a cache: packed archives are unpacked once more, and what the cache holds of
+/// them must be equal.
+///
+/// Errors: those of [`open`].
+pub fn open_proven(spec: &str) -> Result<Box<dyn Dataset>> {
+    Ok(spec::open(spec, spec::Ask { anew: true, ..Default::default() })?.data)
 }
 
 /// Points that somebody else made, to be judged: like [`open`], but arrays need no labels beside them, a single `.npy` file
@@ -126,7 +136,7 @@ pub fn open_with_notes(spec: &str) -> Result<Opened> {
 ///
 /// Errors: those of [`open`].
 pub fn open_points(spec: &str) -> Result<Box<dyn Dataset>> {
-    Ok(spec::open(spec, true)?.data)
+    Ok(spec::open(spec, spec::Ask { points: true, ..Default::default() })?.data)
 }
 
 /// A data set that can also be looked at without a model.
