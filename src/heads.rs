@@ -115,7 +115,7 @@ pub struct Training<'a> {
 
 impl Training<'_> {
     fn planned(&self) -> PlannedData {
-        PlannedData { source: self.source.to_string(), card: self.data.card().clone() }
+        PlannedData::of(self.source, self.data)
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     fn heads_lie_in_their_folder_whatever_the_plan_says() {
         let of = |file: &str| {
             let card = robust_core::DataCard { name: "d".into(), digest: "e".into(), samples: 9, classes: None };
-            let train = PlannedData { source: "npz:d.npz".into(), card };
+            let train = PlannedData { source: "npz:d.npz".into(), card, by_content: false };
             let planned =
                 PlannedHead { encoder: "a".into(), head: "knn".into(), file: file.into(), train, limit: None };
             place(Path::new("run"), &planned)

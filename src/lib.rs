@@ -34,6 +34,7 @@ pub mod plan;
 pub mod progress;
 pub mod published;
 pub mod report;
+pub mod rows;
 pub mod run;
 pub mod runs;
 pub mod selftest;

@@ -22,7 +22,7 @@ impl From<Input> for View {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataCard {
     pub name: String,
-    /// blake3 over the content (file lists for folders), hex.
+    /// blake3 over the content, hex.
     pub digest: String,
     pub samples: u64,
     /// Class names in label order, where the source has them.
@@ -40,6 +40,12 @@ pub struct Loaded {
 /// Ids are `0..len`, stable for given content; loading keeps memory proportional to the ids asked for.
 pub trait Dataset: Send + Sync {
     fn card(&self) -> &DataCard;
+
+    /// The digest that earlier versions gave this source, where they made it from names and sizes alone: it names a run
+    /// over these files, and does not tell whether their content is the same.
+    fn formerly(&self) -> Option<&str> {
+        None
+    }
 
     /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded or leaves the
     /// range is listed in `failed`; a data set that does not fit the view at all is an error.

@@ -15,7 +15,7 @@ use robust::progress::{Meter, Metered, Progress};
 use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{classes, clock, doctor, escape, evaluate, given, say, stages};
+use robust::{classes, clock, doctor, escape, evaluate, given, rows, say, stages};
 use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -200,7 +200,7 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
 
 fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
     let Prepared { plan, subjects, data, meter, .. } = prepared;
-    let (mut journal, mut outcomes, mut record) = open(args, root, plan, prepared.batch_size)?;
+    let (mut journal, mut outcomes, mut record) = open(args, root, prepared)?;
     super::on_leaving(continues(args, root));
     robust::heads::keep(root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
     // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
@@ -375,13 +375,12 @@ fn make_plan(
     ids: Vec<u64>,
     pick: String,
 ) -> Result<Plan> {
-    let card = data.card().clone();
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
         robust: env!("CARGO_PKG_VERSION").to_string(),
         models,
         ids,
-        dataset: PlannedData { source, card },
+        dataset: PlannedData::of(&source, data),
         pick,
         seed: args.seed,
         unit: plan::UNIT,
@@ -455,11 +454,12 @@ fn default_folder(plan: &Plan) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}{part}", names.join("+"), clean(&plan.dataset.card.name))))
 }
 
-fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+fn open(args: &Args, root: &Path, prepared: &Prepared) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+    let Prepared { plan, data, batch_size, .. } = prepared;
     let session = Session {
         started: clock::now(),
         threads: rayon::current_num_threads(),
-        batch_size,
+        batch_size: *batch_size,
         machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         ..Session::default()
@@ -474,12 +474,14 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
             return Err(Error::usage(format!("the run in {} does {theirs} of its plan, not {ours}", root.display()))
                 .hint("give each shard a folder of its own with --out"));
         }
+        rows::same_rule(&record.plan, data.as_ref())?;
         if record.fingerprint != fingerprint || record.plan.fingerprint()? != fingerprint {
             let differences = record.plan.differences(plan)?.join("; ");
             return Err(Error::usage(format!("the run in {} has other settings: {differences}", root.display()))
                 .hint("resume with the settings it was started with, or choose a new folder with --out"));
         }
         let (journal, outcomes) = folder::resume(root, plan)?;
+        rows::still_there(plan, &outcomes, data.as_ref())?;
         let (done, all) = (outcomes.len(), plan.rows());
         say(&format!("resuming {}: {done} of {all} outcomes are there", root.display()));
         record.sessions.push(session);

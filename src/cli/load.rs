@@ -173,12 +173,14 @@ pub fn reopen(
         loaded = plan.models.iter().map(put).collect::<Result<_>>()?;
     }
     let data = match dataset {
-        Some(source) => data::open(source)?,
-        None => data::open(&plan.dataset.source).map_err(|e| {
+        Some(source) => data::open_proven(source)?,
+        None => data::open_proven(&plan.dataset.source).map_err(|e| {
             let hint = format!("--dataset says where the run's data set is now{}", e.hint.as_ref().map_or(String::new(), |h| format!("; {h}")));
             e.hint(hint)
         })?,
     };
-    verify::check_identity(plan, &loaded, data.as_ref())?;
+    if let Some(note) = verify::check_identity(plan, &loaded, data.as_ref())? {
+        say(&format!("note: {}", escape::line(&note)));
+    }
     Ok((loaded, data))
 }

@@ -208,6 +208,8 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
 fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str, tally: &Tally) -> Row {
     let threat = &model.attacks[attack].threat;
     let n = tally.verdicts.len() as u64;
+    // As many as there are, and none beyond: the ids of the outcomes, not a word of the plan.
+    let last = tally.verdicts.last_key_value().map_or(0, |(id, _)| *id);
     let clean_correct = tally.clean.values().filter(|c| **c).count() as u64;
     let held = tally.count(Verdict::Held);
     Row {
@@ -231,7 +233,7 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         backwards: tally.backwards,
         seconds: tally.seconds,
         seed: plan.seed,
-        full: n == plan.dataset.card.samples,
+        full: n == plan.dataset.card.samples && last < n.max(1),
         model_digest: model.digest.clone(),
         data_digest: plan.dataset.card.digest.clone(),
         reliability: None,

@@ -24,6 +24,7 @@ mod odd_scores;
 mod report;
 mod resume;
 mod scale;
+mod stale;
 mod steady;
 mod support;
 mod synthetic;

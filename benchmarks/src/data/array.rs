@@ -1,7 +1,7 @@
 //! Data sets that are one array of images and one of labels, in whatever file: rows are found by their position.
 
 use super::blob::Blob;
-use super::rows::{Bad, assemble, shape_text};
+use super::rows::{Bad, assemble, changed, shape_text};
 use super::values::Values;
 use super::{Natural, Reader};
 use candle_core::Device;
@@ -261,7 +261,12 @@ impl Dataset for ArraySet {
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded> {
         let row = self.images.shape.get(1..).unwrap_or_default();
         let order = order(row, &view.input).map_err(|why| Error::load(&self.card.name, why))?;
-        assemble(ids, self.card.samples, view, device, |id| self.labels[id as usize], |id| self.pixels(id, order, view))
+        let label = |id: u64| self.labels[id as usize];
+        let loaded = assemble(ids, self.card.samples, view, device, label, |id| self.pixels(id, order, view))?;
+        match self.images.parts.iter().any(|(_, blob)| blob.written()) {
+            true => Err(changed(&self.card.name)),
+            false => Ok(loaded),
+        }
     }
 
     fn domain(&self) -> Option<(f32, f32)> {

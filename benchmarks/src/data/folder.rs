@@ -6,10 +6,11 @@
 use super::archive;
 use super::blob::{Blob, Cache};
 use super::classes::{self, Classes};
-use super::images::{ImageSet, Images, preprocess};
+use super::images::{ImageSet, Images, joined, preprocess};
 use super::spec::Query;
 use super::tree::{Place, Store, Tree, walk};
 use super::{Found, Labelling, base_name, fixed, numbering};
+use rayon::prelude::*;
 use robust_core::{DataCard, Error, Result};
 use robust_imaging::size;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,14 +60,14 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     // A list's labels stand for those of the numbers, whose notes would only confuse.
     let mut counted = vec![];
     let numbering::Numbering { mut names, labels, mut labelling } = numbering::number(&folders, asked, &mut counted)?;
-    let mut digest = hash.unwrap_or_else(|| list_digest(&names, &samples)).to_hex().to_string();
+    let mut digests = digests(hash, &store, &folders, &mut samples);
     let mut name = format!("folder:{}", base_name(path));
     let mut imagenet = fixed && fixed::wnids().eq(names.iter().map(String::as_str));
     match fitting(list, &folders, &mut notes)? {
         Some((list, labels)) => {
             samples.iter_mut().for_each(|sample| sample.label = labels[sample.label as usize]);
             notes.push(format!("labels are those of {}, {} classes", list.name, list.classes.names.len()));
-            digest = blake3::hash(format!("{digest} {}", list.hash).as_bytes()).to_hex().to_string();
+            digests = digests.map(|digest| digest.map(|d| joined(&d, &list.hash.to_string())));
             name += &format!("?classes={}", list.name);
             imagenet = fixed && fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
             names = list.classes.names;
@@ -74,9 +75,9 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
         }
         None => {
             notes.append(&mut counted);
-            // An archive's digest says nothing of how its folders are numbered.
-            if hash.is_some() && labels.iter().zip(0..).any(|(label, place)| *label != place) {
-                digest = blake3::hash(format!("{digest} {}", names.join("\n")).as_bytes()).to_hex().to_string();
+            // What the files hold says nothing of how their folders are numbered.
+            if labels.iter().zip(0..).any(|(label, place)| *label != place) {
+                digests = digests.map(|digest| digest.map(|d| joined(&d, &names.join("\n"))));
             }
             samples.iter_mut().for_each(|sample| sample.label = labels[sample.label as usize]);
         }
@@ -90,10 +91,12 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     if fixed && names.len() == fixed::CLASSES {
         name += if name.contains('?') { "&" } else { "?" };
         name += &fixed_name(&source, imagenet, &mut notes);
-        digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
+        digests = digests.map(|digest| digest.map(|d| joined(&d, "subset=robustbench")));
     }
+    let [digest, formerly] = digests;
+    let digest = digest.unwrap_or_default();
     let card = DataCard { name, digest, samples: source.samples.len() as u64, classes: Some(names) };
-    Ok(Found { data: Box::new(ImageSet::new(card, source, prepare)), notes })
+    Ok(Found { data: Box::new(ImageSet::new(card, source, prepare).named_formerly(formerly)), notes })
 }
 
 /// What the name of the fixed set says of its images and labels: what makes published numbers no measure for it.
@@ -190,6 +193,8 @@ struct Sample {
     name: Box<str>,
     size: u64,
     place: Place,
+    /// Of the content, for files of a folder.
+    hash: Option<blake3::Hash>,
 }
 
 struct Folder {
@@ -234,6 +239,14 @@ impl Images for Folder {
 
     fn labelling(&self) -> Labelling {
         self.labelling
+    }
+
+    fn hash(&self, id: u64) -> Option<blake3::Hash> {
+        self.samples[id as usize].hash
+    }
+
+    fn written(&self) -> Option<String> {
+        self.store.written().then(|| "the archive of the data set".to_string())
     }
 }
 
@@ -280,7 +293,7 @@ fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Re
     let labels: BTreeMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
     let samples = images.into_iter().map(|(path, size, place)| {
         let label = labels.get(class_of(&path)).copied().unwrap_or_default();
-        Sample { label, name: path.into(), size, place }
+        Sample { label, name: path.into(), size, place, hash: None }
     });
     let samples = samples.collect();
     Ok((classes, samples))
@@ -309,6 +322,49 @@ fn common_folders(images: &[(String, u64, Place)]) -> usize {
     above
 }
 
+/// What names the set: an archive's own digest, or that of every file of a folder. The second is what earlier versions
+/// named a folder by.
+fn digests(
+    archive: Option<blake3::Hash>,
+    store: &Store,
+    classes: &[String],
+    samples: &mut [Sample],
+) -> [Option<String>; 2] {
+    let text = |hash: blake3::Hash| Some(hash.to_hex().to_string());
+    if let Some(hash) = archive {
+        return [text(hash), None];
+    }
+    let formerly = list_digest(classes, samples);
+    samples.par_iter_mut().filter(|sample| matches!(sample.place, Place::File)).for_each(|sample| {
+        let blob = store.blob(&sample.name, sample.place).ok();
+        sample.hash = blob.and_then(|blob| blob.digest().ok());
+        if sample.hash.is_none() {
+            sample.place = Place::Nowhere("cannot be read");
+        }
+    });
+    [text(content_digest(classes, samples)), text(formerly)]
+}
+
+/// Over the class names, and every image's path and content. Of what cannot be read it is the size that counts.
+fn content_digest(classes: &[String], samples: &[Sample]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let name = |hasher: &mut blake3::Hasher, text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    };
+    name(&mut hasher, "folder by content");
+    hasher.update(&(classes.len() as u64).to_le_bytes());
+    classes.iter().for_each(|class| name(&mut hasher, class));
+    for sample in samples {
+        name(&mut hasher, &sample.name);
+        match &sample.hash {
+            Some(hash) => hasher.update(&[1]).update(hash.as_bytes()),
+            None => hasher.update(&[0]).update(&sample.size.to_le_bytes()),
+        };
+    }
+    hasher.finalize()
+}
+
+/// As earlier versions had it: class names, and every image's path and size.
 fn list_digest(classes: &[String], samples: &[Sample]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for class in classes {

@@ -1,6 +1,6 @@
 //! Data sets of image files, whatever they lie in: decoding, preprocessing, and whether they fit a model.
 
-use super::rows::{Bad, assemble, shape_text};
+use super::rows::{Bad, assemble, changed, shape_text};
 use super::spec::Query;
 use super::{Labelling, Natural, Reader};
 use candle_core::Device;
@@ -23,10 +23,21 @@ pub(super) trait Images: Send + Sync {
     fn labelling(&self) -> Labelling {
         Labelling::Stored
     }
+
+    /// What [`Images::bytes`] must hash to, where every file was read once to name the set.
+    fn hash(&self, _id: u64) -> Option<blake3::Hash> {
+        None
+    }
+
+    /// The first file that was written to since it was opened.
+    fn written(&self) -> Option<String> {
+        None
+    }
 }
 
 pub(super) struct ImageSet<S> {
     card: DataCard,
+    formerly: Option<String>,
     source: S,
     prepare: Option<Preprocess>,
     probes: Vec<Probe>,
@@ -83,14 +94,32 @@ impl<S: Images> ImageSet<S> {
     pub fn new(mut card: DataCard, source: S, prepare: Option<Preprocess>) -> Self {
         if let Some(how) = &prepare {
             let text = how.to_string();
-            let digest = blake3::hash(format!("{} {text}", card.digest).as_bytes());
-            card.digest = digest.to_hex().to_string();
+            card.digest = joined(&card.digest, &text);
             card.name += if card.name.contains('?') { "&" } else { "?" };
             card.name += &text;
         }
         let ids = 0..card.samples.min(PROBES);
         let probes = ids.filter_map(|id| Probe::of(id, &source.bytes(id).ok()?)).collect();
-        Self { card, source, prepare, probes, met: Mutex::default() }
+        Self { card, formerly: None, source, prepare, probes, met: Mutex::default() }
+    }
+
+    /// With the digest of names and sizes that earlier versions gave the same files.
+    pub fn named_formerly(mut self, digest: Option<String>) -> Self {
+        let prepared = |digest: String| match &self.prepare {
+            Some(how) => joined(&digest, &how.to_string()),
+            None => digest,
+        };
+        self.formerly = digest.map(prepared);
+        self
+    }
+
+    /// The bytes of a sample, once it is clear that they are those that named the set: a run must not mix two contents.
+    fn sound(&self, id: u64) -> Result<Vec<u8>, Bad> {
+        let bytes = self.source.bytes(id).map_err(Bad::Sample)?;
+        match self.source.hash(id).is_none_or(|hash| hash == blake3::hash(&bytes)) {
+            true => Ok(bytes),
+            false => Err(Bad::Set(changed(&format!("{}: {}", self.card.name, self.source.name(id))))),
+        }
     }
 
     /// Channels, height and width the view wants, once it is clear that the first images have them.
@@ -127,19 +156,18 @@ impl<S: Images> ImageSet<S> {
         })
     }
 
-    fn pixels(&self, id: u64, [c, h, w]: [usize; 3], how: Option<&Preprocess>) -> Result<Vec<f32>, String> {
-        let bytes = self.source.bytes(id)?;
+    fn pixels(&self, id: u64, bytes: &[u8], [c, h, w]: [usize; 3], how: Option<&Preprocess>) -> Result<Vec<f32>, String> {
         let misfit = |height, width| match (height, width) == (h, w) {
             true => Ok(()),
             false => Err(format!("is {height}x{width}, the model wants {h}x{w}")),
         };
         let Some(how) = how else {
             // The size first: an odd image need not be decoded to be refused.
-            let (height, width) = size(&bytes).map_err(|e| e.message)?;
+            let (height, width) = size(bytes).map_err(|e| e.message)?;
             misfit(height, width)?;
-            return Ok(self.decoded(id, &bytes, c, false)?.planes());
+            return Ok(self.decoded(id, bytes, c, false)?.planes());
         };
-        let image = self.decoded(id, &bytes, c, true)?.bytes().and_then(|image| image.prepare(how));
+        let image = self.decoded(id, bytes, c, true)?.bytes().and_then(|image| image.prepare(how));
         let image = image.map_err(|e| e.message)?;
         misfit(image.height, image.width)?;
         Ok(image.planes())
@@ -166,12 +194,24 @@ impl<S: Images> Dataset for ImageSet<S> {
         &self.card
     }
 
+    fn formerly(&self) -> Option<&str> {
+        self.formerly.as_deref()
+    }
+
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded> {
         let how = self.prepare.as_ref().or(view.preprocess.as_ref());
         let wanted = self.fit(view, how)?;
-        let named = |id: u64, why: String| Bad::Sample(format!("{}: {why}", self.source.name(id)));
-        let pixels = |id: u64| self.pixels(id, wanted, how).map_err(|why| named(id, why));
-        assemble(ids, self.card.samples, view, device, |id| self.source.label(id), pixels)
+        let named = |id: u64, bad: Bad| match bad {
+            Bad::Sample(why) => Bad::Sample(format!("{}: {why}", self.source.name(id))),
+            set => set,
+        };
+        let row = |id: u64| self.pixels(id, &self.sound(id)?, wanted, how).map_err(Bad::Sample);
+        let pixels = |id: u64| row(id).map_err(|bad| named(id, bad));
+        let loaded = assemble(ids, self.card.samples, view, device, |id| self.source.label(id), pixels)?;
+        match self.source.written() {
+            Some(file) => Err(changed(&file)),
+            None => Ok(loaded),
+        }
     }
 
     fn domain(&self) -> Option<(f32, f32)> {
@@ -227,6 +267,11 @@ impl<S: Images> Reader for ImageSet<S> {
     fn preprocess(&self) -> Option<Preprocess> {
         self.prepare
     }
+}
+
+/// The digest of a set that `text` makes another one.
+pub(super) fn joined(digest: &str, text: &str) -> String {
+    blake3::hash(format!("{digest} {text}").as_bytes()).to_hex().to_string()
 }
 
 /// The rule in a data set's parameters.

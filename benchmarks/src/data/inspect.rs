@@ -45,7 +45,7 @@ pub struct DataFacts {
 ///
 /// Errors: those of [`open`](super::open).
 pub fn inspect(spec: &str) -> Result<DataFacts> {
-    let Found { data, mut notes } = spec::open(spec, false)?;
+    let Found { data, mut notes } = spec::open(spec, spec::Ask::default())?;
     let card = data.card().clone();
     let mut counts = BTreeMap::<u32, u64>::new();
     (0..card.samples).for_each(|id| *counts.entry(data.label(id)).or_default() += 1);

@@ -5,9 +5,11 @@
 //! without a name, or where `ROBUST_CACHE` (or `?cache=DIR`) names a folder, kept there by the packed file's digest.
 //!
 //! Digests are blake3 over the content: of the file (archives, shards, `npz:` and `safetensors:` with the names of the
-//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the list
-//! of class names and of every image's relative path and size, not the pixels. Parameters that change labels or pixels
-//! enter the digest and the name.
+//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the class
+//! names and every image's relative path and content: all of its files are read once when it is opened, and each must
+//! hash to the same whenever it is read again. Of files that stay open, length and time of change must stay as they
+//! were. An unpacked copy in the cache is used only while it has the digest that it was written with. Parameters that
+//! change labels or pixels enter the digest and the name.
 //!
 //! Values are pixels in [0,1], or features where an array of floats leaves that range in most rows; `?domain=lo:hi` or `none`
 //! says so otherwise. A single image has at most 64 Mi pixels ([`robust_imaging::MAX_PIXELS`]) and 16,384 a side; larger and
@@ -143,9 +145,17 @@ pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
 
 /// [`open`], with the notes.
 pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    let Found { data, notes } = spec::open(spec, false)?;
+    let Found { data, notes } = spec::open(spec, spec::Ask::default())?;
     let labelling = data.labelling();
     Ok(Opened { data, notes, labelling })
+}
+
+/// [`open`] for whoever must not believe a cache: packed archives are unpacked once more, and what the cache holds of
+/// them must be equal.
+///
+/// Errors: those of [`open`].
+pub fn open_proven(spec: &str) -> Result<Box<dyn Dataset>> {
+    Ok(spec::open(spec, spec::Ask { anew: true, ..Default::default() })?.data)
 }
 
 /// Points that somebody else made, to be judged: like [`open`], but arrays need no labels beside them, a single `.npy` file
@@ -153,7 +163,7 @@ pub fn open_with_notes(spec: &str) -> Result<Opened> {
 ///
 /// Errors: those of [`open`].
 pub fn open_points(spec: &str) -> Result<Box<dyn Dataset>> {
-    Ok(spec::open(spec, true)?.data)
+    Ok(spec::open(spec, spec::Ask { points: true, ..Default::default() })?.data)
 }
 
 /// The names of ImageNet's 1,000 classes in WordNet (`n01440764`), in the order of their labels: what `?classes=imagenet` takes.

@@ -23,6 +23,17 @@ pub(super) struct Query {
     pairs: Vec<(String, String)>,
     /// Points to judge are wanted: whatever labels lie beside them are not read.
     pub points: bool,
+    /// See [`Ask::anew`].
+    pub anew: bool,
+}
+
+/// What whoever opens a data set wants of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ask {
+    /// Labels are not needed, see [`super::open_points`].
+    pub points: bool,
+    /// Caches are not believed, see [`super::open_proven`].
+    pub anew: bool,
 }
 
 impl Query {
@@ -47,12 +58,12 @@ impl Query {
             }
             pairs.push((key.to_string(), value.to_string()));
         }
-        Ok(Self { pairs, points: false })
+        Ok(Self { pairs, ..Self::default() })
     }
 }
 
-/// `points`: labels are not needed, see [`super::open_points`].
-pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
+/// The data set that `spec` names.
+pub(super) fn open(spec: &str, Ask { points, anew }: Ask) -> Result<Found> {
     // A path that is there wins over any reading of its colons and question marks.
     let scheme = match Path::new(spec).exists() {
         true => None,
@@ -78,7 +89,7 @@ pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
     if !SOURCES.iter().any(|source| source.scheme == scheme) {
         return Err(unknown(scheme));
     }
-    let query = Query { points, ..Query::parse(query, known)? };
+    let query = Query { points, anew, ..Query::parse(query, known)? };
     if place.is_empty() {
         let example = SOURCES.iter().find(|source| source.scheme == scheme).map_or("", |source| source.example);
         return Err(Error::usage(format!("`{spec}` names no place")).hint(format!("for example `{example}`")));

@@ -180,4 +180,9 @@ impl Images for Shards {
         let sample = &self.samples[id as usize];
         self.stores[sample.shard as usize].bytes(&sample.name, sample.place)
     }
+
+    fn written(&self) -> Option<String> {
+        let at = self.stores.iter().position(Store::written)?;
+        Some(format!("shard {} of the data set", at + 1))
+    }
 }

@@ -86,7 +86,8 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
             let judged = |c: &Curve| c.levels.iter().map(|l| l.n).max();
             let same = |c: &&mut Chart| {
                 let alike = c.samples == subject.samples() && c.norm == of && c.compat == compat;
-                alike && c.curves.iter().all(|other| judged(other) == judged(&curve))
+                let joined = |other: &Curve| judged(other) == judged(&curve) && other.subject.shows_as(subject);
+                alike && c.curves.iter().all(joined)
             };
             match all.iter_mut().find(same) {
                 Some(chart) => chart.curves.push(curve),
