@@ -183,7 +183,9 @@ fn seems(threat: &ThreatModel, clean: &[f32], x: &[f32], by: f64) -> Option<Stri
     let share = largest_gap(clean, x) / (f64::from(high) - f64::from(low));
     let sum = if threat.norm() == Some(Norm::Linf) { 1. } else { x.len() as f64 };
     if x.iter().all(|v| is_half(*v)) && by <= HALF * sum {
-        return Some("its values are float16, which rounds by more than 1e-6; save float32, or give project=true".into());
+        return Some(
+            "its values are float16, which rounds by more than 1e-6; save float32, or give project=true".into(),
+        );
     }
     if like(clean.iter().zip(x).map(|(c, d)| c + d).collect()) {
         return Some("it looks like a perturbation; save the clean image plus it".into());
@@ -326,7 +328,8 @@ fn check_unit<'a>(
         }
         _ => "undo the normalisation: points are wanted as pixels were, mean and std belong to the model",
     };
-    Err(Error::load(path, format!("points have values from {min} to {max}, the model wants {low} to {high}")).hint(hint))
+    Err(Error::load(path, format!("points have values from {min} to {max}, the model wants {low} to {high}"))
+        .hint(hint))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use robust::evaluate::judge_clean;
 use robust::known;
 use robust::models::{self, LoadedModel};
 use robust::plan::spread;
-use robust::say;
 use serde_json::json;
 use std::sync::Arc;
 

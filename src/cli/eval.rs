@@ -341,9 +341,7 @@ fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
     let (pick, text) = match (args.limit, args.first, &args.ids) {
         (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
         (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
-        (_, _, Some(file)) => {
-            (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string())
-        }
+        (_, _, Some(file)) => (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string()),
         _ => (subset::Pick::All, "all".to_string()),
     };
     Ok((subset::choose(data.card().samples, &pick)?, text))
@@ -523,7 +521,7 @@ fn conclude(args: &Args, done: Done) -> Result<()> {
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
         print(&stages::to_text(&stages, &outcomes))?;
     }
-    report::own_class(&record.plan, outcomes).iter().for_each(|note| say(&format!("note: {note}")));
+    report::own_class(&record.plan, &outcomes).iter().for_each(|note| say(&format!("note: {note}")));
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", escape::line(&d.model), escape::line(&f.evidence), f.advice));

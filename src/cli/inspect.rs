@@ -2,7 +2,7 @@
 
 use super::{load, print, print_data};
 use robust::benchmarks::data;
-use robust::core::Result;
+use robust::core::{Error, Result};
 use robust::escape::line;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, known, plan, say};
@@ -72,8 +72,10 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
             let examine = |b| {
-                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
-                    .concat())
+                Ok::<_, Error>(
+                    [doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
+                        .concat(),
+                )
             };
             Some(batch.map_or(Ok(vec![]), examine)?)
         }
@@ -134,12 +136,18 @@ fn dataset(args: &InspectArgs) -> Result<()> {
     if args.json {
         return print_data(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
     }
-    let mut text = format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
+    let mut text =
+        format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
     let shape = facts.shape.as_ref().map_or("unknown".to_string(), |s| format!("{s:?}"));
     let range = facts.range.map_or(String::new(), |(a, b)| format!(", values in [{a}, {b}]"));
     text += &format!("first sample: {shape}{range}\nclasses: {}\n", facts.classes.len());
     for class in facts.classes.iter().take(NAMED) {
-        text += &format!("  {:4} {:20} {} samples\n", class.label, line(class.name.as_deref().unwrap_or("")), class.samples);
+        text += &format!(
+            "  {:4} {:20} {} samples\n",
+            class.label,
+            line(class.name.as_deref().unwrap_or("")),
+            class.samples
+        );
     }
     if facts.classes.len() > NAMED {
         text += "  ...\n";

@@ -6,7 +6,6 @@ use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::heads::{self, Training};
 use robust::measure::{Settings, measure, of_head, to_text};
 use robust::progress::Counter;
-use robust::say;
 use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(clap::Args)]

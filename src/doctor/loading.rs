@@ -274,8 +274,8 @@ fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
 fn flat_variants(x: &Tensor) -> Result<Vec<(Tensor, Code, String)>> {
     let range = "the model expects pixels in [0,255]: scale them inside the model when it is exported".to_string();
     let mut all = vec![(x.affine(255., 0.)?, Code::InputRange, range)];
-    for (_, mean, std) in NORMALISATIONS.iter().filter(|(t, ..)| t.starts_with("0.1307") || t.starts_with("0.5")) {
-        let (mean, std) = (mean[0], std[0]);
+    for known in KNOWN.iter().filter(|k| k.mean.len() == 1) {
+        let (mean, std) = (known.mean[0], known.std[0]);
         let missing =
             format!("the model expects normalised input: put (x - {mean}) / {std} into the model when it is exported");
         all.push((x.affine(1. / std, -mean / std)?, Code::MissingNormalisation, missing));

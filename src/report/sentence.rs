@@ -6,14 +6,15 @@ use crate::doctor::{Grade, grade_text};
 /// One sentence per worst case of a norm, in the table's order; corruptions and regions without a norm have none. `name`
 /// says how a model is called.
 pub fn sentences(rows: &[Row], name: impl Fn(&Row) -> String) -> Vec<String> {
-    rows.iter().filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0).map(|r| sentence(r, rows, &name)).collect()
+    rows.iter()
+        .filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0)
+        .map(|r| sentence(r, rows, &name))
+        .collect()
 }
 
 fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String {
-    let attacks: Vec<&Row> = rows
-        .iter()
-        .filter(|r| r.model == worst.model && r.threat == worst.threat && !is_worst(&r.attack))
-        .collect();
+    let attacks: Vec<&Row> =
+        rows.iter().filter(|r| r.model == worst.model && r.threat == worst.threat && !is_worst(&r.attack)).collect();
     let by = match attacks[..] {
         [only] => only.attack.split(':').next().unwrap_or_default().to_string(),
         ref several => format!("the worst of {} attacks", several.len()),
@@ -108,8 +109,10 @@ mod tests {
         let rows = [row("pgd-linf:eps=8/255", 100), row("worst-case", 100)];
         assert_eq!(
             sentences(&rows, |r| r.model.clone()),
-            ["net keeps 50.0 % of 200 samples at Linf 8/255 under pgd-linf, 95.0 % without one (95 % interval 43.1 to 56.9 %); \
-              grade: doubtful."]
+            [
+                "net keeps 50.0 % of 200 samples at Linf 8/255 under pgd-linf, 95.0 % without one (95 % interval 43.1 to 56.9 %); \
+              grade: doubtful."
+            ]
         );
     }
 
@@ -119,6 +122,10 @@ mod tests {
         let corruption = Row { norm: String::new(), threat: "fog".into(), eps: f64::INFINITY, ..row("worst-case", 10) };
         let said = sentences(&[row("a", 90), row("b", 80), worst, corruption], |r| r.model.clone());
         assert_eq!(said.len(), 1);
-        assert!(said[0].contains("under the worst of 2 attacks") && said[0].contains("grade: unchecked"), "{}", said[0]);
+        assert!(
+            said[0].contains("under the worst of 2 attacks") && said[0].contains("grade: unchecked"),
+            "{}",
+            said[0]
+        );
     }
 }

@@ -45,19 +45,15 @@ fn a_class_masked_with_minus_infinity_is_one_that_never_wins() {
         let constants: &[(&str, &[usize], &[f32])] = &[("m", &[1, 8], &mask(low))];
         planted.net(&place, &format!("{name}.onnx"), &Tail { nodes: &[("Add", &["z", "m"], "o")], constants });
     }
-    let truth: Vec<bool> =
-        clean.iter().zip(&planted.labels).map(|(x, &y)| falls(&planted, x, y, 5, 0.03)).collect();
+    let truth: Vec<bool> = clean.iter().zip(&planted.labels).map(|(x, &y)| falls(&planted, x, y, 5, 0.03)).collect();
     let fell = truth.iter().filter(|t| **t).count();
     assert!(fell > 15 && fell < 60, "{fell} of 70 say something");
     let attacks = ["pgd", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square:steps=300", "mi-fgsm"];
-    let specs: String = attacks
-        .iter()
-        .map(|a| format!(" --attack {a}{}eps=0.03", if a.contains(':') { ',' } else { ':' }))
-        .collect();
+    let specs: String =
+        attacks.iter().map(|a| format!(" --attack {a}{}eps=0.03", if a.contains(':') { ',' } else { ':' })).collect();
     for name in ["inf", "low"] {
-        let said = place.ok(&format!(
-            "eval --model {name}.onnx --dataset npy:d.npy,y.npy{specs} --evidence all --out {name}"
-        ));
+        let said =
+            place.ok(&format!("eval --model {name}.onnx --dataset npy:d.npy,y.npy{specs} --evidence all --out {name}"));
         assert!(!said.err.contains("NaN") && !said.err.contains("trained"), "{}\n{}", said.out, said.err);
         assert_eq!(row(&place, name)["clean_correct"], 70);
         place.ok(&format!("verify {name}"));
@@ -169,7 +165,10 @@ fn scores_of_any_size_are_judged_by_their_order() {
         };
         let doubtful = if net == "plus1e6" { scores.iter().filter(close).count() as u64 } else { 0 };
         assert!(failed == 0 && right + doubtful >= 60, "{net}: {right} right, {failed} failed\n{said}");
-        assert!(!said.contains("NaN") && !said.contains("stands alone") && !said.contains("derivative"), "{net}: {said}");
+        assert!(
+            !said.contains("NaN") && !said.contains("stands alone") && !said.contains("derivative"),
+            "{net}: {said}"
+        );
         let fragile = row(&place, &format!("run-{net}"))["fragile"].as_u64().unwrap();
         assert!(fragile < 5 || net == "plus1e6", "{net}: {fragile} are within rounding");
     }

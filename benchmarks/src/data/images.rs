@@ -156,7 +156,13 @@ impl<S: Images> ImageSet<S> {
         })
     }
 
-    fn pixels(&self, id: u64, bytes: &[u8], [c, h, w]: [usize; 3], how: Option<&Preprocess>) -> Result<Vec<f32>, String> {
+    fn pixels(
+        &self,
+        id: u64,
+        bytes: &[u8],
+        [c, h, w]: [usize; 3],
+        how: Option<&Preprocess>,
+    ) -> Result<Vec<f32>, String> {
         let misfit = |height, width| match (height, width) == (h, w) {
             true => Ok(()),
             false => Err(format!("is {height}x{width}, the model wants {h}x{w}")),
