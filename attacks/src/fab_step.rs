@@ -5,7 +5,9 @@ use crate::choice::{at_least_one, share};
 use crate::host::{ask, ask_clean, classes, clean_rows, dot_gap, everyone, length, runners_up, stacked};
 use candle_core::Tensor;
 use rayon::prelude::*;
-use robust_core::{Answer, Budget, Error, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, readable, take, to_host};
+use robust_core::{
+    Answer, Budget, Error, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, readable, take, to_host,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which boundary a run goes for.

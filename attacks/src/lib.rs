@@ -29,7 +29,8 @@ mod tests;
 mod toy;
 
 use robust_core::{
-    Aim, Attack, Budget, Built, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, Value as SpecValue, nearest,
+    Aim, Attack, Budget, Built, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, Value as SpecValue,
+    nearest,
 };
 use serde_json::{Map, Value};
 
@@ -195,13 +196,7 @@ impl Read {
 }
 
 /// [`resolve`] for an entry that is not in the index; `named` is the norm its name says.
-pub fn resolve_entry(
-    text: &str,
-    spec: Spec,
-    entry: &'static Entry,
-    named: Option<Norm>,
-    card: &Card,
-) -> Result<Ready> {
+pub fn resolve_entry(text: &str, spec: Spec, entry: &'static Entry, named: Option<Norm>, card: &Card) -> Result<Ready> {
     let Read { norm, eps, queries, built, own } = Read::of(text, spec, entry, named)?;
     let (eps, eps_text) = epsilon(eps, text, norm, card)?;
     let threat = ThreatModel::new(Region::Ball { norm, eps }, card.input.clone(), entry.needs)

@@ -280,21 +280,28 @@ mod tests {
             Objective::DlrTargeted(vec![4]),
             Objective::MarginTargeted(vec![4]),
         ];
-        for z in [[3f32, 4., 0., 1., OFF], [3., 4., OFF, OFF, OFF], [3., OFF, OFF, OFF, OFF], [3e38, -3e38, 1., 0., OFF]] {
+        for z in
+            [[3f32, 4., 0., 1., OFF], [3., 4., OFF, OFF, OFF], [3., OFF, OFF, OFF, OFF], [3e38, -3e38, 1., 0., OFF]]
+        {
             for (goal, objective) in goals.iter().flat_map(|g| objectives.iter().map(move |o| (g, o))) {
                 let here = objective.climb(goal, 0, 0, &z);
-                assert!(here.loss.is_finite() && here.slope.iter().all(|s| s.is_finite()), "{objective:?} {goal:?} {z:?}");
+                assert!(
+                    here.loss.is_finite() && here.slope.iter().all(|s| s.is_finite()),
+                    "{objective:?} {goal:?} {z:?}"
+                );
                 assert!(!here.log_scale.is_nan() && here.slope.iter().all(|s| s.abs() <= 1.), "{here:?}");
             }
         }
         // The other classes see what they would see without it.
         for objective in [Objective::Ce, Objective::Margin, Objective::Dlr, Objective::DlrTargeted(vec![2])] {
             let goal = Goal::Untargeted(vec![1]);
-            let (with, without) = (
-                objective.climb(&goal, 0, 0, &[3., 4., 0., 1., OFF]),
-                objective.climb(&goal, 0, 0, &[3., 4., 0., 1.]),
+            let (with, without) =
+                (objective.climb(&goal, 0, 0, &[3., 4., 0., 1., OFF]), objective.climb(&goal, 0, 0, &[3., 4., 0., 1.]));
+            assert_eq!(
+                (with.loss, &with.slope[..4], with.slope[4]),
+                (without.loss, &without.slope[..], 0.),
+                "{objective:?}"
             );
-            assert_eq!((with.loss, &with.slope[..4], with.slope[4]), (without.loss, &without.slope[..], 0.), "{objective:?}");
         }
     }
 

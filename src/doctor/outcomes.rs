@@ -89,7 +89,8 @@ fn one_draw(model: &str, attack: &PlannedAttack) -> Option<Finding> {
 /// Points that were never judged say nothing about the model.
 fn outside<'a>(attack: &PlannedAttack, outcomes: impl Iterator<Item = &'a &'a Outcome> + Clone) -> Option<Finding> {
     let points = Points::of(&attack.threat, outcomes.clone().copied()).filter(|p| p.outside > 0)?;
-    let first = outcomes.filter(|o| matches!(o.place, Some(Place::Outside(_)))).find_map(|o| Some((o.id, o.why.as_ref()?)));
+    let first =
+        outcomes.filter(|o| matches!(o.place, Some(Place::Outside(_)))).find_map(|o| Some((o.id, o.why.as_ref()?)));
     let first = first.map_or(String::new(), |(id, why)| format!(" (sample {id}: {why})"));
     let (n, most) = (points.outside, points.outside_most);
     let text = format!("{}: {n} points lie outside {}, the furthest by {most:.2e}{first}", attack.label, attack.threat);

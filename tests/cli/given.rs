@@ -48,7 +48,11 @@ fn points_of_another_tool_get_the_verdict_they_deserve() {
     }
     // Points outside the ball are not judged, unless they are moved into it.
     points(&place, "made", "far.safetensors", 0.05);
-    place.fails(&format!("{run} --attack file:far.safetensors,eps=0.2,norm=linf --out far"), 3, &["20 samples", "outside"]);
+    place.fails(
+        &format!("{run} --attack file:far.safetensors,eps=0.2,norm=linf --out far"),
+        3,
+        &["20 samples", "outside"],
+    );
     assert!(lines("far").iter().all(|l| l["verdict"] == "failed" && l["why"].as_str().unwrap().contains("outside")));
     place.ok("verify far");
     place.ok(&format!("{run} --attack file:far.safetensors,eps=0.2,norm=linf,project=true --out moved"));
@@ -134,7 +138,15 @@ fn points_at_exactly_epsilon_in_single_precision_are_judged_whatever_they_are_st
     assert!(most > 0. && most < 6e-8 && row["points"]["outside"] == 0, "{row}");
     assert!(judged.lines("plain").iter().filter(|l| l["place"]["moved"].is_number()).count() > 40);
     // Zeros that another tool left a little below, ones a little above.
-    let over = |v: &f32| if *v == 0. { -2.98e-8 } else if *v == 1. { 1.000_000_1 } else { *v };
+    let over = |v: &f32| {
+        if *v == 0. {
+            -2.98e-8
+        } else if *v == 1. {
+            1.000_000_1
+        } else {
+            *v
+        }
+    };
     let overshot: Vec<Vec<f32>> = judged.points.iter().map(|p| p.iter().map(over).collect()).collect();
     assert_ne!(overshot, judged.points);
     npy(place, "over.npy", "<f4", &[n, 3, 8, 8], &bytes(&overshot));
@@ -184,7 +196,11 @@ fn points_outside_are_counted_and_never_count_as_robust() {
     place.ok("verify moved");
     let strict = place.fails(&command("eps=8/255,project=false", "strict"), 3, &["by rounding"]);
     assert!(strict.out.contains("the furthest by 2.") || strict.out.contains("the furthest by 3."), "{}", strict.out);
-    place.fails(&command("eps=8/255,project=perhaps", "perhaps"), 2, &["project=perhaps is not true, false or rounding"]);
+    place.fails(
+        &command("eps=8/255,project=perhaps", "perhaps"),
+        2,
+        &["project=perhaps is not true, false or rounding"],
+    );
     // One bad row is one failed sample.
     let mut one = judged.points.clone();
     one[3][5] = f32::NAN;
@@ -244,6 +260,8 @@ fn how_points_made_elsewhere_are_judged_is_explained() {
             assert!(said.out.contains(word), "{word}: {}", said.out);
         }
     }
-    assert!(place.ok("list attacks").out.contains("file:POINTS"));
+    let list = place.ok("list attacks").out;
+    assert!(list.contains("file:POINTS") && list.contains("(Madry et al. 2018, arXiv 1706.06083)"), "{list}");
+    assert!(!list.contains("et al ("), "{list}");
     place.fails("eval --model builtin:mnist-at --attack file:", 2, &["names no file of points", "explain file"]);
 }

@@ -45,19 +45,15 @@ fn a_class_masked_with_minus_infinity_is_one_that_never_wins() {
         let constants: &[(&str, &[usize], &[f32])] = &[("m", &[1, 8], &mask(low))];
         planted.net(&place, &format!("{name}.onnx"), &Tail { nodes: &[("Add", &["z", "m"], "o")], constants });
     }
-    let truth: Vec<bool> =
-        clean.iter().zip(&planted.labels).map(|(x, &y)| falls(&planted, x, y, 5, 0.03)).collect();
+    let truth: Vec<bool> = clean.iter().zip(&planted.labels).map(|(x, &y)| falls(&planted, x, y, 5, 0.03)).collect();
     let fell = truth.iter().filter(|t| **t).count();
     assert!(fell > 15 && fell < 60, "{fell} of 70 say something");
     let attacks = ["pgd", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square:steps=300", "mi-fgsm"];
-    let specs: String = attacks
-        .iter()
-        .map(|a| format!(" --attack {a}{}eps=0.03", if a.contains(':') { ',' } else { ':' }))
-        .collect();
+    let specs: String =
+        attacks.iter().map(|a| format!(" --attack {a}{}eps=0.03", if a.contains(':') { ',' } else { ':' })).collect();
     for name in ["inf", "low"] {
-        let said = place.ok(&format!(
-            "eval --model {name}.onnx --dataset npy:d.npy,y.npy{specs} --evidence all --out {name}"
-        ));
+        let said =
+            place.ok(&format!("eval --model {name}.onnx --dataset npy:d.npy,y.npy{specs} --evidence all --out {name}"));
         assert!(!said.err.contains("NaN") && !said.err.contains("trained"), "{}\n{}", said.out, said.err);
         assert_eq!(row(&place, name)["clean_correct"], 70);
         place.ok(&format!("verify {name}"));
@@ -71,7 +67,7 @@ fn a_class_masked_with_minus_infinity_is_one_that_never_wins() {
             assert_eq!(a["verdict"] == "fooled", truth[a["id"].as_u64().unwrap() as usize], "{a}");
         }
     }
-    let said = place.ok("doctor inf.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.03");
+    let said = place.ok("doctor inf.onnx --dataset npy:d.npy,y.npy --attack apgd-t-linf:eps=0.03");
     assert!(said.out.contains(": reliable") && !said.out.contains("NaN"), "{}", said.out);
     // A target that is masked is not chosen by rule, and cannot be reached by number.
     place.ok("eval --model inf.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.5,target=least --out least");
@@ -169,7 +165,10 @@ fn scores_of_any_size_are_judged_by_their_order() {
         };
         let doubtful = if net == "plus1e6" { scores.iter().filter(close).count() as u64 } else { 0 };
         assert!(failed == 0 && right + doubtful >= 60, "{net}: {right} right, {failed} failed\n{said}");
-        assert!(!said.contains("NaN") && !said.contains("stands alone") && !said.contains("derivative"), "{net}: {said}");
+        assert!(
+            !said.contains("NaN") && !said.contains("stands alone") && !said.contains("derivative"),
+            "{net}: {said}"
+        );
         let fragile = row(&place, &format!("run-{net}"))["fragile"].as_u64().unwrap();
         assert!(fragile < 5 || net == "plus1e6", "{net}: {fragile} are within rounding");
     }
@@ -191,6 +190,20 @@ fn scores_of_any_size_are_judged_by_their_order() {
     });
     let (right, failed, said) = counted(&place, "sqrt", "");
     assert_eq!((right, failed), (roots.count() as u64, 0), "{said}");
+}
+
+#[test]
+fn samples_that_are_of_the_target_class_already_are_said_to_go_elsewhere() {
+    let place = Place::new();
+    let planted = planted(&place);
+    planted.net(&place, "lin.onnx", &Tail { nodes: &[], constants: &[] });
+    let own = planted.labels.iter().filter(|y| **y == 3).count();
+    assert!(own > 2);
+    let said =
+        place.ok("eval --model lin.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.02,target=3 --out run");
+    let note = format!("{own} samples are of class 3 themselves: they were driven toward class 4");
+    assert!(said.err.contains(&note), "{}", said.err);
+    assert!(place.ok("explain pgd").out.contains("samples of that class go for the one after it"));
 }
 
 #[test]
