@@ -2,6 +2,7 @@
 
 use crate::escape::line;
 use crate::report::{Row, is_worst};
+use crate::rows;
 use crate::run::is_compat;
 use crate::runs::{Loaded, Verdicts, brief, ids_digest, pair};
 use crate::stats::{Paired, Side, detectable_drop, p_text};
@@ -82,7 +83,7 @@ pub fn choose<'a>(run: &'a Loaded, choice: &Choice) -> Result<Place<'a>> {
         };
         attack
             && choice.model.as_ref().is_none_or(|m| *m == row.model)
-            && choice.threat.as_ref().is_none_or(|t| *t == row.threat)
+            && choice.threat.as_ref().is_none_or(|t| is_threat(run, row, t))
     };
     let mut rows = run.rows.iter().filter(wanted);
     let unclear = |why: String, option: &str, names: Vec<String>| {
@@ -102,11 +103,35 @@ pub fn choose<'a>(run: &'a Loaded, choice: &Choice) -> Result<Place<'a>> {
             vec![a.threat.clone(), b.threat.clone()],
         ),
         (None, _) => {
-            let asked = choice.attack.clone().or(choice.threat.clone()).unwrap_or_default();
-            let names = run.rows.iter().map(|r| r.attack.clone()).collect();
-            unclear(format!("nothing matches `{}`", line(&asked)), "its attacks are", names)
+            let (asked, what, names): (_, _, Vec<String>) = match (&choice.threat, &choice.attack) {
+                (Some(threat), None) => (threat, "its threat models are", run.rows.iter().map(|r| r.threat.clone()).collect()),
+                (_, Some(attack)) => (attack, "its attacks are", run.rows.iter().map(|r| r.attack.clone()).collect()),
+                (None, None) => return unclear("it has no worst case".to_string(), "finish it with --resume", vec![]),
+            };
+            unclear(format!("nothing matches `{}`", line(asked)), what, names)
         }
     }
+}
+
+/// Whether a text means the threat model of a row: as tables round it, as pages write it (`Linf 8/255`), or with any
+/// epsilon that rounds to the same.
+fn is_threat(run: &Loaded, row: &Row, text: &str) -> bool {
+    if text == row.threat {
+        return true;
+    }
+    let number = |t: &str| match t.split_once('/') {
+        Some((a, b)) => Some(a.trim().parse::<f64>().ok()? / b.trim().parse::<f64>().ok()?),
+        None => t.parse().ok(),
+    };
+    let asked = text.trim().split_once([' ', ':']).and_then(|(n, e)| Some((n, number(e.trim().trim_start_matches("eps="))?)));
+    let Some((asked, asked_eps)) = asked else { return false };
+    let attacks = run.model(&row.model).map_or(&[][..], |m| &m.attacks);
+    attacks.iter().filter(|a| a.threat_text() == row.threat).any(|a| match a.threat.region {
+        robust_core::Region::Ball { norm, eps } => {
+            norm.to_string().eq_ignore_ascii_case(asked) && (eps - asked_eps).abs() < 5e-7
+        }
+        _ => false,
+    })
 }
 
 /// What keeps two rows from being compared, a sentence each. `attacks`: whether different attacks were asked for.
@@ -117,8 +142,13 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
             found.push(format!("{what}: {} and {}", line(&x), line(&y)));
         }
     };
-    let data = |p: Place| format!("{} ({})", p.row.dataset, brief(&p.row.data_digest));
-    if a.row.data_digest != b.row.data_digest {
+    let data = |p: Place| {
+        let by =
+            if p.run.record.plan.dataset.is_by_names() { ", of names and sizes alone: an earlier version" } else { "" };
+        format!("{} ({}{by})", p.row.dataset, brief(&p.row.data_digest))
+    };
+    let same_data = a.row.data_digest == b.row.data_digest;
+    if !same_data {
         differ("data set", data(a), data(b));
     }
     let samples = |p: Place| {
@@ -132,6 +162,9 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
         false => "ours".to_string(),
     };
     differ("way of counting", compat(a), compat(b));
+    if let (true, Ok(x), Ok(y)) = (same_data, a.run.model(&a.row.model), b.run.model(&b.row.model)) {
+        found.extend(rows::obstacle((a.run, x), (b.run, y)));
+    }
     if !attacks {
         found.extend(attack_differences(a, b));
     }

@@ -7,6 +7,7 @@ use robust_core::{
     Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Place, Pred, Question, Result, RowKey,
     SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
 };
+use std::sync::atomic::AtomicBool;
 
 /// What the judge says of one clean sample.
 #[derive(Debug, Clone)]
@@ -132,7 +133,7 @@ pub fn attack_batch(
     seed: u64,
     at_once: usize,
 ) -> Result<Vec<Judged>> {
-    attack_watched(&Asked { target, attack, seed, at_once, watch: &|_| () }, batch, clean)
+    attack_watched(&Asked { target, attack, seed, at_once, watch: &|_| (), stop: None }, batch, clean)
 }
 
 /// What an attack is run with.
@@ -144,6 +145,8 @@ pub struct Asked<'a> {
     pub at_once: usize,
     /// Hears of the attack's parts.
     pub watch: &'a dyn Fn(&Lap),
+    /// Set from outside to leave the batch between two passes, with kind `Interrupted`.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 /// [`attack_batch`], telling of the attack's parts.
@@ -163,7 +166,7 @@ pub fn attack_watched(asked: &Asked, batch: &Batch, clean: &[Clean]) -> Result<V
 }
 
 fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> Result<Vec<(Finding, Option<u32>)>> {
-    let Asked { target, attack, seed, at_once, watch } = *asked;
+    let Asked { target, attack, seed, at_once, watch, stop } = *asked;
     let pick = |i: &u32| &clean[*i as usize];
     let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
@@ -194,6 +197,9 @@ fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> R
         at_once,
     })?;
     oracle.watch(watch);
+    if let Some(stop) = stop {
+        oracle.leave_when(stop);
+    }
     attack.attack.run(&mut oracle)?;
     Ok(oracle.finish()?.into_iter().zip(targets).collect())
 }

@@ -1,11 +1,13 @@
 //! Adversarial points of a run as files for people and other tools, and whether they survive being 8-bit images.
 
 use crate::evaluate::{Clean, stack};
-use crate::folder::{self, Record, write_atomic};
+use crate::folder::{self, Record, publish, write_atomic};
 use crate::plan::{PlannedAttack, Unit};
 use crate::{evidence, label_free};
 use candle_core::Device;
-use robust_core::{Batch, Dataset, Draw, Error, Goal, Near, Outcome, Result, RowKey, Target, Verdict, stream, to_host};
+use robust_core::{
+    Batch, Dataset, Draw, Error, Goal, Near, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host,
+};
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
@@ -90,11 +92,13 @@ pub fn export(
             None => groups.push((key, points)),
         }
     }
+    let mut taken: Vec<String> = vec![];
     for ((model, attack), points) in groups.iter().filter(|(_, p)| !p.is_empty()) {
         let (planned, attack) = (&record.plan.models[*model], &record.plan.models[*model].attacks[*attack]);
-        let name = plain(&format!("{}--{}", planned.name, attack.label));
+        let name = free(plain(&format!("{}--{}", planned.name, attack.label)), &mut taken);
         let dir = out.join(&name);
         std::fs::create_dir_all(&dir).map_err(|e| Error::write(dir.display(), e))?;
+        files::sweep(&dir);
         for kind in kinds {
             write(*kind, &dir, attack, points)?;
         }
@@ -108,8 +112,20 @@ pub fn export(
             .hint("run it with --evidence all or fooled"));
     }
     let text = serde_json::json!({ "schema": "robust.export/1", "results": all }).to_string();
-    write_atomic(&out.join("export.json"), text.as_bytes())?;
+    publish(&out.join("export.json"), text.as_bytes())?;
     Ok(all)
+}
+
+/// A name that no other has, also where systems do not tell large letters from small ones: the later one is numbered.
+fn free(name: String, taken: &mut Vec<String>) -> String {
+    let mut free = name.clone();
+    let mut n = 1;
+    while taken.contains(&free.to_lowercase()) {
+        n += 1;
+        free = format!("{name}-{n}");
+    }
+    taken.push(free.to_lowercase());
+    free
 }
 
 /// Names of files that any system takes.
@@ -285,6 +301,13 @@ mod tests {
                 assert_eq!(f32::from(level(q)) / 255., q);
             }
         }
+    }
+
+    #[test]
+    fn names_that_become_the_same_have_folders_of_their_own() {
+        let mut taken = vec![];
+        let names: Vec<String> = ["a b", "a_b", "A_B", "c"].iter().map(|n| free(plain(n), &mut taken)).collect();
+        assert_eq!(names, ["a_b", "a_b-2", "A_B-3", "c"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::doctor::{self, Diagnosis};
 use crate::folder::{self, Record};
 use crate::plan::PlannedModel;
 use crate::report::{self, Row};
+use crate::rows;
 use crate::stats::Paired;
 use robust_core::{Error, Kind, Outcome, Result, Verdict, nearest};
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ impl Loaded {
     pub fn open(root: &Path) -> Result<Self> {
         let record = record(root)?;
         let outcomes = folder::read_outcomes(root, &record.plan)?.outcomes;
+        rows::consistent(&record.plan, &outcomes).map_err(|e| e.within(format!("run {}", folder::short(root))))?;
         Ok(Self::new(root, record, outcomes))
     }
 
@@ -41,6 +43,12 @@ impl Loaded {
         let (rows, diagnoses) = table(&record, &outcomes);
         let missing = record.plan.rows().saturating_sub(outcomes.len());
         Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, missing }
+    }
+
+    /// Whether its last start found every outcome there, and attacked nothing.
+    pub fn is_read_back(&self) -> bool {
+        let last = self.record.sessions.last();
+        self.record.sessions.len() > 1 && last.is_some_and(|s| s.attack_seconds.iter().all(|t| *t == 0.))
     }
 
     /// Names the run in messages: its folder's last part.
@@ -135,6 +143,14 @@ pub fn record(root: &Path) -> Result<Record> {
     let record = folder::read_record(root)?;
     if record.plan.fingerprint()? != record.fingerprint {
         return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
+    }
+    let (ids, samples) = (&record.plan.ids, record.plan.dataset.card.samples);
+    if let Some(id) = ids.iter().find(|id| **id >= samples) {
+        return Err(Error::new(
+            Kind::Evidence,
+            format!("run.json contradicts itself: sample {id} of a data set of {samples}"),
+        )
+        .hint("the file was edited: evaluate again"));
     }
     Ok(record)
 }

@@ -99,6 +99,19 @@ impl Ready {
     }
 }
 
+/// The class that an attack with these parameters must reach from a sample with this label and these clean scores; `None` for
+/// any but the label.
+///
+/// # Errors
+/// Kind `Usage` for a target that is no class, kind `Load` for parameters that are no attack's.
+pub fn target_of(params: &Map<String, Value>, label: u32, clean: &[f32]) -> Result<Option<u32>> {
+    let Some(target) = params.get("target") else { return Ok(None) };
+    let toward: choice::Toward =
+        serde_json::from_value(target.clone()).map_err(|e| Error::load("run.json", format!("target={target}: {e}")))?;
+    let goal = toward.aim(&[label], &[clean.to_vec()])?;
+    Ok(goal.classes().first().copied().filter(|_| goal.is_targeted()))
+}
+
 /// The attacks that can go for a goal without labels.
 pub fn label_free() -> impl Iterator<Item = &'static str> {
     let plain = |e: &Entry| Spec { name: format!("{}-{}", e.name, e.norms[0].suffix()), params: vec![] };

@@ -7,6 +7,7 @@ mod caught;
 mod dataset;
 mod draw;
 mod error;
+pub mod files;
 mod goal;
 mod model;
 mod objective;

@@ -1,6 +1,6 @@
 //! `robust list` and `robust explain`: both read the indexes that the code itself runs from.
 
-use super::print;
+use super::{print, print_data};
 use clap::ValueEnum;
 use robust::core::{Entry, Error, Result, documentation, nearest};
 use robust::{attacks, benchmarks::data, corrupt, given, models};
@@ -90,7 +90,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
             .iter()
             .map(|l| json!({ "kind": kind(l), "name": l.name, "summary": l.summary, "more": l.more }))
             .collect();
-        return print(&format!("{}\n", json!({ "schema": "robust.list/1", "results": rows })));
+        return print_data(&format!("{}\n", json!({ "schema": "robust.list/1", "results": rows })));
     }
     let width = lines.iter().map(|l| l.name.len()).max().unwrap_or(0);
     let mut text = String::new();

@@ -1,6 +1,6 @@
 //! `robust measure`: what an encoder's embeddings are like, and how far a disturbance moves them.
 
-use super::{Answer, STOP, load, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::heads::{self, Training};
@@ -94,9 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
-    let encoder = load::encoder(&args.model)?;
-    encoder.notes.iter().for_each(|note| say(&format!("note: {}: {note}", encoder.name)));
+    let mut loaded = [load::encoder(&args.model)?];
+    load::tell_notes(&loaded[0]);
     let data = data::open(&args.dataset)?;
+    load::settle(&mut loaded, data.as_ref())?;
+    let [encoder] = loaded;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
     let batch = args.memory.batch(BATCH, std::slice::from_ref(&encoder))?;
@@ -118,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
         Answer::Text => print(&to_text(&report)),
         Answer::Json => {
             let text = serde_json::to_string_pretty(&report).map_err(|e| Error::internal(format!("report: {e}")))?;
-            print(&(text + "\n"))
+            print_data(&(text + "\n"))
         }
     }
 }

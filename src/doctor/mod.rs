@@ -8,6 +8,7 @@
 mod adaptive;
 mod gradients;
 mod loading;
+mod neighbours;
 mod outcomes;
 mod trials;
 
@@ -15,6 +16,7 @@ pub use adaptive::{Counter, Tried, counter_measures};
 pub use gradients::examine as examine_gradients;
 pub(crate) use gradients::slope;
 pub use loading::examine;
+pub use neighbours::examine as examine_neighbours;
 pub use outcomes::{compare, foresee};
 pub use trials::{Held, Trials, run as run_trials};
 
@@ -60,6 +62,8 @@ pub enum Code {
     DoubledNormalisation,
     ChannelOrder,
     ChannelsLast,
+    /// Labels count from another class than the model's outputs.
+    LabelOffset,
     Softmax,
     CoupledRows,
     NonDeterministic,
@@ -75,6 +79,10 @@ pub enum Code {
     NotFiniteGradient,
     /// Cross-entropy in single precision has no slope: what other tools would climb.
     SaturatedLoss,
+    /// Votes of neighbours, whose gradients lead attacks astray.
+    SteepVotes,
+    /// Which neighbours vote depends on their order.
+    TiedNeighbours,
     /// The gradient is not the derivative.
     GradientMismatch,
     /// It turns round within a step.
@@ -107,6 +115,8 @@ impl Code {
             Code::LostIn8Bits | Code::FewClasses => Severity::Note,
             Code::Softmax
             | Code::OneDraw
+            | Code::SteepVotes
+            | Code::TiedNeighbours
             | Code::SaturatedLoss
             | Code::ShatteredGradient
             | Code::UnstablePrediction

@@ -4,8 +4,9 @@ use super::config::{Config, Judged, Policy, Suite};
 use super::{Baseline, Bounds, CLEAN, Check, Compared, Finding, Report, Rule, Verdict, percent, points};
 use crate::compare::POWER;
 use crate::doctor::Grade;
-use crate::escape::line;
+use crate::escape::{line, shell};
 use crate::report::{Row, is_worst};
+use crate::rows;
 use crate::runs::{Loaded, brief, ids_digest};
 use crate::stats::{Paired, Side, detectable_drop, holm, p_text, rate};
 use robust_core::{Error, Region, Result, Verdict as Sample};
@@ -25,6 +26,10 @@ pub struct Measured {
     pub threat: String,
     pub dataset: String,
     pub data_digest: String,
+    /// Whether the digest is of a folder's content, which earlier versions' was not.
+    pub by_content: bool,
+    /// See [`rows::named`].
+    pub images: Option<String>,
     pub ids: Vec<u64>,
     pub seed: u64,
     pub attack_digest: String,
@@ -37,6 +42,8 @@ pub struct Measured {
     pub missing: Option<String>,
     pub grade: Option<Grade>,
     pub bounds: Bounds,
+    /// Whether all of it was read from an earlier run: then nothing can come out again.
+    pub resumed: bool,
     pub(super) allowed: u64,
     pub(super) line: usize,
     pub(super) repro: String,
@@ -156,7 +163,10 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         threat: if clean { String::new() } else { row.threat.clone() },
         dataset: row.dataset.clone(),
         data_digest: row.data_digest.clone(),
+        by_content: plan.dataset.by_content,
+        images: rows::named(run, model),
         seed: plan.seed,
+        resumed: run.is_read_back(),
         attack_digest: blake3::hash(facts.to_string().as_bytes()).to_hex().to_string(),
         model_digest: row.model_digest.clone(),
         robust: plan.robust.clone(),
@@ -169,7 +179,7 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         bounds: suite.bounds(&row.model, &names),
         allowed: suite.allow_failed,
         line: config.line_of(index, written),
-        repro: repro.map(|a| quoted(&a)).collect::<Vec<_>>().join(" "),
+        repro: repro.map(|a| shell(&line(&a))).collect::<Vec<_>>().join(" "),
         ladder: place.filter(|_| !clean).and_then(|i| match &model.attacks[i].threat.region {
             Region::Ball { norm, eps } => {
                 let a = &model.attacks[i];
@@ -180,12 +190,6 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         ids,
         bits,
     })
-}
-
-/// For a POSIX shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:./,@%+".contains(c);
-    if text.chars().all(plain) { text.to_string() } else { format!("'{}'", line(text).replace('\'', "'\\''")) }
 }
 
 /// What the baseline says of a result.
@@ -204,6 +208,11 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
     let mut differ = vec![];
     if samples.data_digest != now.data_digest {
         differ.push(format!("the data set is {} then {}", brief(&samples.data_digest), brief(&now.data_digest)));
+    } else if let (Some(was), Some(is), None) = (&then.images, &now.images, &now.missing)
+        && samples.ids == now.ids
+        && rows::contradict(was, is)
+    {
+        differ.push("the images of one data set are read otherwise".to_string());
     }
     // Samples that a cut-off run has not reached are missing, not others.
     if samples.ids != now.ids && now.missing.is_none() {
@@ -220,7 +229,13 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
     if !differ.is_empty() {
         let what = format!("{} under {} in suite `{}`", line(&now.model), line(&now.attack), line(&now.suite));
         return Err(Error::usage(format!("the baseline of {what} is of something else: {}", line(&differ.join("; "))))
-            .hint("if that was meant, write a new baseline with --update-baseline"));
+            .hint(match now.by_content && samples.data_digest != now.data_digest {
+                true => {
+                    "if that was meant, or if the baseline was written by a version that named folders by the names and sizes \
+                     of their files instead of their content, write a new one with --update-baseline"
+                }
+                false => "if that was meant, write a new baseline with --update-baseline",
+            }));
     }
     if now.missing.is_some() {
         return Ok(None);
@@ -237,6 +252,10 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
         other.push(format!("computed by {} then {}", line(&then.interpreter), line(&now.interpreter)));
     }
     match (same_model, changed, other.is_empty()) {
+        (true, 0, _) if now.resumed => findings.push(Finding {
+            rule: Rule::Resumed,
+            text: "these are the results of an earlier run: nothing was measured again".into(),
+        }),
         (true, 0, _) => findings.push(Finding { rule: Rule::Reproduced, text: "the model is unchanged and every sample came out again".into() }),
         (true, _, true) => findings.push(Finding {
             rule: Rule::NonDeterministic,
@@ -316,7 +335,7 @@ pub fn check(config: &Config, measured: &[Measured], baseline: Option<&Baseline>
         Verdict::Fail | Verdict::Untrustworthy => 1,
         Verdict::Incomplete => 3,
         Verdict::Inconclusive if settings.strict => 1,
-        Verdict::Inconclusive | Verdict::Pass => 0,
+        Verdict::Inconclusive | Verdict::Pass | Verdict::NoBaseline => 0,
     };
     let notes = notes(&checks, tested, settings.alpha, baseline.is_some());
     Ok(Report { schema: SCHEMA, verdict, exit_code, settings: settings.clone(), tested, checks, notes })

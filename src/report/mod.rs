@@ -6,6 +6,7 @@ mod curve;
 pub mod encoders;
 mod json;
 pub mod page;
+mod sentence;
 mod svg;
 mod targets;
 mod text;
@@ -13,6 +14,7 @@ mod text;
 pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
+pub use sentence::sentences;
 pub use targets::own_class;
 pub use text::to_text;
 
@@ -70,6 +72,9 @@ pub struct Row {
     /// Of one attack, where its points did not all simply lie within the threat model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Points>,
+    /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
+    #[serde(skip)]
+    pub aimed: bool,
 }
 
 /// Points that did not simply lie within the threat model, as those made by other tools may not.
@@ -203,6 +208,8 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
 fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str, tally: &Tally) -> Row {
     let threat = &model.attacks[attack].threat;
     let n = tally.verdicts.len() as u64;
+    // As many as there are, and none beyond: the ids of the outcomes, not a word of the plan.
+    let last = tally.verdicts.last_key_value().map_or(0, |(id, _)| *id);
     let clean_correct = tally.clean.values().filter(|c| **c).count() as u64;
     let held = tally.count(Verdict::Held);
     Row {
@@ -226,12 +233,13 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         backwards: tally.backwards,
         seconds: tally.seconds,
         seed: plan.seed,
-        full: n == plan.dataset.card.samples,
+        full: n == plan.dataset.card.samples && last < n.max(1),
         model_digest: model.digest.clone(),
         data_digest: plan.dataset.card.digest.clone(),
         reliability: None,
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
         points: None,
+        aimed: model.attacks[attack].aim.is_some(),
     }
 }

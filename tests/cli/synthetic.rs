@@ -62,7 +62,7 @@ impl Made {
             schema: plan::SCHEMA.into(),
             robust: "0.1.0".into(),
             models: self.models.iter().map(model).collect(),
-            dataset: PlannedData { source: "npz:nowhere.npz".into(), card },
+            dataset: PlannedData { source: "npz:nowhere.npz".into(), card, by_content: false },
             ids: (0..self.n).collect(),
             pick: "all".into(),
             seed: 0,

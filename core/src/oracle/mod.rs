@@ -17,6 +17,7 @@ use crate::{
 use candle_core::Tensor;
 use record::Record;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// When a sample is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +168,7 @@ pub struct Oracle<'a> {
     /// Rows that a model is given at once, at most.
     at_once: usize,
     watch: Option<&'a dyn Fn(&Lap)>,
+    leave: Option<&'a AtomicBool>,
 }
 
 impl<'a> Oracle<'a> {
@@ -187,7 +189,7 @@ impl<'a> Oracle<'a> {
         let done = vec![false; records.len()];
         let (whole, path, root) = (live.clone(), path.to_string(), path.len());
         let (eot, last_draw) = (target.eot.max(1), false);
-        let (watch, labels, at_once) = (None, Arc::default(), at_once.max(1));
+        let (watch, leave, labels, at_once) = (None, None, Arc::default(), at_once.max(1));
         Ok(Self {
             target,
             threat,
@@ -205,12 +207,19 @@ impl<'a> Oracle<'a> {
             labels,
             at_once,
             watch,
+            leave,
         })
     }
 
     /// Tells `watch` of every stage that is not inside another one, so that time can be told apart.
     pub fn watch(&mut self, watch: &'a dyn Fn(&Lap)) {
         self.watch = Some(watch);
+    }
+
+    /// From when `flag` is set, everything that asks a model returns an error of kind `Interrupted`: an attack is left
+    /// between two passes.
+    pub fn leave_when(&mut self, flag: &'a AtomicBool) {
+        self.leave = Some(flag);
     }
 
     fn lap(&self, stage: &str, ends: bool) {

@@ -51,7 +51,7 @@ pub fn groups<'a>(subjects: &'a [Subject<'a>]) -> Vec<Group<'a>> {
                 g.samples == subject.samples()
                     && g.region == region
                     && g.compat == compat
-                    && g.entries.iter().all(|e| e.worst.n == worst.n)
+                    && g.entries.iter().all(|e| e.worst.n == worst.n && e.subject.shows_as(subject))
             };
             match all.iter_mut().find(same) {
                 Some(group) => group.entries.push(entry),
@@ -152,7 +152,8 @@ fn dots(entry: &Entry) -> svg::Dots {
 
 fn cells(entry: &Entry, attacks: &[&str]) -> Vec<Cell> {
     let worst = entry.worst;
-    let mut cells = vec![Cell::text(&entry.subject.label), Cell::percent(worst.clean_accuracy)];
+    let clean = if worst.aimed { Cell::text("-") } else { Cell::percent(worst.clean_accuracy) };
+    let mut cells = vec![Cell::text(&entry.subject.label), clean];
     for attack in attacks {
         let row = entry.rows.iter().find(|r| r.attack == *attack);
         cells.push(row.map_or_else(Cell::default, |r| Cell::percent(rate(r.held, r.n))));

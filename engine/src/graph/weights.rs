@@ -1,7 +1,9 @@
 //! Which values weights may have: numbers, and minus infinity where it masks.
 
-use crate::digest::entries;
-use crate::network::{Binary, Node, Op, Param};
+use super::digest::entries;
+use super::node::Node;
+use super::op::{Binary, Op};
+use super::params::Param;
 use candle_core::Tensor;
 use robust_core::{Error, Result};
 
@@ -10,7 +12,7 @@ use robust_core::{Error, Result};
 ///
 /// # Errors
 /// Kind `Load`, naming the weight.
-pub(crate) fn check(nodes: &[Node], params: &[Param]) -> Result<()> {
+pub(super) fn check(nodes: &[Node], params: &[Param]) -> Result<()> {
     let masks = masks(nodes, params.len());
     for (param, may_mask) in params.iter().zip(masks) {
         match worst(&param.value) {
@@ -72,7 +74,7 @@ fn worst(value: &Tensor) -> Worst {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Activation, Builder, NodeId};
+    use crate::graph::{Activation, Builder, NodeId};
     use candle_core::Device;
 
     const OFF: f32 = f32::NEG_INFINITY;
