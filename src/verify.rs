@@ -317,7 +317,8 @@ impl Judge<'_> {
             (Some(says), Some(is)) if says == is => Ok(()),
             // Which of two classes with equal scores is the runner-up, rounding decides.
             (Some(says), Some(is)) if self.attack.ranks() && Some(says) != sample.label => {
-                let scale = 1. + sample.scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+                let finite = sample.scores.iter().filter(|z| z.is_finite());
+                let scale = 1. + finite.fold(0., |a, z| f64::max(a, f64::from(z.abs())));
                 let gap = score(says).zip(score(is)).map(|(a, b)| (a - b).abs());
                 match gap.is_some_and(|gap| gap <= room * scale) {
                     true => Ok(()),

@@ -107,7 +107,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
 
 pub fn explain(args: &ExplainArgs) -> Result<()> {
     let wanted = args.name.trim_end_matches(':');
-    let apart = [&given::ENTRY, &corrupt::ENTRY].into_iter().find(|e| e.name == wanted);
+    let apart = [&given::ENTRY, &corrupt::ENTRY].into_iter().find(|e| wanted.split(':').next() == Some(e.name));
     if let Some(entry) = apart.or_else(|| attacks::find(&args.name).ok().map(|(entry, _)| entry)) {
         return print(&format!("{}\n\nPaper: {}\n", documentation(entry.source), entry.paper));
     }

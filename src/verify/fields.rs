@@ -2,7 +2,7 @@
 //! or not a point was kept.
 
 use crate::plan::PlannedAttack;
-use robust_core::{Cost, Outcome, Passes, Pred, Verdict};
+use robust_core::{Cost, Outcome, Passes, Place, Pred, Verdict};
 
 /// How far a distance may lie beyond epsilon, in shares of the larger of it and 1: the sum of a row in another order.
 const ROOM: f64 = 1e-5;
@@ -15,6 +15,7 @@ pub(super) fn check(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     cost(attack, o)?;
     point(attack, o)?;
     success(attack, o)?;
+    place(attack, o)?;
     if let Some(clean) = o.clean {
         class("clean", clean, o.label, None)?;
     }
@@ -99,6 +100,16 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("verdict {:?} contradicts the margin {} of its own line", o.verdict, pred.margin)),
     }
+}
+
+/// Only points made elsewhere are moved, and what lies outside was not judged.
+fn place(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
+    let fits = match o.place {
+        None => true,
+        Some(Place::Moved(by)) => attack.attack == "file" && by > 0.,
+        Some(Place::Outside(by)) => o.verdict == Verdict::Failed && o.best.is_none() && by > 0.,
+    };
+    fits.then_some(()).ok_or_else(|| format!("{:?} contradicts its verdict {:?}", o.place, o.verdict))
 }
 
 /// Where and when a success was found, and the nearest one.
@@ -233,7 +244,7 @@ mod tests {
         let (attack, line) = fooled();
         assert_eq!(check(&attack, &line), Ok(()));
         type Edit = fn(&mut Outcome);
-        let edits: [(&str, Edit); 16] = [
+        let edits: [(&str, Edit); 18] = [
             ("clean passes", |o| o.cost.clean = 2),
             ("at most", |o| o.cost.search.forward = 42),
             ("at most", |o| o.cost.search.backward = 41),
@@ -250,6 +261,8 @@ mod tests {
             ("epsilon is 0.1", |o| o.distance = Some(0.2)),
             ("not those of one point", |o| o.evidence = None),
             ("its votes", |o| o.votes = Some((1, 3))),
+            ("contradicts its verdict", |o| o.place = Some(Place::Moved(1e-8))),
+            ("contradicts its verdict", |o| o.place = Some(Place::Outside(0.1))),
         ];
         for (word, edit) in edits {
             let mut line = line.clone();

@@ -118,6 +118,14 @@ fn attacks_that_make_no_sense() {
     fails("pgd:eps=nonsense", &["eps=nonsense", "not a number"]);
     fails("pgd:steps=0", &["at least 1"]);
     fails("pgd:target=10", &["target=10", "10 classes"]);
+    fails("pgd:target=random", &["target=random is not next, second, least or the number of a class"]);
+    fails("pgd-linf:epsilon=8/255", &["no parameter `epsilon`", "did you mean eps=8/255?"]);
+    // Spelling is looked at before any file is.
+    for attack in ["pgdd:eps=0.1", "pgd:stepps=3", "file:adv.npy,projct=true"] {
+        place.fails(&format!("eval --model gone.onnx --dataset folder:gone --attack {attack}"), 2, &["did you mean"]);
+        place.fails(&format!("doctor gone.onnx --dataset folder:gone --attack {attack}"), 2, &[]);
+    }
+    place.fails("eval --model gone.onnx --dataset folder:gone --corruptions mnistc", 2, &["did you mean"]);
     fails("pgd --attack pgd", &["given twice"]);
     place.fails("eval --model builtin:mnist-at", 2, &["--attack"]);
 }

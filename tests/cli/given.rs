@@ -260,6 +260,8 @@ fn how_points_made_elsewhere_are_judged_is_explained() {
             assert!(said.out.contains(word), "{word}: {}", said.out);
         }
     }
-    assert!(place.ok("list attacks").out.contains("file:POINTS"));
+    let list = place.ok("list attacks").out;
+    assert!(list.contains("file:POINTS") && list.contains("(Madry et al. 2018, arXiv 1706.06083)"), "{list}");
+    assert!(!list.contains("et al ("), "{list}");
     place.fails("eval --model builtin:mnist-at --attack file:", 2, &["names no file of points", "explain file"]);
 }

@@ -67,7 +67,7 @@ fn a_class_masked_with_minus_infinity_is_one_that_never_wins() {
             assert_eq!(a["verdict"] == "fooled", truth[a["id"].as_u64().unwrap() as usize], "{a}");
         }
     }
-    let said = place.ok("doctor inf.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.03");
+    let said = place.ok("doctor inf.onnx --dataset npy:d.npy,y.npy --attack apgd-t-linf:eps=0.03");
     assert!(said.out.contains(": reliable") && !said.out.contains("NaN"), "{}", said.out);
     // A target that is masked is not chosen by rule, and cannot be reached by number.
     place.ok("eval --model inf.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.5,target=least --out least");
@@ -190,6 +190,20 @@ fn scores_of_any_size_are_judged_by_their_order() {
     });
     let (right, failed, said) = counted(&place, "sqrt", "");
     assert_eq!((right, failed), (roots.count() as u64, 0), "{said}");
+}
+
+#[test]
+fn samples_that_are_of_the_target_class_already_are_said_to_go_elsewhere() {
+    let place = Place::new();
+    let planted = planted(&place);
+    planted.net(&place, "lin.onnx", &Tail { nodes: &[], constants: &[] });
+    let own = planted.labels.iter().filter(|y| **y == 3).count();
+    assert!(own > 2);
+    let said =
+        place.ok("eval --model lin.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=0.02,target=3 --out run");
+    let note = format!("{own} samples are of class 3 themselves: they were driven toward class 4");
+    assert!(said.err.contains(&note), "{}", said.err);
+    assert!(place.ok("explain pgd").out.contains("samples of that class go for the one after it"));
 }
 
 #[test]
