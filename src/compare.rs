@@ -83,7 +83,7 @@ pub fn choose<'a>(run: &'a Loaded, choice: &Choice) -> Result<Place<'a>> {
         };
         attack
             && choice.model.as_ref().is_none_or(|m| *m == row.model)
-            && choice.threat.as_ref().is_none_or(|t| *t == row.threat)
+            && choice.threat.as_ref().is_none_or(|t| is_threat(run, row, t))
     };
     let mut rows = run.rows.iter().filter(wanted);
     let unclear = |why: String, option: &str, names: Vec<String>| {
@@ -103,11 +103,38 @@ pub fn choose<'a>(run: &'a Loaded, choice: &Choice) -> Result<Place<'a>> {
             vec![a.threat.clone(), b.threat.clone()],
         ),
         (None, _) => {
-            let asked = choice.attack.clone().or(choice.threat.clone()).unwrap_or_default();
-            let names = run.rows.iter().map(|r| r.attack.clone()).collect();
-            unclear(format!("nothing matches `{}`", line(&asked)), "its attacks are", names)
+            let (asked, what, names): (_, _, Vec<String>) = match (&choice.threat, &choice.attack) {
+                (Some(threat), None) => {
+                    (threat, "its threat models are", run.rows.iter().map(|r| r.threat.clone()).collect())
+                }
+                (_, Some(attack)) => (attack, "its attacks are", run.rows.iter().map(|r| r.attack.clone()).collect()),
+                (None, None) => return unclear("it has no worst case".to_string(), "finish it with --resume", vec![]),
+            };
+            unclear(format!("nothing matches `{}`", line(asked)), what, names)
         }
     }
+}
+
+/// Whether a text means the threat model of a row: as tables round it, as pages write it (`Linf 8/255`), or with any
+/// epsilon that rounds to the same.
+fn is_threat(run: &Loaded, row: &Row, text: &str) -> bool {
+    if text == row.threat {
+        return true;
+    }
+    let number = |t: &str| match t.split_once('/') {
+        Some((a, b)) => Some(a.trim().parse::<f64>().ok()? / b.trim().parse::<f64>().ok()?),
+        None => t.parse().ok(),
+    };
+    let asked =
+        text.trim().split_once([' ', ':']).and_then(|(n, e)| Some((n, number(e.trim().trim_start_matches("eps="))?)));
+    let Some((asked, asked_eps)) = asked else { return false };
+    let attacks = run.model(&row.model).map_or(&[][..], |m| &m.attacks);
+    attacks.iter().filter(|a| a.threat_text() == row.threat).any(|a| match a.threat.region {
+        robust_core::Region::Ball { norm, eps } => {
+            norm.to_string().eq_ignore_ascii_case(asked) && (eps - asked_eps).abs() < 5e-7
+        }
+        _ => false,
+    })
 }
 
 /// What keeps two rows from being compared, a sentence each. `attacks`: whether different attacks were asked for.

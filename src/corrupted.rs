@@ -1,16 +1,16 @@
 //! Corrupted copies of a data set as files, and a sheet of all corruptions.
 
-use crate::folder::write_atomic;
+use crate::folder::{publish, write_atomic};
 use candle_core::Device;
 use rayon::prelude::*;
 use robust_benchmarks::corruptions::{Random, Recipe};
+use robust_core::files::{self, Draft};
 use robust_core::{Batch, Dataset, Error, Result, View, to_host};
 use robust_imaging::{interleaved, png};
 use safetensors::{Dtype, tensor::TensorView};
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +59,60 @@ impl Job<'_> {
     }
 }
 
+/// Arrays in the making, by where they will be.
+type Arrays = BTreeMap<PathBuf, BufWriter<Draft>>;
+
+/// Says in a folder what is being made there.
+const MANIFEST: &str = "corrupt.json";
+/// Bytes that it may have.
+const MAX_MANIFEST: u64 = 1 << 26;
+
+/// Takes a new folder for a job, or one where the same job was begun: its files are then made again, to the same bytes.
+fn begin(job: &Job, out: &Path, kinds: &[As]) -> Result<()> {
+    let path = out.join(MANIFEST);
+    let recipes: Vec<String> = job.recipes.iter().map(|r| format!("{} {}", r.suite.name(), r.label())).collect();
+    let ids: Vec<u8> = job.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let asked = serde_json::json!({
+        "schema": "robust.corrupt/1", "robust": env!("CARGO_PKG_VERSION"), "recipes": recipes, "seed": job.seed,
+        "dataset": job.data.card().name, "data_digest": job.data.card().digest, "samples": job.ids.len(),
+        "ids_digest": blake3::hash(&ids).to_hex().to_string(), "size": job.view.input.shape,
+        "kinds": kinds.iter().map(|k| format!("{k:?}").to_lowercase()).collect::<Vec<_>>(),
+    });
+    let text = format!("{asked}\n");
+    if files::read(&path, MAX_MANIFEST).is_ok_and(|there| there == text.as_bytes()) {
+        sweep_below(out, DEPTH);
+        return Ok(());
+    }
+    // A manifest alone is of a job that wrote nothing.
+    let ours = |name: &std::ffi::OsStr| files::is_draft(name) || name == MANIFEST;
+    let foreign = |mut entries: std::fs::ReadDir| entries.any(|e| e.is_ok_and(|e| !ours(&e.file_name())));
+    if out.read_dir().is_ok_and(foreign) {
+        let hint = "choose a new one with --out: only the very same command goes on in its folder";
+        return Err(Error::usage(format!("folder {} is not empty", out.display())).hint(hint));
+    }
+    std::fs::create_dir_all(out).map_err(|e| Error::write(out.display(), e))?;
+    publish(&path, text.as_bytes())
+}
+
+/// Folders above a corrupted image: suite, corruption, severity, class.
+const DEPTH: usize = 4;
+
+/// Clears away what killed writers left in a folder and those below it.
+fn sweep_below(folder: &Path, depth: usize) {
+    files::sweep(folder);
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let Ok(entries) = folder.read_dir() else { return };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).for_each(|e| sweep_below(&e.path(), depth));
+}
+
 /// Writes every recipe of every sample below `out`; gives the number of images.
 ///
 /// # Errors
-/// Kind `Write` when a file cannot be written or is there already, kind `Load` for samples that cannot be read.
+/// Kind `Write` when a file cannot be written, kind `Usage` for a folder that holds something else, kind `Load` for samples that cannot be read.
 pub fn write(job: &Job, out: &Path, kinds: &[As]) -> Result<u64> {
     let fail = |path: &Path, e: std::io::Error| Error::write(path.display(), e);
-    if out.read_dir().is_ok_and(|mut d| d.next().is_some()) {
-        return Err(Error::usage(format!("folder {} is not empty", out.display())).hint("choose a new one with --out"));
-    }
-    let mut arrays: HashMap<String, BufWriter<File>> = HashMap::new();
+    begin(job, out, kinds)?;
+    let mut arrays = Arrays::new();
     let mut count = 0;
     for recipe in job.recipes {
         let home = out.join(recipe.suite.name());
@@ -94,8 +138,9 @@ pub fn write(job: &Job, out: &Path, kinds: &[As]) -> Result<u64> {
             write_atomic(&home.join(name), &all.serialise(&job.view.input.shape)?)?;
         }
     }
-    for (name, mut file) in arrays {
-        file.flush().map_err(|e| fail(Path::new(&name), e))?;
+    for (path, file) in arrays {
+        let finished = file.into_inner().map_err(std::io::Error::from).and_then(|draft| draft.finish(true));
+        finished.map_err(|e| fail(&path, e))?;
     }
     if kinds.contains(&As::Npy)
         && let Some(first) = job.recipes.first()
@@ -118,7 +163,13 @@ fn pngs(job: &Job, recipe: &Recipe, home: &Path, batch: &Batch, rows: &[Vec<f32>
         std::fs::create_dir_all(&class).map_err(|e| Error::write(class.display(), e))?;
         let path = class.join(format!("{:08}.png", batch.ids[i]));
         let bytes = png(&interleaved(row, c), h, w, c)?;
-        std::fs::write(&path, bytes).map_err(|e| Error::write(path.display(), e))?;
+        // Whole or not there; a loss of power may take the last ones, and the same command makes them again.
+        let write = || {
+            let mut draft = Draft::new(&path)?;
+            draft.write_all(&bytes)?;
+            draft.finish(false)
+        };
+        write().map_err(|e| Error::write(path.display(), e))?;
     }
     Ok(())
 }
@@ -139,25 +190,18 @@ fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
 }
 
 /// Severities of one corruption follow each other in one file; the recipes come in that order.
-fn append(
-    job: &Job,
-    recipe: &Recipe,
-    path: &Path,
-    rows: &[Vec<f32>],
-    files: &mut HashMap<String, BufWriter<File>>,
-) -> Result<()> {
+fn append(job: &Job, recipe: &Recipe, path: &Path, rows: &[Vec<f32>], files: &mut Arrays) -> Result<()> {
     let shape = &job.view.input.shape;
     let fail = |e: std::io::Error| Error::write(path.display(), e);
-    let key = path.display().to_string();
-    if !files.contains_key(&key) {
+    if !files.contains_key(path) {
         let same = |r: &&Recipe| r.corruption.name == recipe.corruption.name;
         let severities = job.recipes.iter().filter(same).count();
-        let mut file = BufWriter::new(File::create(path).map_err(fail)?);
+        let mut file = BufWriter::new(Draft::new(path).map_err(fail)?);
         let dims = [severities * job.ids.len(), shape[1], shape[2], shape[0]];
         file.write_all(&header("|u1", if shape[0] == 1 { &dims[..3] } else { &dims })).map_err(fail)?;
-        files.insert(key.clone(), file);
+        files.insert(path.to_path_buf(), file);
     }
-    let Some(file) = files.get_mut(&key) else { return Ok(()) };
+    let Some(file) = files.get_mut(path) else { return Ok(()) };
     rows.iter().try_for_each(|row| file.write_all(&interleaved(row, shape[0])).map_err(fail))
 }
 

@@ -105,8 +105,35 @@ pub fn github_property(text: &str) -> String {
 /// For terminals and single-line formats: every control character, and those that turn the direction of writing,
 /// becomes U+FFFD.
 pub fn line(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    escape(text, |c| (c.is_control() || turns(c)).then_some("\u{fffd}"))
+    escape(text, |c| steers(c).then_some("\u{fffd}"))
+}
+
+/// Control characters, C1 among them, and those that turn the direction of writing or end a line.
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
+/// For several lines of our own that hold names of strangers: as [`line`] but for line ends, and no line is a command to a
+/// CI runner (`::error`, `##[group]`, `##vso[`), which runners take from any output.
+pub fn terminal(text: &str) -> String {
+    let text = escape(text, |c| (c != '\n' && steers(c)).then_some("\u{fffd}"));
+    let one = |line: &str| {
+        let line = ["##[", "##vso[", "##teamcity["]
+            .iter()
+            .fold(line.to_string(), |line, mark| line.replace(mark, &format!("#\u{fffd}{}", &mark[1..])));
+        if line.trim_start().starts_with("::") { format!("\u{fffd}{line}") } else { line }
+    };
+    text.split('\n').map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// A word of a command that can be pasted into a POSIX shell.
+pub fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// One part of a file name: letters, digits, `-`, `_` and inner dots stay, everything else is `_`; never empty, at most
@@ -154,6 +181,24 @@ mod tests {
         }
         assert_eq!(cell("mnist-at"), "mnist-at");
         assert_eq!(cell("wrn 28-10, \"a\""), "wrn 28-10, \"a\"");
+    }
+
+    #[test]
+    fn no_line_for_a_terminal_steers_it_or_the_runner_of_a_job() {
+        let evil = "net x\n::error file=a::b\n  ::stop-commands::x\u{1b}]0;t\u{7}\r\u{9b}31m##[group]a ##vso[task.setvariable]b\u{61c}";
+        let safe = terminal(evil);
+        assert_eq!(safe.lines().count(), 3, "our own line ends stay");
+        assert!(safe.lines().all(|l| !l.trim_start().starts_with("::")), "{safe}");
+        assert!(!safe.contains("##[") && !safe.contains("##vso[") && !safe.contains('\u{61c}'), "{safe}");
+        assert!(safe.chars().all(|c| c == '\n' || !c.is_control()), "{safe:?}");
+        let plain = "## Results\na::b | c\n  hint: `x`\n";
+        assert_eq!(terminal(plain), plain);
+    }
+
+    #[test]
+    fn words_of_commands_can_be_pasted() {
+        assert_eq!((shell("runs/net-1"), shell("my runs/it's")), ("runs/net-1".into(), "'my runs/it'\\''s'".into()));
+        assert_eq!((shell(""), shell("$(x)")), ("''".into(), "'$(x)'".into()));
     }
 
     #[test]

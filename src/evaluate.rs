@@ -4,9 +4,10 @@ use crate::label_free::Anchor;
 use candle_core::{DType, Tensor};
 use robust_attacks::Ready;
 use robust_core::{
-    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Pred, Question, Result, RowKey,
+    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Place, Pred, Question, Result, RowKey,
     SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
 };
+use std::sync::atomic::AtomicBool;
 
 /// What the judge says of one clean sample.
 #[derive(Debug, Clone)]
@@ -16,7 +17,7 @@ pub struct Clean {
     pub label: Option<u32>,
     /// blake3 of the row's little-endian f32 bytes, hex.
     pub digest: String,
-    /// `None` when the scores are NaN or infinite.
+    /// `None` when the scores are not numbers, see [`robust_core::readable`].
     pub pred: Option<Pred>,
     pub fragile: bool,
     /// Scores, or the embedding.
@@ -132,7 +133,7 @@ pub fn attack_batch(
     seed: u64,
     at_once: usize,
 ) -> Result<Vec<Judged>> {
-    attack_watched(&Asked { target, attack, seed, at_once, watch: &|_| () }, batch, clean)
+    attack_watched(&Asked { target, attack, seed, at_once, watch: &|_| (), stop: None }, batch, clean)
 }
 
 /// What an attack is run with.
@@ -144,6 +145,8 @@ pub struct Asked<'a> {
     pub at_once: usize,
     /// Hears of the attack's parts.
     pub watch: &'a dyn Fn(&Lap),
+    /// Set from outside to leave the batch between two passes, with kind `Interrupted`.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 /// [`attack_batch`], telling of the attack's parts.
@@ -163,7 +166,7 @@ pub fn attack_watched(asked: &Asked, batch: &Batch, clean: &[Clean]) -> Result<V
 }
 
 fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> Result<Vec<(Finding, Option<u32>)>> {
-    let Asked { target, attack, seed, at_once, watch } = *asked;
+    let Asked { target, attack, seed, at_once, watch, stop } = *asked;
     let pick = |i: &u32| &clean[*i as usize];
     let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
@@ -194,6 +197,9 @@ fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> R
         at_once,
     })?;
     oracle.watch(watch);
+    if let Some(stop) = stop {
+        oracle.leave_when(stop);
+    }
     attack.attack.run(&mut oracle)?;
     Ok(oracle.finish()?.into_iter().zip(targets).collect())
 }
@@ -216,6 +222,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         distance: None,
         nearest: None,
         votes: None,
+        place: None,
         queries: None,
         stage: None,
         cost: Cost { clean: clean.passes(), ..Cost::default() },
@@ -228,29 +235,43 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.target = target;
     outcome.cost = Cost { clean: clean.passes(), ..finding.cost };
     outcome.queries = finding.queries;
-    outcome.stage = finding.stage;
+    outcome.stage = finding.stage.clone();
     outcome.nearest = finding.nearest;
-    outcome.verdict = match (&finding.found, finding.broken) {
-        (Some(_), _) => Verdict::Fooled,
-        (None, false) => Verdict::Held,
-        (None, true) => Verdict::Failed,
+    outcome.place = finding.place;
+    outcome.verdict = match (&finding.found, &finding.held, finding.broken) {
+        (Some(_), ..) => Verdict::Fooled,
+        (None, Some(_), false) => Verdict::Held,
+        // What was never judged did not hold.
+        _ => Verdict::Failed,
     };
     if !clean.correct() && outcome.verdict != Verdict::Failed {
         outcome.verdict = Verdict::CleanMiss;
     }
     if outcome.verdict == Verdict::Failed {
-        outcome.why = Some("the model gave NaN or infinite scores for a legal adversarial point".to_string());
+        outcome.why = Some(unjudged(&finding));
     }
-    let Some(best) = finding.found.or(finding.held) else {
-        outcome.why.get_or_insert_with(|| "no point that was asked lies within the threat model".to_string());
-        return Judged { outcome, point: None };
-    };
+    let Some(best) = finding.found.or(finding.held) else { return Judged { outcome, point: None } };
     outcome.best = Some(best.pred);
     outcome.fragile = clean.fragile || best.fragile;
     outcome.distance = best.distance;
     outcome.votes = Some(best.votes).filter(|v| v.1 > 1);
     outcome.evidence = Some(row_digest(&best.x));
     Judged { outcome, point: Some(best.x) }
+}
+
+/// Why nothing can be said of a sample that was attacked.
+fn unjudged(finding: &Finding) -> String {
+    let said = || finding.remark.clone();
+    match finding.place {
+        _ if finding.broken => "the model gave NaN or infinite scores for a legal adversarial point".to_string(),
+        Some(Place::Outside(by)) => said().unwrap_or_else(|| {
+            format!("no point that was asked lies within the threat model: the nearest is {by:.3e} outside")
+        }),
+        _ => said().unwrap_or_else(|| match finding.cost.search.forward {
+            0 => "the attack asked nothing: its query budget does not pay for one point".to_string(),
+            _ => "no legal point was judged".to_string(),
+        }),
+    }
 }
 
 /// The outcome of a sample that could not be read.

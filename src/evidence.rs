@@ -2,11 +2,11 @@
 //! journal lines, addressed by (model, attack, sample id).
 
 use crate::folder::{self, write_atomic};
-use robust_core::{Error, Kind, Result};
+use crate::plan::{Keep, PlannedAttack};
+use robust_core::{Error, Kind, Outcome, Result, Verdict, files};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub fn write(
     if points.is_empty() {
         return Ok(());
     }
-    let path = root.join("evidence").join(format!("{unit}.safetensors"));
+    let path = place(root, unit);
     let ids: Vec<u8> = points.iter().flat_map(|(id, _)| id.to_le_bytes()).collect();
     let x: Vec<u8> = points.iter().flat_map(|(_, x)| x.iter().flat_map(|v| v.to_le_bytes())).collect();
     let dims = std::iter::once(points.len()).chain(shape.iter().copied()).collect();
@@ -37,13 +37,37 @@ pub fn write(
     write_atomic(&path, &bytes)
 }
 
+/// Whether a run of this plan keeps the point behind an outcome of this attack.
+pub fn is_kept(keep: Keep, attack: &PlannedAttack, outcome: &Outcome) -> bool {
+    outcome.evidence.is_some()
+        && match keep {
+            Keep::All => true,
+            // Whoever checks it makes the point again: the digest in the line is evidence enough.
+            Keep::Fooled => outcome.verdict == Verdict::Fooled && !attack.is_recipe(),
+            Keep::None => false,
+        }
+}
+
+/// Whether points of these outcomes of a unit were kept, and their file is gone.
+pub fn is_missing(root: &Path, unit: &str, keep: Keep, attack: &PlannedAttack, outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|o| is_kept(keep, attack, o))
+        && matches!(place(root, unit).symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn place(root: &Path, unit: &str) -> PathBuf {
+    root.join("evidence").join(format!("{unit}.safetensors"))
+}
+
 /// Removes a unit's evidence that has no journal lines: it will be written again.
 pub fn remove(root: &Path, unit: &str) -> Result<()> {
-    match std::fs::remove_file(root.join("evidence").join(format!("{unit}.safetensors"))) {
+    match std::fs::remove_file(place(root, unit)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(root.display(), e)),
         _ => Ok(()),
     }
 }
+
+/// Bytes that the points of one unit may have.
+const MAX_BYTES: u64 = 4 << 30;
 
 /// The points of one unit by sample id.
 pub type Points = HashMap<u64, Vec<f32>>;
@@ -53,8 +77,8 @@ pub type Points = HashMap<u64, Vec<f32>>;
 /// # Errors
 /// Kind `Evidence` when the file is damaged, or belongs to another model or attack.
 pub fn read(root: &Path, unit: &str, model: &str, attack: &str) -> Result<Points> {
-    let path: PathBuf = root.join("evidence").join(format!("{unit}.safetensors"));
-    let bytes = match std::fs::read(&path) {
+    let path = place(root, unit);
+    let bytes = match files::read(&path, MAX_BYTES) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Points::new()),
         other => other.map_err(|e| Error::load(path.display(), e))?,
     };
@@ -103,14 +127,13 @@ struct Span {
 /// # Errors
 /// Kind `Evidence` when the file is damaged, or belongs to another model or attack.
 pub fn read_some(root: &Path, unit: &str, model: &str, attack: &str, wanted: &[u64]) -> Result<Points> {
-    let path: PathBuf = root.join("evidence").join(format!("{unit}.safetensors"));
-    let mut file = match File::open(&path) {
+    let path = place(root, unit);
+    let (mut file, all) = match files::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Points::new()),
         other => other.map_err(|e| Error::load(path.display(), e))?,
     };
     let broken =
         |why: &str| Error::new(Kind::Evidence, format!("evidence file {} is damaged: {why}", folder::short(&path)));
-    let all = file.metadata().map_err(|e| Error::load(path.display(), e))?.len();
     let mut read = |at: u64, count: u64| -> Result<Vec<u8>> {
         if at.checked_add(count).is_none_or(|end| end > all) {
             return Err(broken("it ends too early"));

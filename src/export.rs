@@ -1,11 +1,13 @@
 //! Adversarial points of a run as files for people and other tools, and whether they survive being 8-bit images.
 
 use crate::evaluate::{Clean, stack};
-use crate::folder::{self, Record, write_atomic};
+use crate::folder::{self, Record, publish, write_atomic};
 use crate::plan::{PlannedAttack, Unit};
 use crate::{evidence, label_free};
 use candle_core::Device;
-use robust_core::{Batch, Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, stream, to_host};
+use robust_core::{
+    Batch, Dataset, Draw, Error, Goal, Near, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host,
+};
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
@@ -34,7 +36,8 @@ pub struct Exported {
     pub points: u64,
     /// Points of fooled samples.
     pub fooled: u64,
-    /// Of these, still fooled and still legal once every pixel is one of 256 levels.
+    /// Of these, still fooled and still legal once every pixel is one of 256 levels: by levels where the clean image is
+    /// 8-bit too, else up to rounding (see `robust explain file`, which judges such files in the same way).
     pub survive_8bit: u64,
     /// Of these, still fooled but pushed out of the region by the rounding.
     pub illegal_8bit: u64,
@@ -48,7 +51,8 @@ struct Point {
 }
 
 /// The 256-level copy of a point: the nearest level, or the next one toward the clean pixel where the nearest is further
-/// from it than the point was. Between 8-bit clean images and their points no distance grows, so legal points stay legal.
+/// from it than the point was. Between 8-bit clean images and their points no distance grows, so legal points stay legal, but
+/// for the rounding of f32.
 pub fn to_levels(x: &[f32], clean: &[f32]) -> Vec<f32> {
     let level_of = |(&x, &clean): (&f32, &f32)| {
         let nearest = level(x);
@@ -88,11 +92,13 @@ pub fn export(
             None => groups.push((key, points)),
         }
     }
+    let mut taken: Vec<String> = vec![];
     for ((model, attack), points) in groups.iter().filter(|(_, p)| !p.is_empty()) {
         let (planned, attack) = (&record.plan.models[*model], &record.plan.models[*model].attacks[*attack]);
-        let name = plain(&format!("{}--{}", planned.name, attack.label));
+        let name = free(plain(&format!("{}--{}", planned.name, attack.label)), &mut taken);
         let dir = out.join(&name);
         std::fs::create_dir_all(&dir).map_err(|e| Error::write(dir.display(), e))?;
+        files::sweep(&dir);
         for kind in kinds {
             write(*kind, &dir, attack, points)?;
         }
@@ -106,8 +112,20 @@ pub fn export(
             .hint("run it with --evidence all or fooled"));
     }
     let text = serde_json::json!({ "schema": "robust.export/1", "results": all }).to_string();
-    write_atomic(&out.join("export.json"), text.as_bytes())?;
+    publish(&out.join("export.json"), text.as_bytes())?;
     Ok(all)
+}
+
+/// A name that no other has, also where systems do not tell large letters from small ones: the later one is numbered.
+fn free(name: String, taken: &mut Vec<String>) -> String {
+    let mut free = name.clone();
+    let mut n = 1;
+    while taken.contains(&free.to_lowercase()) {
+        n += 1;
+        free = format!("{name}-{n}");
+    }
+    taken.push(free.to_lowercase());
+    free
 }
 
 /// Names of files that any system takes.
@@ -169,7 +187,8 @@ fn survival(
                 },
             };
             if goal.judge(0, scores).is_some_and(|p| goal.reached(p)) {
-                let legal = attack.threat.admits(&point.clean, x);
+                // Files of whole levels are compared by levels: 8/255 apart is 8/255, whatever f32 makes of it.
+                let legal = !matches!(attack.threat.near(&point.clean, x), Near::Outside(_));
                 into.survive_8bit += u64::from(legal);
                 into.illegal_8bit += u64::from(!legal);
             }
@@ -282,6 +301,13 @@ mod tests {
                 assert_eq!(f32::from(level(q)) / 255., q);
             }
         }
+    }
+
+    #[test]
+    fn names_that_become_the_same_have_folders_of_their_own() {
+        let mut taken = vec![];
+        let names: Vec<String> = ["a b", "a_b", "A_B", "c"].iter().map(|n| free(plain(n), &mut taken)).collect();
+        assert_eq!(names, ["a_b", "a_b-2", "A_B-3", "c"]);
     }
 
     #[test]

@@ -122,6 +122,8 @@ impl Training<'_> {
 /// An encoder with a head of the run's own on it.
 pub struct Headed {
     pub model: LoadedModel,
+    /// What was not as asked when it was fitted.
+    pub notes: Vec<String>,
     pub planned: PlannedHead,
     pub head: Head,
 }
@@ -149,21 +151,32 @@ pub fn put_on(encoder: &LoadedModel, asked: &[Asked], on: &Training, root: Optio
             limit: on.limit,
         };
         let there = root.map(|r| place(r, &planned)).transpose()?.filter(|path| path.exists());
-        let head = match (there, &mut features) {
-            (Some(path), _) => Head::read(&path)?,
+        let (head, notes) = match (there, &mut features) {
+            (Some(path), _) => (Head::read(&path)?, vec![]),
             (None, known) => {
                 if known.is_none() {
                     *known = Some(embed(encoder.model.as_ref(), on.data, on.source, &ids)?);
                 }
                 let Some(features) = known else { return Err(Error::internal("embeddings went missing")) };
-                let Fit { head, .. } = fit(features, method).map_err(|e| e.within(format!("head `{text}`")))?;
-                head
+                let Fit { head, mut notes, .. } =
+                    fit(features, method).map_err(|e| e.within(format!("head `{text}`")))?;
+                notes.extend(unseen(on.data, features));
+                (head, notes)
             }
         };
         let model = encoder.with_head(&head, &format!("{}+{text}", encoder.name))?;
-        all.push(Headed { model, planned, head });
+        all.push(Headed { model, notes, planned, head });
     }
     Ok(all)
+}
+
+/// What to say of training samples that lack the last of the classes that their data set names: the head ends before them.
+pub fn unseen(data: &dyn Dataset, features: &Features) -> Option<String> {
+    let (named, known) = (data.card().classes.as_ref()?.len(), features.classes());
+    let absent = features.absent(named).filter(|_| known < named)?;
+    Some(format!(
+        "{absent}, of {named} in the data set: the head scores the first {known} alone, and samples of the others cannot be judged with it"
+    ))
 }
 
 /// Below the run folder: a name for people, and a key made of everything that decides the head.

@@ -8,7 +8,9 @@
 //! tables of it. Your own candle `Module` becomes a model through [`engine::ModuleModel`]: see
 //! `examples/custom_model.rs`.
 
+pub mod bounds;
 pub mod calibration;
+pub mod classes;
 pub mod clock;
 pub mod compare;
 pub mod corrupt;
@@ -50,8 +52,15 @@ pub use robust_core as core;
 pub use robust_engine as engine;
 pub use robust_models as models;
 
-/// A line for the user, on stderr: stdout is for data.
-#[expect(clippy::print_stderr, reason = "the one place that talks")]
+/// A line for the user, on stderr: stdout is for data. Names of strangers in it cannot steer a terminal or a CI runner
+/// ([`escape::terminal`]). Whoever does not listen stops nothing: a closed or full stderr is no error.
 pub fn say(line: &str) {
-    eprintln!("{line}");
+    say_raw(&escape::terminal(line));
+}
+
+/// A line that is meant for the runner of a CI job; what strangers wrote in it must be escaped already.
+pub fn say_raw(line: &str) {
+    use std::io::Write;
+    // One write for the whole line, so that lines of several processes do not mix.
+    std::io::stderr().lock().write_all(format!("{line}\n").as_bytes()).ok();
 }

@@ -1,7 +1,7 @@
 //! Shards of one plan become the run they are parts of, byte for byte.
 
 use crate::evidence::{self, Points};
-use crate::folder::{self, Record};
+use crate::folder::{self, Journal, Record};
 use crate::heads;
 use crate::plan::{Plan, PlannedHead, Unit};
 use crate::rows;
@@ -19,12 +19,14 @@ struct Part {
     from: PathBuf,
 }
 
-/// Joins the run folders `parts` into the new folder `out` and gives its record and outcomes. Units that several parts
-/// hold must agree to the byte.
+/// Joins the run folders `parts` into the folder `out` and gives its record, its outcomes and the lock on it. Units that
+/// several parts hold must agree to the byte. A folder that holds the joined run already, or its beginning because an
+/// earlier call was killed, is checked and completed.
 ///
 /// # Errors
-/// Kind `Usage` for parts of different plans, `Evidence` for parts that disagree, `Incomplete` naming what is missing.
-pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
+/// Kind `Usage` for parts of different plans and a folder that holds something else, `Evidence` for parts that disagree,
+/// `Incomplete` naming what is missing.
+pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>, Journal)> {
     let records: Vec<Record> = parts.iter().map(|p| folder::read_record(p)).collect::<Result<_>>()?;
     let Some(first) = records.first() else {
         return Err(Error::usage("nothing to merge").hint("name the run folders of the shards"));
@@ -50,23 +52,55 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>)> {
         return Err(incomplete(&whole, &missing, &records));
     }
     rows::consistent(&whole, units.values().flat_map(|part| &part.outcomes))?;
-    let mut journal = folder::create(out)?;
-    keep_heads(&whole, &parts[0], out)?;
     let sessions = records.iter().flat_map(|r| r.sessions.clone()).collect();
-    let record = Record { plan: whole, sessions, ..first.clone() };
-    folder::write_record(out, &record)?;
+    let (record, mut journal, there) = begin(Record { plan: whole, sessions, ..first.clone() }, out)?;
+    keep_heads(&record.plan, &parts[0], out)?;
     let mut outcomes = vec![];
     for unit in record.plan.units() {
         let Some(part) = units.remove(&unit.name()) else { continue };
-        let attack = &record.plan.models[unit.model].attacks[unit.attack];
-        let mut points: Vec<(u64, Vec<f32>)> = part.points.into_iter().collect();
-        points.sort_by_key(|(id, _)| *id);
-        let shape = &attack.threat.input.shape;
-        evidence::write(out, &unit.name(), &record.plan.models[unit.model].name, &attack.label, shape, &points)?;
-        journal.append(&part.outcomes)?;
+        let earlier = there.get(outcomes.len()..(outcomes.len() + unit.count).min(there.len())).unwrap_or_default();
+        if earlier.is_empty() {
+            write_points(&record.plan, unit, &part, out)?;
+            journal.append(&part.outcomes)?;
+        } else {
+            check_earlier(&record.plan, unit, &part, earlier, out)?;
+        }
         outcomes.extend(part.outcomes);
     }
-    Ok((record, outcomes))
+    Ok((record, outcomes, journal))
+}
+
+/// The folder of the joined run: a new one, or what an earlier call left there.
+fn begin(record: Record, out: &Path) -> Result<(Record, Journal, Vec<Outcome>)> {
+    if !folder::exists(out) {
+        let journal = folder::create(out)?;
+        folder::write_record(out, &record)?;
+        return Ok((record, journal, vec![]));
+    }
+    let there = folder::read_record(out)?;
+    if there.plan.shard.is_some() || there.plan.fingerprint()? != record.plan.fingerprint()? {
+        return Err(Error::usage(format!("folder {} is not empty: it holds another run", out.display()))
+            .hint("choose a new folder with --out"));
+    }
+    let (journal, outcomes) = folder::resume(out, &there.plan)?;
+    Ok((there, journal, outcomes))
+}
+
+fn write_points(plan: &Plan, unit: Unit, part: &Part, out: &Path) -> Result<()> {
+    let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
+    let mut points: Vec<(u64, Vec<f32>)> = part.points.iter().map(|(id, x)| (*id, x.clone())).collect();
+    points.sort_by_key(|(id, _)| *id);
+    evidence::write(out, &unit.name(), &model.name, &attack.label, &attack.threat.input.shape, &points)
+}
+
+/// What an earlier call joined must be what this one joins; points that went missing are written again.
+fn check_earlier(plan: &Plan, unit: Unit, part: &Part, earlier: &[Outcome], out: &Path) -> Result<()> {
+    let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
+    if evidence::is_missing(out, &unit.name(), plan.evidence, attack, earlier) {
+        write_points(plan, unit, part, out)?;
+    }
+    let points = evidence::read(out, &unit.name(), &model.name, &attack.label)?;
+    agree(&Part { outcomes: earlier.to_vec(), points, from: out.to_path_buf() }, part)
 }
 
 /// The heads that the shards fitted, each the same ones.
@@ -82,7 +116,15 @@ fn collect(record: &Record, path: &Path, units: &mut BTreeMap<String, Part>) -> 
     // A torn end belongs to a shard that is still running or was killed: its whole units count.
     for (unit, outcomes) in folder::by_unit(&record.plan, &lines).filter(|(unit, mine)| mine.len() == unit.count) {
         let model = &record.plan.models[unit.model];
-        let points = evidence::read(path, &unit.name(), &model.name, &model.attacks[unit.attack].label)?;
+        let attack = &model.attacks[unit.attack];
+        let points = evidence::read(path, &unit.name(), &model.name, &attack.label)?;
+        let (shape, wanted) = (&attack.threat.input.shape, attack.threat.input.len());
+        if let Some((id, x)) = points.iter().find(|(_, x)| x.len() != wanted) {
+            let why =
+                format!("the point of sample {id} has {} values, inputs of shape {shape:?} have {wanted}", x.len());
+            return Err(Error::load(path.join("evidence").join(unit.name()).display(), why)
+                .hint("the folder was changed: restore it, or run this shard again"));
+        }
         let part = Part { outcomes: outcomes.to_vec(), points, from: path.to_path_buf() };
         if let Some(other) = units.get(&unit.name()) {
             agree(other, &part)?;

@@ -12,6 +12,11 @@ pub const SCHEMA: &str = "robust.plan/1";
 /// Samples per unit of work: what is written at once and lost at most.
 pub const UNIT: usize = 64;
 
+/// Units of work that a run can have: 20 models under 20 attacks on 600,000 samples.
+const MAX_UNITS: usize = 1 << 22;
+/// Entries that one input can have.
+const MAX_ENTRIES: usize = 1 << 28;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
@@ -236,9 +241,50 @@ impl Plan {
         units
     }
 
+    /// Whether a run can have such a plan: what every reader of a stranger's plan relies on.
+    ///
+    /// # Errors
+    /// What is impossible about it.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let attacks =
+            self.models.iter().try_fold(0usize, |sum, m| sum.checked_add(m.attacks.len())).unwrap_or(usize::MAX);
+        let pieces = self.ids.len().div_ceil(self.unit.max(1));
+        if self.unit == 0 {
+            return Err("units of 0 samples".to_string());
+        }
+        if !self.ids.is_sorted_by(|a, b| a < b) {
+            return Err("sample ids that do not ascend".to_string());
+        }
+        if attacks.checked_mul(pieces).is_none_or(|units| units > MAX_UNITS) {
+            return Err(format!(
+                "{attacks} attacks on {} samples are more units of work than a run can have",
+                self.ids.len()
+            ));
+        }
+        let shapes = self.models.iter().flat_map(|m| &m.attacks).map(|a| &a.threat.input.shape);
+        let size = |shape: &Vec<usize>| shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
+        match shapes.into_iter().find(|s| size(s).is_none_or(|n| n == 0 || n > MAX_ENTRIES)) {
+            Some(shape) => Err(format!("inputs of shape {shape:?}")),
+            None => Ok(()),
+        }
+    }
+
     /// Outcomes of this run when it is complete.
     pub fn rows(&self) -> usize {
         self.units().iter().map(|u| u.count).sum()
+    }
+
+    /// Forwards and backwards, together and at most, of the outcomes after the first `done`: one forward for the clean
+    /// sample, one for the judge, and what the attack may take.
+    pub fn most_passes(&self, done: usize) -> u64 {
+        let mut before = 0;
+        let of = |unit: Unit| {
+            let (forward, backward) = self.models[unit.model].attacks[unit.attack].passes;
+            before += unit.count;
+            let each = forward.saturating_add(backward).saturating_add(2);
+            if before > done { each.saturating_mul(unit.count as u64) } else { 0 }
+        };
+        self.units().into_iter().map(of).fold(0, u64::saturating_add)
     }
 
     /// The content-derived name of a unit: equal names, equal outcomes, whatever plan the unit is part of.

@@ -2,11 +2,12 @@
 //! it is a terminal.
 
 use crate::clock::Stopwatch;
+use crate::plan::{Plan, PlannedAttack};
 use candle_core::Tensor;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use robust_core::{Card, Draw, Model, Outcome, Result, Site, TapId, Trace, Verdict};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Rows that went through models, forward and backward.
@@ -23,6 +24,10 @@ impl Meter {
     }
     pub fn backward(&self) -> u64 {
         self.backward.load(Relaxed)
+    }
+    /// Both together.
+    pub fn passes(&self) -> u64 {
+        self.forward() + self.backward()
     }
     /// Seconds inside models.
     pub fn seconds(&self) -> f64 {
@@ -95,28 +100,46 @@ impl Trace for MeteredTrace<'_> {
 pub struct Progress {
     bar: ProgressBar,
     meter: Arc<Meter>,
-    clock: crate::clock::Stopwatch,
+    clock: Stopwatch,
     /// Samples that an earlier session did.
     before: u64,
+    /// Passes of the meter when the run began.
+    passes: u64,
+    /// What the share of samples that held is called under the attack in hand.
+    held: Mutex<&'static str>,
 }
 
 impl Progress {
-    /// `samples` counts every (model, attack, sample); `done` of them were there before.
-    pub fn new(samples: u64, done: u64, hidden: bool, meter: Arc<Meter>) -> Self {
-        let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(samples) };
-        let template = "{prefix} [{bar:30}] {pos}/{len} samples, {elapsed}, {msg}";
+    /// For a run of `plan` of whose outcomes `done` are there.
+    pub fn new(plan: &Plan, done: usize, hidden: bool, meter: Arc<Meter>) -> Self {
+        let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(plan.rows() as u64) };
+        let template = "{prefix} [{bar:30}] {pos}/{len} samples, {elapsed}, {msg}{first}";
+        let (most, passes, clock) = (plan.most_passes(done), meter.passes(), Stopwatch::start());
+        let (seen, since) = (meter.clone(), clock);
+        // Until the first samples are judged, only passes tell how long it may take.
+        let first = move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+            if state.pos() <= done as u64 {
+                // A bar that cannot be drawn ends nothing.
+                to.write_str(&forecast(seen.passes().saturating_sub(passes), since.seconds(), most)).ok();
+            }
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
+            bar.set_style(style.progress_chars("=> ").with_key("first", first));
         }
-        bar.set_position(done);
-        bar.set_message("the first ones are under attack");
+        bar.set_position(done as u64);
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { bar, meter, clock: crate::clock::Stopwatch::start(), before: done }
+        Self { bar, meter, clock, before: done as u64, passes, held: Mutex::new("robust") }
     }
 
-    /// Names the (model, attack) in hand.
-    pub fn begin(&self, model: &str, attack: &str) {
-        self.bar.set_prefix(format!("{model} {attack}"));
+    /// Names the model and the attack in hand.
+    pub fn begin(&self, model: &str, attack: &PlannedAttack) {
+        self.bar.set_prefix(crate::escape::line(&format!("{model} {}", attack.label)));
+        let word = match (attack.is_corruption(), attack.aim) {
+            (true, _) => "still right",
+            (_, Some(_)) => "held",
+            _ => "robust",
+        };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = word;
     }
 
     /// `judged` are the outcomes of the (model, attack) in hand so far, `new` how many of them just arrived.
@@ -124,18 +147,32 @@ impl Progress {
         let held = judged.iter().filter(|o| o.verdict == Verdict::Held).count();
         let robust = 100. * held as f64 / judged.len().max(1) as f64;
         let seconds = self.clock.seconds().max(1e-3);
-        let passes = (self.meter.forward() + self.meter.backward()) as f64 / seconds;
+        let passes = self.meter.passes().saturating_sub(self.passes) as f64 / seconds;
         self.bar.inc(new as u64);
         let (at, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let left = seconds * all.saturating_sub(at) as f64 / at.saturating_sub(self.before).max(1) as f64;
-        let left = HumanDuration(Duration::from_secs_f64(left.min(1e9)));
-        self.bar.set_message(format!("{robust:.1} % robust so far, {passes:.0} passes/s, about {left} left"));
+        let (left, word) = (human(left), *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bar.set_message(format!("{robust:.1} % {word} so far, {passes:.0} passes/s, about {left} left"));
     }
 
     /// A line above the bar.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| crate::say(line));
     }
+}
+
+/// What can be said before the first samples are judged: the most passes that are left, at the pace so far.
+fn forecast(done: u64, seconds: f64, most: u64) -> String {
+    if done == 0 || seconds <= 0. {
+        return "the first ones are under attack".to_string();
+    }
+    let pace = done as f64 / seconds;
+    let left = human(most.saturating_sub(done) as f64 / pace);
+    format!("the first ones are under attack, {pace:.0} passes/s, at most about {left} left")
+}
+
+fn human(seconds: f64) -> HumanDuration {
+    HumanDuration(Duration::from_secs_f64(seconds.clamp(0., 1e9)))
 }
 
 impl Drop for Progress {
@@ -166,5 +203,19 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_first_sample_is_judged_the_passes_tell_how_long_it_may_take() {
+        assert_eq!(forecast(0, 3., 1000), "the first ones are under attack");
+        // 100 passes in 2 s; 6000 more at 50 per second take two minutes.
+        let said = forecast(100, 2., 6100);
+        assert_eq!(said, "the first ones are under attack, 50 passes/s, at most about 2 minutes left");
+        assert!(forecast(7, 1., 5).contains("about 0 seconds left"), "an attack of more passes than it promised");
     }
 }

@@ -1,7 +1,7 @@
 //! A whole run: every unit of a plan, journalled as it ends.
 
 use crate::evaluate::{Asked, Clean, Judged, attack_watched, judge_clean, unreadable};
-use crate::plan::{Gradients, Keep, Plan, PlannedAttack, Unit};
+use crate::plan::{Gradients, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::stages::{Stage, Watch};
 use crate::{clock, evidence, folder, label_free, rows};
@@ -52,7 +52,7 @@ pub struct Run<'a> {
     /// Rows attacked at once; never changes a result.
     pub batch_size: usize,
     pub progress: &'a Progress,
-    /// Set from outside to stop after the unit in hand.
+    /// Set from outside to stop within a step: the unit in hand is left, and done again when the run is resumed.
     pub stop: &'a AtomicBool,
     /// No unit is begun after this many seconds.
     pub max_seconds: Option<f64>,
@@ -85,7 +85,8 @@ impl Run<'_> {
     /// Does the units that `outcomes` does not hold yet, and adds up what they took.
     ///
     /// # Errors
-    /// Kind `Interrupted` when `stop` was set: the journal then ends with a whole unit.
+    /// Kind `Interrupted` when `stop` was set: the journal then ends with a whole unit. Kind `Write` also when somebody
+    /// else changed the journal meanwhile.
     pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, times: &mut Times) -> Result<()> {
         let mut clean = Known::new();
         let mut seen = rows::Seen::new(self.plan);
@@ -100,16 +101,15 @@ impl Run<'_> {
                     clean.clear();
                 }
                 (current, first) = ((unit.model, unit.attack), before);
-                self.progress.begin(&planned.name, label);
+                self.progress.begin(&planned.name, &planned.attacks[unit.attack]);
             }
             before += unit.count;
             if before <= outcomes.len() {
+                self.repair(journal, unit, &mut clean, &outcomes[before - unit.count..before])?;
                 continue;
             }
             if self.stop.load(Relaxed) {
-                return Err(
-                    Error::new(Kind::Interrupted, "interrupted").hint("the same command with --resume continues")
-                );
+                return Err(Error::interrupted());
             }
             if self.max_seconds.is_some_and(|most| whole.seconds() >= most) {
                 let (done, all) = (outcomes.len(), self.plan.rows());
@@ -130,7 +130,7 @@ impl Run<'_> {
             }
             self.progress.update(&outcomes[first..], unit.count);
         }
-        Ok(())
+        journal.check()
     }
 
     fn unit(&self, unit: Unit, cache: &mut Known, watch: &Watch) -> Result<Vec<Judged>> {
@@ -145,7 +145,8 @@ impl Run<'_> {
             Some(batch) => {
                 let hear = |lap: &Lap| watch.hear(lap);
                 let (target, seed) = (&subject.target, self.plan.seed);
-                attack_watched(&Asked { target, attack, seed, at_once: self.batch_size, watch: &hear }, batch, &clean)?
+                let (at_once, stop) = (self.batch_size, Some(self.stop));
+                attack_watched(&Asked { target, attack, seed, at_once, watch: &hear, stop }, batch, &clean)?
             }
             None => vec![],
         }
@@ -175,19 +176,32 @@ impl Run<'_> {
     }
 
     fn keep(&self, journal: &folder::Journal, unit: Unit, judged: &[Judged]) -> Result<()> {
-        let remade = self.plan.models[unit.model].attacks[unit.attack].is_recipe();
-        let wanted = |j: &&Judged| match self.plan.evidence {
-            Keep::All => true,
-            // Whoever checks it makes the point again: the digest in the line is evidence enough.
-            Keep::Fooled if remade => false,
-            Keep::Fooled => j.outcome.verdict == robust_core::Verdict::Fooled,
-            Keep::None => false,
-        };
+        let attack = &self.plan.models[unit.model].attacks[unit.attack];
+        let wanted = |j: &&Judged| evidence::is_kept(self.plan.evidence, attack, &j.outcome);
         let points: Vec<(u64, Vec<f32>)> =
             judged.iter().filter(wanted).filter_map(|j| Some((j.outcome.id, j.point.clone()?))).collect();
+        let (model, shape) = (&self.plan.models[unit.model].name, &attack.threat.input.shape);
+        evidence::write(journal.root(), &unit.name(), model, &attack.label, shape, &points)
+    }
+
+    /// Attacks a unit again whose outcomes are there and whose points are gone.
+    ///
+    /// # Errors
+    /// Kind `Evidence` when it comes out otherwise than the journal says.
+    fn repair(&self, journal: &folder::Journal, unit: Unit, clean: &mut Known, there: &[Outcome]) -> Result<()> {
         let planned = &self.plan.models[unit.model];
         let attack = &planned.attacks[unit.attack];
-        let shape = &attack.threat.input.shape;
-        evidence::write(journal.root(), &unit.name(), &planned.name, &attack.label, shape, &points)
+        if !evidence::is_missing(journal.root(), &unit.name(), self.plan.evidence, attack, there) {
+            return Ok(());
+        }
+        let file = format!("evidence/{}.safetensors", unit.name());
+        self.progress.say(&format!("note: {file} is missing: its {} samples are attacked again", unit.count));
+        let judged = self.unit(unit, clean, &Watch::new(&planned.name, &attack.label))?;
+        if let Some((_, old)) = judged.iter().zip(there).find(|(new, old)| new.outcome != **old) {
+            let what = format!("sample {} of {} under {}", old.id, planned.name, attack.label);
+            return Err(Error::new(Kind::Evidence, format!("{what} does not come out as outcomes.jsonl says"))
+                .hint("the journal was changed, or made by another version: start a new run"));
+        }
+        self.keep(journal, unit, &judged)
     }
 }

@@ -48,6 +48,12 @@ impl Loaded {
         Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, images, missing }
     }
 
+    /// Whether its last start found every outcome there, and attacked nothing.
+    pub fn is_read_back(&self) -> bool {
+        let last = self.record.sessions.last();
+        self.record.sessions.len() > 1 && last.is_some_and(|s| s.attack_seconds.iter().all(|t| *t == 0.))
+    }
+
     /// Names the run in messages: its folder's last part.
     pub fn name(&self) -> String {
         folder::short(&self.root)
@@ -219,6 +225,7 @@ mod tests {
             distance: None,
             nearest: None,
             votes: None,
+            place: None,
             queries: None,
             stage: None,
             cost: Cost::default(),

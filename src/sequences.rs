@@ -7,7 +7,7 @@ use candle_core::Device;
 use rayon::prelude::*;
 use robust_benchmarks::corruptions::{Random, sequences};
 use robust_benchmarks::metrics::flips::{flip_probability, pairs_of, top5_distance, zipf_distance};
-use robust_core::{Dataset, Error, Input, Kind, Model, Result, View, argmax, to_host};
+use robust_core::{Dataset, Error, Input, Kind, Model, Result, View, argmax, files, to_host};
 use robust_imaging::{Bytes, interleaved};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -169,6 +169,9 @@ fn judge(name: &str, rows: Vec<Vec<f32>>) -> Result<Walk> {
     Ok(Walk { classes, flips, top5, zipf })
 }
 
+/// Bytes that a file of sequences may have.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// The samples done so far, a line each, after a line that says of what.
 pub struct Journal {
     path: PathBuf,
@@ -186,15 +189,19 @@ impl Journal {
         let fail = |e: std::io::Error| Error::write(path.display(), e);
         std::fs::create_dir_all(root).map_err(fail)?;
         let mut samples = vec![];
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) if resume => text,
-            Ok(_) => {
-                return Err(Error::usage(format!("{} exists", path.display()))
-                    .hint("--resume continues it, another --out starts anew"));
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Error::load(path.display(), e)),
-        };
+        if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+            return Err(Error::write(path.display(), "it is no file of ours").hint("choose another folder with --out"));
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;
+        let busy = "another process is writing there: wait for it, or choose another --out";
+        file.try_lock().map_err(|e| fail(e.into()).hint(busy))?;
+        files::sweep(root);
+        let text = files::read_text(&path, MAX_BYTES).map_err(|e| Error::load(path.display(), e))?;
+        // An empty one is what a start leaves that was killed at once.
+        if !resume && !text.is_empty() {
+            return Err(Error::usage(format!("{} exists", path.display()))
+                .hint("--resume continues it, another --out starts anew"));
+        }
         // A line without its end was torn: it is made again.
         let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
         let mut lines = whole.lines();
@@ -209,7 +216,6 @@ impl Journal {
             let damaged = |e| Error::load(format!("{} line {}", path.display(), n + 2), e);
             samples.push(serde_json::from_str(line).map_err(damaged)?);
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;
         file.set_len(whole.len() as u64).map_err(fail)?;
         let mut journal = Self { path, file };
         if whole.is_empty() {
@@ -257,7 +263,7 @@ impl Report {
     /// Kind `Load` when the folder has no `sequences.json`.
     pub fn open(root: &Path) -> Result<Self> {
         let path = root.join("sequences.json");
-        let bytes = std::fs::read(&path).map_err(|e| {
+        let bytes = files::read(&path, MAX_BYTES).map_err(|e| {
             Error::load(path.display(), e).hint("--reference takes the folder that `robust sequences --out` has filled")
         })?;
         serde_json::from_slice(&bytes).map_err(|e| Error::load(path.display(), e))

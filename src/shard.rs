@@ -6,9 +6,24 @@ use std::fmt;
 
 /// Shard `index` of `of`, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Shard {
     pub index: u64,
     pub of: u64,
+}
+
+/// A shard as a file says it.
+#[derive(Deserialize)]
+struct Written {
+    index: u64,
+    of: u64,
+}
+
+impl TryFrom<Written> for Shard {
+    type Error = String;
+    fn try_from(Written { index, of }: Written) -> std::result::Result<Self, String> {
+        Self::new(index, of).map_err(|e| e.message)
+    }
 }
 
 impl fmt::Display for Shard {

@@ -278,6 +278,9 @@ impl Judge<'_> {
             }
             Verdict::Failed => return Ok(clean),
         }
+        if outcome.verdict == Verdict::Held && outcome.best.is_none() {
+            return Err("it counts as held, but no point of it was ever judged".to_string());
+        }
         if outcome.verdict == Verdict::CleanMiss && outcome.evidence.is_none() {
             return Ok(clean);
         }
@@ -314,7 +317,8 @@ impl Judge<'_> {
             (Some(says), Some(is)) if says == is => Ok(()),
             // Which of two classes with equal scores is the runner-up, rounding decides.
             (Some(says), Some(is)) if self.attack.ranks() && Some(says) != sample.label => {
-                let scale = 1. + sample.scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+                let scale = 1.
+                    + sample.scores.iter().filter(|z| z.is_finite()).fold(0., |a, z| f64::max(a, f64::from(z.abs())));
                 let gap = score(says).zip(score(is)).map(|(a, b)| (a - b).abs());
                 match gap.is_some_and(|gap| gap <= room * scale) {
                     true => Ok(()),

@@ -47,7 +47,24 @@ pub trait Dataset: Send + Sync {
         None
     }
 
-    /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded is listed
-    /// in `failed`; a data set that does not fit the view at all is an error.
+    /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded or leaves the
+    /// range is listed in `failed`; a data set that does not fit the view at all is an error.
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded>;
+
+    /// The closed range of every value, where the data say one: pixels lie in [0,1] in whatever shape a model takes
+    /// them. `None` for features, which know no bounds.
+    fn domain(&self) -> Option<(f32, f32)> {
+        None
+    }
+
+    /// The labels of these samples (ids below the number of samples), where they are known without reading the samples.
+    fn labels(&self, _ids: &[u64]) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// What was met while samples were loaded so far and the user should know, a line each: values moved into the range,
+    /// transparent images laid over a background.
+    fn remarks(&self) -> Vec<String> {
+        vec![]
+    }
 }

@@ -45,6 +45,10 @@ impl Error {
     pub fn write(path: impl fmt::Display, why: impl fmt::Display) -> Self {
         Self::new(Kind::Write, format!("cannot write {path}: {why}"))
     }
+    /// The user asked to stop.
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
+    }
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Kind::Internal, message)
     }

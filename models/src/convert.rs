@@ -1,12 +1,12 @@
 //! Checkpoints rewritten as safetensors, which any tool can read and none can be harmed by.
 
+use crate::pth;
 use crate::safetensors::{View, parse, views};
-use crate::{files, pth};
 use ::safetensors::tensor::TensorInfo;
-use robust_core::{Error, Result};
+use robust_core::{Error, Result, files};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Writes the weights of a `.pth` or safetensors file to `output` (`.safetensors`): the state dict alone, names, types and
 /// shapes as they are. The file appears whole or not at all. Returns what a user should know. As with models, `IN?key=PATH`
@@ -21,7 +21,7 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
     }
     let asked = input.to_str().filter(|_| !input.exists()).and_then(|s| s.split_once("?key="));
     let (input, key) = asked.map_or((input, None), |(path, key)| (Path::new(path), Some(key)));
-    let bytes = files::read(input)?;
+    let bytes = crate::files::read(input)?;
     let within = |e: Error| e.within(input.display());
     let (tensors, mut notes): (Vec<View>, _) =
         if input.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
@@ -41,21 +41,18 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
 /// A safetensors file that appears whole or not at all; `about` is its metadata. The same tensors are the same bytes: the format's own
 /// library takes the metadata from a hash map, whose order is another in every process.
 pub(crate) fn write(tensors: &[View], about: &BTreeMap<&str, String>, output: &Path) -> Result<()> {
-    let name = output.file_name().unwrap_or_default().to_string_lossy();
-    let partial: PathBuf = output.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = lay(tensors, about, &partial)
-        .and_then(|()| std::fs::rename(&partial, output))
-        .map_err(|e| Error::write(output.display(), e));
-    if written.is_err() {
-        // Nothing is left behind; that it could not be removed is no news then.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
+    files::sweep(files::folder_of(output));
+    let write = || {
+        let mut draft = BufWriter::new(files::Draft::new(output)?);
+        lay(tensors, about, &mut draft)?;
+        draft.into_inner()?.finish(true)
+    };
+    write().map_err(|e| Error::write(output.display(), e))
 }
 
 /// The length of the header in eight bytes, the header in JSON with spaces up to a multiple of eight, the tensors one after the
 /// other: the wide types first, so that each is aligned, and by name.
-fn lay(tensors: &[View], about: &BTreeMap<&str, String>, path: &Path) -> std::io::Result<()> {
+fn lay(tensors: &[View], about: &BTreeMap<&str, String>, file: &mut impl Write) -> std::io::Result<()> {
     let mut order: Vec<&View> = tensors.iter().collect();
     order.sort_by(|(a, wide, ..), (b, other, ..)| other.cmp(wide).then(a.cmp(b)));
     let mut header = format!("{{\"__metadata__\":{}", serde_json::to_string(about)?);
@@ -67,11 +64,9 @@ fn lay(tensors: &[View], about: &BTreeMap<&str, String>, path: &Path) -> std::io
     }
     header.push('}');
     header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
-    let mut file = BufWriter::new(std::fs::File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
-    order.iter().try_for_each(|(_, _, _, data)| file.write_all(data))?;
-    file.into_inner()?.sync_all()
+    order.iter().try_for_each(|(_, _, _, data)| file.write_all(data))
 }
 
 #[cfg(test)]

@@ -7,45 +7,36 @@ use std::path::Path;
 
 /// Bytes a model file may have, unpacked too.
 pub const MAX_BYTES: u64 = 4 << 30;
-/// What packed bytes may become: weights hardly shrink, so whatever grows more than this is a bomb.
-const MAX_RATIO: u64 = 64;
+/// What packed bytes may become: weights hardly shrink, so whatever grows more than this is a bomb. Files of few weights
+/// shrink more, and are small.
+const MAX_RATIO: u64 = 12;
 const FREE_GROWTH: u64 = 64 << 20;
 
 /// The file's bytes, unpacked if it is gzip'd (told by its first bytes, not by its name).
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| Error::load(path.display(), e);
-    let mut file = std::fs::File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => missing(path),
-        _ => fail(e),
-    })?;
-    let length = file.metadata().map_err(fail)?.len();
-    if length > MAX_BYTES {
-        return Err(Error::load(path.display(), format!("it has {length} bytes; up to {MAX_BYTES} are supported")));
-    }
-    let mut bytes = vec![];
-    file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    let bytes = whole(path, MAX_BYTES)?;
     if bytes.starts_with(&[0x1f, 0x8b]) { unpack(&bytes).map_err(|e| e.within(path.display())) } else { Ok(bytes) }
 }
 
 /// The bytes of a file that has to be small.
 pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| Error::load(path.display(), e);
-    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+    whole(path, most)
+}
+
+fn whole(path: &Path, most: u64) -> Result<Vec<u8>> {
+    robust_core::files::read(path, most).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => missing(path),
-        _ => fail(e),
-    })?;
-    let mut bytes = vec![];
-    file.take(most + 1).read_to_end(&mut bytes).map_err(fail)?;
-    match bytes.len() as u64 > most {
-        true => Err(Error::load(path.display(), format!("it has more than {most} bytes, which no such file needs"))),
-        false => Ok(bytes),
-    }
+        _ => Error::load(path.display(), e),
+    })
 }
 
 /// Unpacks gzip, up to the same bound and to what so many bytes may honestly become.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
-    let most = FREE_GROWTH.max(MAX_RATIO * packed.len() as u64).min(MAX_BYTES);
+    let most = FREE_GROWTH.max(MAX_RATIO.saturating_mul(packed.len() as u64)).min(MAX_BYTES);
     let mut bytes = vec![];
+    // The last four bytes say how long it becomes: if that is so, nothing is allocated twice.
+    let said = packed.last_chunk().map_or(0, |b| u64::from(u32::from_le_bytes(*b)));
+    bytes.try_reserve_exact(said.min(most) as usize + 1).map_err(|e| Error::load("the file", e))?;
     let mut reader = GzDecoder::new(packed).take(most + 1);
     reader
         .read_to_end(&mut bytes)

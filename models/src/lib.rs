@@ -8,25 +8,33 @@ mod convert;
 pub mod ensemble;
 mod facts;
 mod files;
+mod fold;
 mod head;
 pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod labels;
 pub mod onnx;
 pub mod probe;
 mod pth;
 pub mod safetensors;
 mod spec;
 mod ssl;
+pub mod statistics;
 
 pub use convert::convert;
 pub use facts::{Facts, Normalisation, OpFacts, inspect};
 pub use head::Head;
+pub use labels::{ClassNames, class_names};
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Preprocess, Result};
 use robust_engine::{Binary, Builder, NodeId, Op};
+
+/// What turns any PyTorch network into a file that is read here; the zeros have the shape of an image.
+pub(crate) const EXPORT: &str =
+    "torch.onnx.export(model.eval(), torch.zeros(1, 3, 32, 32), 'OUT.onnx', external_data=False)";
 
 /// What a user may say about a model beyond where it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +47,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// Heads of each attention, where names and shapes do not say it.
     pub heads: Option<String>,
+    /// The layers of an `nn.Sequential`, which the tensors do not tell; see `arch::layers`.
+    pub layers: Option<String>,
     /// `relu`, `silu`, ...: for architectures whose tensors do not tell.
     pub activation: Option<String>,
     /// Subtracted from the pixels, one per channel or one for all.

@@ -1,9 +1,10 @@
 //! What users type for a model: `[name=]SOURCE[?key=value&key=value]`; of several as one, `[name=]ensemble:SOURCE+SOURCE`.
 
 use crate::safetensors::StateDict;
-use crate::{Head, Options, arch, builtin, ensemble, files, hf, onnx, pth};
+use crate::statistics::Statistics;
+use crate::{Head, Options, arch, builtin, ensemble, facts, files, hf, onnx, pth};
 use robust_core::{
-    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, nearest,
+    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, Value, nearest,
 };
 use robust_engine::{Network, NetworkModel, NodeId, Op};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ const KEYS: &[&str] = &[
     "input",
     "variant",
     "heads",
+    "layers",
     "activation",
     "resize",
     "crop",
@@ -76,13 +78,15 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
     let Parsed { name, source, options } = parse(spec)?;
     let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
     let name = name.unwrap_or(default_name);
-    let Parts { mut network, family, notes, ignored, mut embeds } = built;
+    let Parts { mut network, family, mut notes, ignored, mut embeds } = built;
+    notes.extend(facts::doubled(&network));
     if let Some(what) = &options.output {
         network = cut(&network, what)?;
         embeds = true;
     }
     if let Some(path) = &options.head {
-        let head = Head::read(path)?;
+        let (head, unsure) = Head::read_for(path, &robust_engine::digest(&network))?;
+        notes.extend(unsure);
         let (mut net, out) = network.reopen();
         let out = head.lay(&mut net, out).map_err(|e| e.within(path.display()))?;
         network = net.finish(out)?;
@@ -136,8 +140,8 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
         }
         Source::Onnx(path) => {
-            let Options { arch, strip, key, variant, activation, heads, pool, .. } = options;
-            if [arch, strip, key, variant, activation, heads, pool].iter().any(|o| o.is_some()) {
+            let Options { arch, strip, key, variant, activation, heads, layers, pool, .. } = options;
+            if [arch, strip, key, variant, activation, heads, layers, pool].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
                     "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input` \
                                          and the preprocessing apply",
@@ -191,7 +195,7 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
 
 pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
-        [c, h, w] => Input::image(c, h, w),
+        [c, h, w] if !Input::is_line(&[c, h, w]) => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
     };
     let [k] = *network.output_row() else {
@@ -369,6 +373,7 @@ fn options(query: &str) -> Result<Options> {
     let mut options = Options::default();
     let mut seen = vec![];
     let mut sizes: Vec<(&str, &str)> = vec![];
+    let mut names: Vec<(&str, &Statistics)> = vec![];
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').filter(|(_, v)| !v.is_empty()).ok_or_else(|| {
             Error::usage(format!("parameter `{pair}` has no value")).hint("write `?key=value&key=value`")
@@ -383,6 +388,7 @@ fn options(query: &str) -> Result<Options> {
             "prefix" | "strip" => options.strip = Some(value.into()),
             "key" => options.key = Some(value.into()),
             "variant" => options.variant = Some(value.into()),
+            "layers" => options.layers = Some(value.into()),
             "heads" => options.heads = Some(value.into()),
             "output" => options.output = Some(value.into()),
             "head" => options.head = Some(value.into()),
@@ -390,6 +396,15 @@ fn options(query: &str) -> Result<Options> {
             "activation" => options.activation = Some(value.into()),
             "mean" if value == "none" => options.mean = Some(vec![0.]),
             "std" if value == "none" => options.std = Some(vec![1.]),
+            "mean" | "std" if value.starts_with(char::is_alphabetic) => {
+                let known = named(key, value)?;
+                if key == "mean" {
+                    options.mean = Some(known.mean.into())
+                } else {
+                    options.std = Some(known.std.into())
+                }
+                names.push((key, known));
+            }
             "mean" => options.mean = Some(numbers(key, value)?),
             "std" => options.std = Some(numbers(key, value)?),
             "input" => options.input = Some(image(value)?),
@@ -404,6 +419,13 @@ fn options(query: &str) -> Result<Options> {
             }
         }
     }
+    // A name is both, unless the other is said too.
+    for (key, known) in names {
+        match key {
+            "mean" => options.std = options.std.or(Some(known.std.into())),
+            _ => options.mean = options.mean.or(Some(known.mean.into())),
+        }
+    }
     options.preprocess = Preprocess::parse(|key| sizes.iter().find(|(k, _)| *k == key).map(|(_, value)| *value))?;
     if let Some(bad) = options.std.iter().flatten().find(|v| **v <= 0.) {
         return Err(Error::usage(format!("std = {bad} is not positive")));
@@ -411,11 +433,25 @@ fn options(query: &str) -> Result<Options> {
     Ok(options)
 }
 
+/// Statistics by name.
+fn named(key: &str, value: &str) -> Result<&'static Statistics> {
+    Statistics::find(value).ok_or_else(|| {
+        let names = Statistics::names();
+        let close = nearest(value, names.iter().copied()).map(|n| format!("did you mean `{key}={n}`? "));
+        Error::usage(format!("{key} = `{value}` is neither a list of numbers nor a name known here")).hint(format!(
+            "{}names are {}, none; numbers are such as `{key}=0.5,0.5,0.5` or `{key}=125.3/255`",
+            close.unwrap_or_default(),
+            names.join(", ")
+        ))
+    })
+}
+
+/// Numbers and fractions, such as `125.3/255`.
 pub(crate) fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
-    let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
+    let read = |v: &str| Value::parse(v.trim()).and_then(|v| v.number(key)).ok();
     value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
         Error::usage(format!("{key} = `{value}` is not a list of numbers"))
-            .hint(format!("for instance `{key}=0.5,0.5,0.5`"))
+            .hint(format!("for instance `{key}=0.5,0.5,0.5` or `{key}=1/255`"))
     })
 }
 

@@ -1,6 +1,6 @@
 //! `robust compare`: two results on the same samples.
 
-use super::{Answer, print};
+use super::{Answer, print, print_data};
 use robust::compare::{self, Choice};
 use robust::core::{Error, Result};
 use robust::runs::Loaded;
@@ -61,8 +61,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let (x, y) = (compare::choose(&a, &first)?, compare::choose(&b, &second)?);
     let comparison = compare::compare(x, y, args.attack_b.is_some(), args.alpha)?;
-    print(&match args.format {
-        Answer::Text => compare::to_text(&comparison, args.all),
-        Answer::Json => compare::to_json(&comparison)?,
-    })
+    match args.format {
+        Answer::Text => print(&compare::to_text(&comparison, args.all)),
+        Answer::Json => print_data(&compare::to_json(&comparison)?),
+    }
 }

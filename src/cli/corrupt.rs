@@ -2,9 +2,9 @@
 
 use super::{Format, pick, print, summary};
 use robust::attacks::Ready;
-use robust::benchmarks::corruptions::{Photos, parse};
+use robust::benchmarks::corruptions::{Photos, Suite, parse, stand_in};
 use robust::benchmarks::data;
-use robust::core::{Card, Error, Input, Outcome, Result, View};
+use robust::core::{Card, Error, Input, Outcome, Result, Spec, View};
 use robust::corrupted::{As, Job, sheet, write};
 use robust::plan::Plan;
 use robust::report::{Row, corruptions};
@@ -26,6 +26,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the suites are known ones; the rest depends on the images.
+    pub fn check(&self) -> Result<()> {
+        let made = self.corruptions.iter().filter(|text| !published::is_published(text));
+        made.map(|text| Spec::parse(text)?.name.parse::<Suite>()).try_for_each(|suite| suite.map(|_| ()))
+    }
+
     /// Every corruption asked for, as attacks on one model.
     pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
         let frost = match self.corruptions.is_empty() {
@@ -43,16 +49,20 @@ impl Options {
         Ok(all?.into_iter().flatten().collect())
     }
 
-    /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
-    pub fn print(&self, root: &Path, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
+    /// Writes `corruptions.json` where there are any.
+    pub fn keep(&self, root: &Path, plan: &Plan, outcomes: &[Outcome]) -> Result<()> {
         let reports = corruptions::summarise(plan, outcomes, None)?;
-        if reports.is_empty() {
-            return summary::print_rows(rows, format);
+        match reports.is_empty() {
+            true => Ok(()),
+            false => folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes()),
         }
-        folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes())?;
+    }
+
+    /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
+    pub fn print(&self, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
         let reference = self.reference.as_deref().map(corruptions::Reference::open).transpose()?;
         let reports = corruptions::summarise(plan, outcomes, reference.as_ref())?;
-        if format != Format::Text {
+        if reports.is_empty() || format != Format::Text {
             return summary::print_rows(rows, format);
         }
         let others: Vec<Row> = rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
@@ -106,12 +116,15 @@ pub fn run(args: &Args) -> Result<()> {
     let shape = shape(&args.size)?;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let recipes = parse(&args.suite, &shape, frost.as_ref())?;
+    if let Some(note) = recipes.first().and_then(|recipe| stand_in(recipe.table, shape[1], shape[2])) {
+        say(&format!("note: {note}"));
+    }
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));
     let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
     if let Some(path) = &args.contact_sheet {
-        folder::write_atomic(path, &sheet(&job)?)?;
+        folder::publish(path, &sheet(&job)?)?;
         say(&format!("written to {}", path.display()));
     }
     let Some(out) = &args.out else { return Ok(()) };

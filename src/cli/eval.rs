@@ -1,20 +1,22 @@
 //! `robust eval`: load, plan, run, summarise.
 
 use super::heads::{self, Opened};
-use super::load::Wanted;
+use super::load::{self, Wanted};
 use super::summary::write_summary;
-use super::{Format, STOP, corrupt, goal, machine, print, target};
+use super::{Format, STOP, corrupt, goal, machine, pick, print, target};
 use robust::attacks::{self, Ready};
-use robust::benchmarks::{data, subset};
+use robust::benchmarks::subset;
 use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
+use robust::engine::Network;
 use robust::folder::{self, Record, Session};
 use robust::models::{Head, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedHead, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
-use robust::report::{Row, encoders};
+use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, evaluate, given, rows, say, stages};
+use robust::{classes, clock, doctor, escape, evaluate, given, rows, say, stages};
+use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +140,8 @@ pub struct Prepared {
     pub meter: Arc<Meter>,
     /// Samples attacked at once.
     pub batch_size: usize,
+    /// Of each model, for the doctor.
+    networks: Vec<Arc<Network>>,
     /// Heads that belong into the run's folder.
     heads: Vec<(PlannedHead, Head)>,
 }
@@ -149,54 +153,66 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
+    // Spelling comes first: models and data may take minutes to load.
+    args.attack.iter().try_for_each(|spec| given::check(spec))?;
+    args.corruption.check()?;
     let goal = args.goal.as_deref().map(AimSpec::parse).transpose()?;
     let wanted = if args.goal.is_some() { Wanted::Embeddings } else { Wanted::Scores };
-    let Opened { loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
-    let (source, data) = load_data(args, &loaded)?;
+    let Opened { mut loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
+    let (source, data) = load_data(args, &mut loaded, if heads.is_empty() { &sources } else { &[] })?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
+    // Before anything is attacked: a label in the last unit would end the run there.
+    load::scores(&loaded, &sources).iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
     let models = planned(&loaded, sources, &heads, &subjects);
     let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
-    let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", f.evidence, f.advice));
+    let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", escape::line(&f.evidence), f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
-    Ok(Prepared { plan, subjects, data, meter, batch_size, heads })
+    let networks = loaded.iter().map(|m| m.network.clone()).collect();
+    Ok(Prepared { plan, subjects, data, meter, batch_size, networks, heads })
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let prepared = prepare(args)?;
     if args.dry_run {
-        return print(&describe(&prepared.plan, &prepared.subjects, prepared.data.as_ref())?);
+        return print(&describe(args, &prepared.plan, &prepared.subjects, prepared.data.as_ref())?);
     }
     let done = evaluate(args, &prepared)?;
-    conclude(args, &done.root, &done.record, &done.outcomes)
+    conclude(args, done)
 }
 
-/// A run that came to its end.
+/// A run that came to its end. Its folder is locked until this is dropped: what is made of the outcomes belongs to the
+/// same writer.
 pub struct Done {
     pub root: PathBuf,
     pub record: Record,
     pub outcomes: Vec<Outcome>,
+    pub journal: folder::Journal,
 }
 
 /// Runs a plan in its folder, or what is left of it there.
 pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
+    let root = args.out.clone().map_or_else(|| default_folder(&prepared.plan), Ok)?;
+    go(args, prepared, &root).map_err(|e| resumable(e, args, &root))
+}
+
+fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
     let Prepared { plan, subjects, data, meter, .. } = prepared;
-    let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
-    let (mut journal, mut outcomes, mut record) = open(args, &root, prepared)?;
-    robust::heads::keep(&root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
+    let (mut journal, mut outcomes, mut record) = open(args, root, prepared)?;
+    super::on_leaving(continues(args, root));
+    robust::heads::keep(root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
     // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
     let unchecked = record.sessions.iter().all(|s| s.doctor.is_empty());
     if unchecked && !args.no_doctor && args.goal.is_none() {
-        let found = consult(plan, subjects, data.as_ref())?;
+        let found = consult(plan, subjects, &prepared.networks, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
-        folder::write_record(&root, &record)?;
+        folder::write_record(root, &record)?;
     }
-    let hidden = args.no_progress;
-    let progress = Progress::new(plan.rows() as u64, outcomes.len() as u64, hidden, meter.clone());
+    let progress = Progress::new(plan, outcomes.len(), args.no_progress, meter.clone());
     let (clock, before) = (clock::Stopwatch::start(), meter.seconds());
     let mut times = Times::new(plan);
     let run = Run {
@@ -215,16 +231,22 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
         (session.attack_seconds, session.stages) = (times.attacks, times.stages);
         session.network_seconds = meter.seconds() - before;
     }
-    let written = folder::write_record(&root, &record);
-    result.map_err(|e| resumable(e, &root))?;
+    load::tell_remarks(data.as_ref());
+    let written = folder::write_record(root, &record);
+    result?;
     written?;
-    Ok(Done { root, record, outcomes })
+    Ok(Done { root: root.to_path_buf(), record, outcomes, journal })
 }
 
 /// Lets the doctor look at a few samples: loading and gradients.
-fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
+fn consult(
+    plan: &Plan,
+    subjects: &[Subject],
+    networks: &[Arc<Network>],
+    data: &dyn Dataset,
+) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
-    for subject in subjects {
+    for (subject, network) in subjects.iter().zip(networks) {
         let model = &subject.target.deployed;
         let view = model.card().view();
         let Some(batch) = data.load(&plan::spread(&plan.ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch
@@ -233,22 +255,40 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
         };
         let mut found = doctor::examine(model.as_ref(), &batch)?;
         found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
+        found.extend(doctor::examine_neighbours(network, &batch)?);
         all.push((model.card().name.clone(), found));
     }
     Ok(all)
 }
 
-/// Adds where the unfinished run lies.
-fn resumable(error: Error, root: &Path) -> Error {
-    match error.kind {
-        Kind::Interrupted | Kind::Incomplete => {
-            error.hint(format!("`--out {} --resume` with the same options continues", root.display()))
+/// How an unfinished run goes on.
+fn continues(args: &Args, root: &Path) -> String {
+    match args.out {
+        Some(_) => format!("`--out {} --resume` with the same options continues", shell(root)),
+        None => "the same command continues".to_string(),
+    }
+}
+
+/// A path that can be pasted into a command.
+fn shell(path: &Path) -> String {
+    escape::shell(&path.display().to_string())
+}
+
+/// Adds how the unfinished run goes on.
+fn resumable(error: Error, args: &Args, root: &Path) -> Error {
+    let continues = continues(args, root);
+    match (error.kind, &error.hint) {
+        (Kind::Interrupted | Kind::Incomplete, _) | (Kind::Write, None) => error.hint(continues),
+        (Kind::Write, Some(first)) => {
+            let both = format!("{first}; then {continues}");
+            error.hint(both)
         }
         _ => error,
     }
 }
 
-fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {
+/// `specs`: of models that score the classes of their own files.
+fn load_data(args: &Args, loaded: &mut [LoadedModel], specs: &[String]) -> Result<(String, Box<dyn Dataset>)> {
     let source = match &args.dataset {
         Some(source) => source.clone(),
         None if loaded.iter().all(|m| m.format == "builtin") => "builtin:mnist".to_string(),
@@ -257,9 +297,7 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
                 .hint("such as --dataset folder:val; `robust list datasets` shows what can be read"));
         }
     };
-    let opened = data::open_with_notes(&source)?;
-    opened.notes.iter().for_each(|note| say(&format!("note: {note}")));
-    Ok((source, opened.data))
+    load::data_for(&source, loaded, specs, false)
 }
 
 fn subjects(
@@ -303,10 +341,7 @@ fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
     let (pick, text) = match (args.limit, args.first, &args.ids) {
         (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
         (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
-        (_, _, Some(file)) => {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
-            (subset::Pick::Ids(subset::parse_ids(&text)?), "ids".to_string())
-        }
+        (_, _, Some(file)) => (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string()),
         _ => (subset::Pick::All, "all".to_string()),
     };
     Ok((subset::choose(data.card().samples, &pick)?, text))
@@ -349,12 +384,12 @@ fn make_plan(
         unit: plan::UNIT,
         evidence: args.evidence,
         shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
-        interpreter: format!("plan/f32/{}", robust_engine::Plan::chosen_kernels()?),
+        interpreter: robust_engine::Cpu::chosen()?.name(),
     })
 }
 
 /// The plan in words: passes at most, the time they would take at the speed of a few of them, and the evidence's size.
-fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<String> {
+fn describe(args: &Args, plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<String> {
     let n = plan.units().iter().map(|u| u.count as u64).sum::<u64>()
         / plan.models.iter().map(|m| m.attacks.len() as u64).sum::<u64>().max(1);
     let mut text = format!("{n} of {} samples of {}\n", plan.dataset.card.samples, plan.dataset.card.name);
@@ -366,11 +401,15 @@ fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Str
             let (forward, backward) = (n * (attack.passes.0 + 2), n * attack.passes.1);
             text += &format!("{} {}: at most {forward} forwards, {backward} backwards\n", model.name, attack.label);
             seconds += forward as f64 * forward_time + backward as f64 * backward_time;
-            bytes += n * 4 * attack.threat.input.len() as u64;
+            // Corrupted images are made again by whoever checks them.
+            if plan.evidence == Keep::All || !attack.is_recipe() {
+                bytes += n * 4 * attack.threat.input.len() as u64;
+            }
         }
     }
     let kept = match plan.evidence {
         Keep::All => format!("{:.1} MB of evidence", bytes as f64 / 1e6),
+        Keep::Fooled if bytes == 0 => "no evidence: corrupted images are made again when they are checked".to_string(),
         Keep::Fooled => format!("at most {:.1} MB of evidence", bytes as f64 / 1e6),
         Keep::None => "no evidence".to_string(),
     };
@@ -378,7 +417,8 @@ fn describe(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Str
         "at most about {} on this machine, {kept}\n",
         indicatif::HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))
     );
-    Ok(text + &format!("run folder: {}\n", default_folder(plan)?.display()))
+    let root = args.out.clone().map_or_else(|| default_folder(plan), Ok)?;
+    Ok(text + &format!("run folder: {}\n", root.display()))
 }
 
 /// Seconds that a forward and a backward of one row take, measured on one batch.
@@ -419,7 +459,7 @@ fn open(args: &Args, root: &Path, prepared: &Prepared) -> Result<(folder::Journa
         threads: rayon::current_num_threads(),
         batch_size: *batch_size,
         machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        command: std::env::args().collect(),
+        command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         ..Session::default()
     };
     let fingerprint = plan.fingerprint()?;
@@ -445,10 +485,17 @@ fn open(args: &Args, root: &Path, prepared: &Prepared) -> Result<(folder::Journa
         record.sessions.push(session);
         return Ok((journal, outcomes, record));
     }
-    if args.resume && root.exists() && !folder::exists(root) && root.read_dir().is_ok_and(|mut d| d.next().is_some()) {
-        return Err(
-            Error::usage(format!("{} holds no run to resume", root.display())).hint("choose another folder with --out")
-        );
+    if folder::exists(root) {
+        return Err(Error::usage(format!("folder {} is not empty: it holds a run", root.display()))
+            .hint("add --resume to continue it, or choose another folder with --out"));
+    }
+    if !folder::is_vacant(root) {
+        let hint = match args.out {
+            Some(_) => "choose a new folder with --out",
+            None => "move it away: runs without a folder of their own go there",
+        };
+        let why = if args.resume { "holds no run to resume, and is not empty" } else { "is not empty" };
+        return Err(Error::usage(format!("folder {} {why}", root.display())).hint(hint));
     }
     let journal = folder::create(root)?;
     let record =
@@ -457,28 +504,34 @@ fn open(args: &Args, root: &Path, prepared: &Prepared) -> Result<(folder::Journa
     Ok((journal, vec![], record))
 }
 
-fn conclude(args: &Args, root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<()> {
-    let (rows, diagnoses) = write_summary(root, record, outcomes)?;
-    args.corruption.print(root, &record.plan, outcomes, &rows, args.format)?;
-    let compared = encoders::compare(&record.plan, outcomes);
+fn conclude(args: &Args, done: Done) -> Result<()> {
+    let Done { root, record, outcomes, journal } = done;
+    let (rows, diagnoses) = write_summary(&root, &record, &outcomes)?;
+    let compared = encoders::compare(&record.plan, &outcomes);
     if !compared.is_empty() {
         folder::write_atomic(&root.join("encoders.csv"), encoders::to_csv(&compared)?.as_bytes())?;
     }
+    args.corruption.keep(&root, &record.plan, &outcomes)?;
+    journal.check().map_err(|e| resumable(e, args, &root))?;
+    drop(journal);
+    // From here on everything is in its place; only talking is left.
+    args.corruption.print(&record.plan, &outcomes, &rows, args.format)?;
     if args.format == Format::Text {
         print(&encoders::to_text(&compared))?;
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
-        print(&stages::to_text(&stages, outcomes))?;
+        print(&stages::to_text(&stages, &outcomes))?;
     }
+    report::own_class(&record.plan, outcomes).iter().for_each(|note| say(&format!("note: {note}")));
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
-            say(&format!("warning: {}: {}\n  hint: {}", d.model, f.evidence, f.advice));
+            say(&format!("warning: {}: {}\n  hint: {}", escape::line(&d.model), escape::line(&f.evidence), f.advice));
         });
     }
     if let Some(shard) = record.plan.shard {
         say(&format!("shard {shard}: join all {} with `robust merge DIR... --out DIR`", shard.of));
     }
-    say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), root.display()));
-    check_failed(args, &rows, outcomes)
+    say(&format!("run folder: {} (re-check it with `robust verify {}`)", root.display(), shell(&root)));
+    check_failed(args, &rows, &outcomes)
 }
 
 fn check_failed(args: &Args, rows: &[Row], outcomes: &[Outcome]) -> Result<()> {

@@ -1,7 +1,8 @@
 //! `robust export`: a run's adversarial points for people and other tools.
 
-use super::{load, print};
+use super::{load, print, print_data};
 use robust::core::{Result, Target};
+use robust::escape::line;
 use robust::export::{As, Exported, export};
 use robust::{folder, say};
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let done = export(&args.dir, &record, &targets, data.as_ref(), &args.out, &kinds)?;
     if args.json {
-        print(&format!("{}\n", serde_json::json!({ "schema": "robust.export/1", "results": done })))?;
+        print_data(&format!("{}\n", serde_json::json!({ "schema": "robust.export/1", "results": done })))?;
     } else {
         print(&done.iter().map(to_text).collect::<String>())?;
     }
@@ -66,6 +67,11 @@ pub fn run(args: &Args) -> Result<()> {
 fn to_text(e: &Exported) -> String {
     format!(
         "{} {}: {} points, {} of them fooled; as 8-bit images {} still fool the model within the threat, {} more outside it\n",
-        e.model, e.attack, e.points, e.fooled, e.survive_8bit, e.illegal_8bit
+        line(&e.model),
+        line(&e.attack),
+        e.points,
+        e.fooled,
+        e.survive_8bit,
+        e.illegal_8bit
     )
 }

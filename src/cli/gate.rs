@@ -1,9 +1,10 @@
 //! `robust gate`: measure what `robust.toml` asks, judge it, tell everyone.
 
-use super::{ANSWER, Answer, eval, print, summary};
+use super::{ANSWER, Answer, eval, print, print_data, summary};
 use clap::{Args as _, FromArgMatches};
 use robust::core::{Error, Kind, Result};
-use robust::folder::write_atomic;
+use robust::escape::line;
+use robust::folder::publish;
 use robust::gate::{self, Baseline, Config, Report, Suite};
 use robust::runs::Loaded;
 use robust::{clock, say};
@@ -109,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut report = gate::check(&config, &measured, before.as_ref())?;
     let lacks = |c: &gate::Check| c.findings.iter().any(|f| f.rule == gate::Rule::NoBaseline);
     if args.require_baseline && report.exit_code == 0 && report.checks.iter().any(lacks) {
-        report.exit_code = 5;
+        (report.exit_code, report.verdict) = (5, gate::Verdict::NoBaseline);
     }
     tell(args, &report, &here, &path, &env)?;
     ANSWER.store(if args.exit_zero { 0 } else { report.exit_code }, SeqCst);
@@ -149,7 +150,7 @@ fn evaluate_all(args: &Args, config: &Config) -> Result<Vec<Vec<Loaded>>> {
     let clock = clock::Stopwatch::start();
     let mut all = vec![];
     for (i, suite) in config.suites.iter().enumerate() {
-        say(&format!("suite {}", suite.name));
+        say(&format!("suite {}", line(&suite.name)));
         let left = args.max_minutes.map(|m| (m - clock.seconds() / 60.).max(0.));
         all.push(vec![evaluate(args, suite, left, i == 0)?]);
     }
@@ -173,6 +174,7 @@ fn evaluate(args: &Args, suite: &Suite, minutes: Option<f64>, first: bool) -> Re
     let eval_args = eval::Args::from_arg_matches(&matches).map_err(wrong)?;
     let done = eval::evaluate(&eval_args, &eval::prepare(&eval_args)?)?;
     summary::write_summary(&done.root, &done.record, &done.outcomes)?;
+    done.journal.check()?;
     Ok(Loaded::new(&done.root, done.record, done.outcomes))
 }
 
@@ -191,7 +193,7 @@ fn update(
     let report = gate::check(config, measured, before).or_else(|_| gate::check(config, measured, None))?;
     now.write(path)?;
     for check in report.checks.iter().filter(|c| c.findings.iter().any(|f| f.rule == gate::Rule::Floor)) {
-        say(&format!("warning: {} under {} is below its floor", check.model, check.attack));
+        say(&format!("warning: {} under {} is below its floor", line(&check.model), line(&check.attack)));
     }
     say(&format!("wrote {}: commit it", path.display()));
     print(&gate::changes(before, &now, &report.checks))
@@ -202,7 +204,7 @@ fn tell(args: &Args, report: &Report, here: &Path, config: &Path, env: &dyn Fn(&
     let root = env("GITHUB_WORKSPACE").or(env("CI_PROJECT_DIR")).map_or(here.to_path_buf(), PathBuf::from);
     let file = config.strip_prefix(&root).map_or_else(|_| gate::FILE.to_string(), |p| p.to_string_lossy().into_owned());
     let write = |to: &Option<PathBuf>, text: &dyn Fn() -> Result<String>| match to {
-        Some(to) => write_atomic(&here.join(to), text()?.as_bytes()),
+        Some(to) => publish(&here.join(to), text()?.as_bytes()),
         None => Ok(()),
     };
     write(&args.json, &|| gate::to_json(report))?;
@@ -211,14 +213,14 @@ fn tell(args: &Args, report: &Report, here: &Path, config: &Path, env: &dyn Fn(&
     write(&args.gitlab, &|| gate::to_code_quality(report, &file))?;
     write(&args.md, &|| Ok(gate::to_markdown(report)))?;
     if env("GITHUB_ACTIONS").is_some_and(|v| v == "true") {
-        gate::to_annotations(report, &file).iter().for_each(|l| say(l));
+        gate::to_annotations(report, &file).iter().for_each(|l| robust::say_raw(l));
         append(env("GITHUB_STEP_SUMMARY"), &gate::to_markdown(report))?;
         append(env("GITHUB_OUTPUT"), &format!("verdict={}\nexit-code={}\n", report.verdict, report.exit_code))?;
     }
-    print(&match args.format {
-        Answer::Text => gate::to_text(report),
-        Answer::Json => gate::to_json(report)?,
-    })
+    match args.format {
+        Answer::Text => print(&gate::to_text(report)),
+        Answer::Json => print_data(&gate::to_json(report)?),
+    }
 }
 
 fn append(path: Option<String>, text: &str) -> Result<()> {

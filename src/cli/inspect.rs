@@ -1,8 +1,9 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
-use super::print;
+use super::{load, print, print_data};
 use robust::benchmarks::data;
 use robust::core::Result;
+use robust::escape::line;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, known, plan, say};
 use serde_json::json;
@@ -52,28 +53,35 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         return dataset(args);
     }
     match models::load(&args.what) {
-        Ok(model) => examine(args, &model),
+        Ok(model) => examine(args, model),
         // `images.npz` names no scheme either.
         Err(error) => dataset(args).map_err(|_| error),
     }
 }
 
-fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
-    let facts = models::inspect(model);
+fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
+    let mut loaded = [model];
+    let facts = models::inspect(&loaded[0]);
+    let model = &loaded[0];
     let published = known::recognise(known::table(), &model.name, &args.what);
     let found = match &args.dataset {
         Some(source) => {
-            let data = data::open(source)?;
+            let (_, data) = load::data_for(source, &mut loaded, std::slice::from_ref(&args.what), true)?;
+            let model = &loaded[0];
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
-            Some(batch.map_or(Ok(vec![]), |b| doctor::examine(model.model.as_ref(), &b))?)
+            let examine = |b| {
+                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
+                    .concat())
+            };
+            Some(batch.map_or(Ok(vec![]), examine)?)
         }
         None => None,
     };
     if args.json {
         let value = json!({ "schema": "robust.inspect/1", "model": facts, "published": published, "doctor": found });
-        return print(&format!("{value}\n"));
+        return print_data(&format!("{value}\n"));
     }
     let mut text = to_text(&facts);
     for known in published {
@@ -90,12 +98,16 @@ fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
 fn to_text(f: &Facts) -> String {
     let list = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
     let domain = f.input.domain.map_or("unbounded".to_string(), |(a, b)| format!("in [{a}, {b}]"));
-    let mut text = format!("{}: {} {}\n", f.name, f.format, f.family.as_deref().unwrap_or("graph"));
+    let mut text = format!("{}: {} {}\n", line(&f.name), f.format, f.family.as_deref().unwrap_or("graph"));
     text += &format!("input: {:?} {domain}\n{}: {}\n", f.input.shape, f.output, f.classes);
-    text += &match &f.normalisation {
-        Some(n) => format!("normalisation inside: mean {}; std {}\n", list(&n.mean), list(&n.std)),
-        None => "normalisation inside: none\n".to_string(),
+    text += &match (&f.normalisation, &f.own_normalisation) {
+        (Some(n), _) => format!("normalisation added: mean {}; std {}\n", list(&n.mean), list(&n.std)),
+        (None, None) => "normalisation added: none\n".to_string(),
+        (None, Some(_)) => "normalisation added: none, the network has its own\n".to_string(),
     };
+    if let Some(n) = &f.own_normalisation {
+        text += &format!("the network's own first layers: mean {}; std {}\n", list(&n.mean), list(&n.std));
+    }
     if let Some(how) = &f.preprocess {
         text += &format!("preprocessing: {how}\n");
     }
@@ -111,28 +123,34 @@ fn to_text(f: &Facts) -> String {
         );
     }
     if !f.ignored.is_empty() {
-        text += &format!("tensors that are no part of the function: {}\n", f.ignored.join(", "));
+        text += &format!("tensors that are no part of the function: {}\n", line(&f.ignored.join(", ")));
     }
-    f.notes.iter().for_each(|n| text += &format!("note: {n}\n"));
+    f.notes.iter().for_each(|n| text += &format!("note: {}\n", line(n)));
     text
 }
 
 fn dataset(args: &InspectArgs) -> Result<()> {
     let facts = data::inspect(&args.what)?;
     if args.json {
-        return print(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
+        return print_data(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
     }
-    let mut text = format!("{}: {}, {} samples\ndigest: {}\n", facts.name, facts.format, facts.samples, facts.digest);
+    let mut text =
+        format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
     let shape = facts.shape.as_ref().map_or("unknown".to_string(), |s| format!("{s:?}"));
     let range = facts.range.map_or(String::new(), |(a, b)| format!(", values in [{a}, {b}]"));
     text += &format!("first sample: {shape}{range}\nclasses: {}\n", facts.classes.len());
     for class in facts.classes.iter().take(NAMED) {
-        text += &format!("  {:4} {:20} {} samples\n", class.label, class.name.as_deref().unwrap_or(""), class.samples);
+        text += &format!(
+            "  {:4} {:20} {} samples\n",
+            class.label,
+            line(class.name.as_deref().unwrap_or("")),
+            class.samples
+        );
     }
     if facts.classes.len() > NAMED {
         text += "  ...\n";
     }
-    facts.unreadable.iter().for_each(|(id, why)| text += &format!("sample {id} cannot be read: {why}\n"));
-    facts.notes.iter().for_each(|n| text += &format!("note: {n}\n"));
+    facts.unreadable.iter().for_each(|(id, why)| text += &format!("sample {id} cannot be read: {}\n", line(why)));
+    facts.notes.iter().for_each(|n| text += &format!("note: {}\n", line(n)));
     print(&text)
 }

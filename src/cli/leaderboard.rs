@@ -1,6 +1,6 @@
 //! `robust leaderboard`: the worst cases of many runs.
 
-use super::print;
+use super::{print, print_data};
 use robust::core::{Error, Result};
 use robust::{leaderboard, runs, say};
 use std::path::PathBuf;
@@ -39,10 +39,10 @@ pub fn run(args: &Args) -> Result<()> {
     if groups.is_empty() {
         return Err(Error::usage("these runs have no outcomes yet").hint("finish them with --resume"));
     }
-    print(&match args.format {
-        Format::Text => leaderboard::to_text(&groups),
-        Format::Csv => leaderboard::to_csv(&groups)?,
-        Format::Md => leaderboard::to_markdown(&groups),
-        Format::Json => leaderboard::to_json(&groups)?,
-    })
+    match args.format {
+        Format::Text => print(&leaderboard::to_text(&groups)),
+        Format::Csv => print_data(&leaderboard::to_csv(&groups)?),
+        Format::Md => print_data(&leaderboard::to_markdown(&groups)),
+        Format::Json => print_data(&leaderboard::to_json(&groups)?),
+    }
 }

@@ -1,10 +1,11 @@
 //! Models as commands take them: by what they give, under names of their own, and again for a finished run.
 
 use robust::benchmarks::data;
-use robust::core::{Dataset, Error, Output, Result};
-use robust::models::LoadedModel;
+use robust::classes::{self, Scores};
+use robust::core::{Dataset, Error, Kind, Output, Result};
+use robust::models::{LoadedModel, class_names};
 use robust::plan::{Plan, PlannedModel};
-use robust::{heads, say, verify};
+use robust::{bounds, escape, heads, say, verify};
 use std::path::Path;
 
 /// What a command asks of a model.
@@ -24,8 +25,10 @@ pub fn classifier(spec: &str) -> Result<LoadedModel> {
     let sign = if spec.contains('?') { '&' } else { '?' };
     Err(Error::usage(format!("`{}` gives an embedding of {d} entries, not scores of classes", model.name)).hint(
         format!(
-            "fit a head (`robust probe --model '{spec}' --train DATA -o head.safetensors`), then use \
-         '{spec}{sign}head=head.safetensors'; or attack the embedding itself, without labels: --goal away"
+            "fit a head (`robust probe --model {} --train DATA -o head.safetensors`), then use {}; or attack the \
+             embedding itself, without labels: --goal away",
+            escape::shell(spec),
+            escape::shell(&format!("{spec}{sign}head=head.safetensors"))
         ),
     ))
 }
@@ -37,8 +40,10 @@ pub fn classifier(spec: &str) -> Result<LoadedModel> {
 pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust::models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };
-    Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name))
-        .hint(format!("what its last layer reads is one: --model '{spec}?output=features'")))
+    Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name)).hint(format!(
+        "what its last layer reads is one: --model {}",
+        escape::shell(&format!("{spec}{}output=features", if spec.contains('?') { '&' } else { '?' }))
+    )))
 }
 
 /// Loads every model; names must differ, since they name rows.
@@ -49,14 +54,86 @@ pub fn models(specs: &[String], wanted: Wanted) -> Result<Vec<LoadedModel>> {
             Wanted::Scores => classifier(spec)?,
             Wanted::Embeddings => encoder(spec)?,
         };
-        model.notes.iter().for_each(|note| say(&format!("note: {}: {note}", model.name)));
+        model
+            .notes
+            .iter()
+            .for_each(|note| say(&format!("note: {}: {}", escape::line(&model.name), escape::line(note))));
         if loaded.iter().any(|m| m.name == model.name) {
             return Err(Error::usage(format!("two models are called `{}`", model.name))
-                .hint(format!("name one of them: --model other={spec}")));
+                .hint(format!("name one of them: --model {}", escape::shell(&format!("other={spec}")))));
         }
         loaded.push(model);
     }
     Ok(loaded)
+}
+
+/// What is known of the classes of each model; `specs` are their own. Encoders have none.
+pub fn scores<'a>(loaded: &'a [LoadedModel], specs: &[String]) -> Vec<Scores<'a>> {
+    let classifiers = loaded.iter().zip(specs).filter_map(|(model, spec)| match model.card.output {
+        Output::Logits { k } => Some((model, spec, k)),
+        Output::Embedding { .. } => None,
+    });
+    let scores = |(model, spec, outputs): (&'a LoadedModel, &String, usize)| {
+        let names = class_names(spec).filter(|found| found.names.len() == outputs);
+        Scores { model: &model.name, outputs, names }
+    };
+    classifiers.map(scores).collect()
+}
+
+/// The data set that these models are to be measured on, with labels that are their classes, and the name under which it opens
+/// again; models that know no range of their inputs get that of the data. `lenient`: classes that do not fit are told, not
+/// refused.
+///
+/// # Errors
+/// Those of [`classes::open`] and [`bounds::settle`].
+pub fn data_for(
+    source: &str,
+    loaded: &mut [LoadedModel],
+    specs: &[String],
+    lenient: bool,
+) -> Result<(String, Box<dyn Dataset>)> {
+    let (source, opened) = classes::open(source, &scores(loaded, specs), lenient)?;
+    opened.notes.iter().for_each(|note| say(&format!("note: {}", escape::line(note))));
+    settle(loaded, opened.data.as_ref())?;
+    Ok((source, opened.data))
+}
+
+/// Gives models that know no range of their inputs that of the data.
+///
+/// # Errors
+/// Those of [`bounds::settle`].
+pub fn settle(loaded: &mut [LoadedModel], data: &dyn Dataset) -> Result<()> {
+    for model in loaded {
+        if let Some(note) = bounds::settle(model, data)? {
+            say(&format!("note: {}", escape::line(&note)));
+        }
+    }
+    Ok(())
+}
+
+/// What was met while samples were loaded.
+pub fn tell_remarks(data: &dyn Dataset) {
+    data.remarks().iter().for_each(|remark| say(&format!("note: {}", escape::line(remark))));
+}
+
+/// What loading a model noticed.
+pub fn tell_notes(model: &LoadedModel) {
+    model.notes.iter().for_each(|note| say(&format!("note: {}: {}", escape::line(&model.name), escape::line(note))));
+}
+
+/// A run names its models as it was given them, and relative paths start where it was started.
+fn moved(error: Error, planned: &[(&str, String)]) -> Error {
+    if error.kind != Kind::Load {
+        return error;
+    }
+    let each: Vec<String> =
+        planned.iter().map(|(_, name)| format!("--model {}", escape::shell(&format!("{name}=PATH")))).collect();
+    let hint = match each.len() {
+        0..=3 => format!("say where the run's models are now: {}", each.join(" ")),
+        n => format!("say where the run's {n} models are now, all in its order: {} ...", each[0]),
+    };
+    let hint = error.hint.as_ref().map_or(hint.clone(), |first| format!("{hint}; {first}"));
+    error.hint(hint)
 }
 
 /// The models and the data set of a finished run, from where it found them or from where they are now.
@@ -84,7 +161,10 @@ pub fn reopen(
     let headed = plan.models.iter().any(|m| m.head.is_some());
     let wanted = if aimed || headed { Wanted::Embeddings } else { Wanted::Scores };
     let sources: Vec<String> = planned.iter().map(|(source, _)| source.to_string()).collect();
-    let mut loaded = self::models(if models.is_empty() { &sources } else { models }, wanted)?;
+    let mut loaded = match models.is_empty() {
+        true => self::models(&sources, wanted).map_err(|e| moved(e, &planned))?,
+        false => self::models(models, wanted)?,
+    };
     if headed {
         let put = |m: &PlannedModel| {
             let at = planned.iter().position(|(_, name)| *name == own(m)).unwrap_or(0);
@@ -95,9 +175,20 @@ pub fn reopen(
         };
         loaded = plan.models.iter().map(put).collect::<Result<_>>()?;
     }
-    let data = data::open_proven(dataset.unwrap_or(&plan.dataset.source))?;
+    let data = match dataset {
+        Some(source) => data::open_proven(source)?,
+        None => data::open_proven(&plan.dataset.source).map_err(|e| {
+            let hint = format!(
+                "--dataset says where the run's data set is now{}",
+                e.hint.as_ref().map_or(String::new(), |h| format!("; {h}"))
+            );
+            e.hint(hint)
+        })?,
+    };
+    // As the run did, which told of it then.
+    loaded.iter_mut().try_for_each(|model| bounds::settle(model, data.as_ref()).map(|_| ()))?;
     if let Some(note) = verify::check_identity(plan, &loaded, data.as_ref())? {
-        say(&format!("note: {note}"));
+        say(&format!("note: {}", escape::line(&note)));
     }
     Ok((loaded, data))
 }

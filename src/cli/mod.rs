@@ -33,6 +33,7 @@ use robust::core::{Error, Kind, Result};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
 
 /// How much of an image model's accuracy survives an adversary, with evidence.
 #[derive(Parser)]
@@ -123,6 +124,7 @@ pub static ANSWER: AtomicU8 = AtomicU8::new(0);
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    survive_limits();
     if let Err(e) = ctrlc::set_handler(on_interrupt) {
         robust::say(&format!("warning: Ctrl-C will not stop cleanly: {e}"));
     }
@@ -163,19 +165,51 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::exit, reason = "a second Ctrl-C must not wait for a unit of work")]
+/// A limit on the size of files (`ulimit -f`) ends a write with an error that can be told, instead of ending the process.
+fn survive_limits() {
+    #[cfg(unix)]
+    if let Err(e) =
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)))
+    {
+        robust::say(&format!("warning: a limit on the size of files will end this process: {e}"));
+    }
+}
+
+/// How long a command may take to stop by itself after the first Ctrl-C. Whatever it writes is whole or not there, so that
+/// to leave it then loses the unit in hand and nothing else.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
+
+/// What a command that is left should say: how it goes on.
+static LEAVING: Mutex<Option<String>> = Mutex::new(None);
+
+/// Sets the hint of a command that is interrupted.
+pub fn on_leaving(hint: String) {
+    *LEAVING.lock().unwrap_or_else(PoisonError::into_inner) = Some(hint);
+}
+
+#[expect(clippy::exit, reason = "a second Ctrl-C, or a first one in a long pass of a large model, must not wait")]
 fn on_interrupt() {
     if STOP.swap(true, SeqCst) {
         std::process::exit(130);
     }
-    robust::say("\nstopping after the unit in hand (Ctrl-C again to stop at once)");
+    robust::say("\nstopping (Ctrl-C again to stop at once)");
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        let hint = LEAVING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        tell(&Error { hint, ..Error::interrupted() });
+        std::process::exit(130);
+    });
 }
 
-fn exit_code(error: &Error) -> ExitCode {
-    robust::say(&format!("error: {}", error.message));
+fn tell(error: &Error) {
+    robust::say(&format!("error: {}", robust::escape::line(&error.message)));
     if let Some(hint) = &error.hint {
         robust::say(&format!("hint: {hint}"));
     }
+}
+
+fn exit_code(error: &Error) -> ExitCode {
+    tell(error);
     ExitCode::from(match error.kind {
         Kind::Evidence => 1,
         Kind::Usage => 2,
@@ -187,8 +221,13 @@ fn exit_code(error: &Error) -> ExitCode {
     })
 }
 
-/// Data goes to stdout; a reader that has seen enough is no error.
+/// Tables and sentences go to stdout, and names of strangers in them steer nothing ([`robust::escape::terminal`]).
 pub fn print(text: &str) -> Result<()> {
+    print_data(&robust::escape::terminal(text))
+}
+
+/// Data goes to stdout as it is: its format escapes what it holds. A reader that has seen enough is no error.
+pub fn print_data(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::write("standard output", e)),

@@ -1,8 +1,8 @@
 //! Which samples of a data set a command takes.
 
 use robust::benchmarks::subset;
-use robust::core::{Dataset, Error, Result};
-use std::path::PathBuf;
+use robust::core::{Dataset, Error, Result, files};
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 #[group(id = "pick")]
@@ -18,6 +18,18 @@ pub struct Options {
     ids: Option<PathBuf>,
 }
 
+/// Bytes that a list of ids may have.
+const MAX_LIST: u64 = 1 << 28;
+
+/// The ids a file lists.
+///
+/// # Errors
+/// Kind `Load` for a file that cannot be read, kind `Usage` for what is no list of ids.
+pub fn read_ids(file: &Path) -> Result<Vec<u64>> {
+    let text = files::read_text(file, MAX_LIST).map_err(|e| Error::load(file.display(), e))?;
+    subset::parse_ids(&text)
+}
+
 impl Options {
     /// The ids, and how they were chosen.
     ///
@@ -27,10 +39,7 @@ impl Options {
         let (pick, text) = match (self.limit, self.first, &self.ids) {
             (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
             (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
-            (_, _, Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(|e| Error::load(file.display(), e))?;
-                (subset::Pick::Ids(subset::parse_ids(&text)?), "ids".to_string())
-            }
+            (_, _, Some(file)) => (subset::Pick::Ids(read_ids(file)?), "ids".to_string()),
             _ => (subset::Pick::All, "all".to_string()),
         };
         Ok((subset::choose(data.card().samples, &pick)?, text))

@@ -1,6 +1,6 @@
 //! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
 
-use super::{load, print};
+use super::{load, print, print_data};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
 use robust::core::{Error, Model, Result};
@@ -95,22 +95,23 @@ pub fn run(args: &Args) -> Result<()> {
     let mut value = json!({ "schema": "robust.probe/1", "model": args.model, "head": args.output });
     if args.method == Kind::Text {
         let head = text(args)?;
+        let image = encoder(args)?;
         if let Some(test) = &args.test {
-            let test = embed(encoder(args)?.as_ref(), test, None)?;
-            value["test_accuracy"] = json!(accuracy(&head, &test)?);
+            value["test_accuracy"] = json!(accuracy(&head, &embed(image.as_ref(), test, None)?.0)?);
         }
-        head.write(&args.output)?;
+        head.write_for(&args.output, &image.card().digest)?;
         return finish(args, &value);
     }
     let (Some(train), None, None) = (&args.train, &args.tokens, &args.prompts) else {
         return Err(Error::usage("`--prompts` and `--tokens` are for `--method text`, which needs no `--train`"));
     };
     let model = encoder(args)?;
-    let mut train = embed(model.as_ref(), train, args.limit)?;
+    let (mut train, unseen) = embed(model.as_ref(), train, args.limit)?;
     if let Some(shots) = args.shots {
         train = train.few(shots)?;
     }
-    let Fit { head, l2, held_out } = fit(&train, &method(args))?;
+    let Fit { head, l2, held_out, notes } = fit(&train, &method(args))?;
+    notes.iter().chain(&unseen).for_each(|note| say(&format!("note: {note}")));
     value["kind"] = json!(head.name());
     value["train_samples"] = json!(train.labels.len());
     value["classes"] = json!(train.classes());
@@ -118,15 +119,15 @@ pub fn run(args: &Args) -> Result<()> {
     value["l2"] = json!(l2);
     value["held_out_accuracy"] = json!(held_out);
     if let Some(test) = &args.test {
-        value["test_accuracy"] = json!(accuracy(&head, &embed(model.as_ref(), test, None)?)?);
+        value["test_accuracy"] = json!(accuracy(&head, &embed(model.as_ref(), test, None)?.0)?);
     }
-    head.write(&args.output)?;
+    head.write_for(&args.output, &model.card().digest)?;
     finish(args, &value)
 }
 
 fn finish(args: &Args, value: &serde_json::Value) -> Result<()> {
     if args.json {
-        return print(&format!("{value}\n"));
+        return print_data(&format!("{value}\n"));
     }
     let mut text = String::new();
     for (key, v) in value.as_object().into_iter().flatten().filter(|(k, v)| *k != "schema" && !v.is_null()) {
@@ -135,7 +136,8 @@ fn finish(args: &Args, value: &serde_json::Value) -> Result<()> {
     }
     print(&text)?;
     let sign = if args.model.contains('?') { '&' } else { '?' };
-    say(&format!("attack it with --model '{}{sign}head={}'", args.model, args.output.display()));
+    let headed = format!("{}{sign}head={}", args.model, args.output.display());
+    say(&format!("attack it with --model {}", robust::escape::shell(&headed)));
     Ok(())
 }
 
@@ -151,16 +153,21 @@ fn method(args: &Args) -> Method {
 
 fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
     let loaded = load::encoder(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
+    loaded
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     Ok(loaded.model)
 }
 
-/// The embeddings of a data set's images, in the order of their ids.
-fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features> {
+/// The embeddings of a data set's images, in the order of their ids, and what to say of classes without any.
+fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<(Features, Option<String>)> {
     let data = data::open(source)?;
     let pick = limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(data.card().samples, &pick)?;
-    heads::embed(model, data.as_ref(), source, &ids)
+    let features = heads::embed(model, data.as_ref(), source, &ids)?;
+    let unseen = heads::unseen(data.as_ref(), &features);
+    Ok((features, unseen))
 }
 
 fn text(args: &Args) -> Result<Head> {
@@ -169,7 +176,7 @@ fn text(args: &Args) -> Result<Head> {
             .hint("or `--tokens FILE`, as JSON; python: json.dump(AutoTokenizer.from_pretrained(DIR)(prompts, padding='max_length')['input_ids'], open('prompts.json', 'w'))"));
     }
     let tower = TextTower::open(&args.model)?;
-    tower.notes().iter().for_each(|note| say(&format!("note: {note}")));
+    tower.notes().iter().for_each(|note| say(&format!("note: {}", robust::escape::line(note))));
     let prompts: Vec<Vec<u32>> = match (&args.prompts, &args.tokens) {
         (Some(file), _) => {
             let bytes = whole(file)?;

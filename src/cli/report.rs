@@ -1,8 +1,8 @@
 //! `robust report`: pages and tables of runs.
 
-use super::print;
+use super::print_data;
 use robust::core::{Error, Result};
-use robust::folder::write_atomic;
+use robust::folder::publish;
 use robust::report::page::{self, Pictures};
 use robust::runs::{self, Loaded};
 use robust::say;
@@ -103,9 +103,9 @@ fn put(file: Option<&Path>, text: impl FnOnce() -> Result<String>) -> Result<()>
     let Some(file) = file else { return Ok(()) };
     let text = text()?;
     if file == Path::new("-") {
-        return print(&text);
+        return print_data(&text);
     }
-    write_atomic(file, text.as_bytes()).map_err(|e| e.hint("make its folder first, or choose another file"))?;
+    publish(file, text.as_bytes())?;
     say(&format!("wrote {} ({} bytes)", file.display(), text.len()));
     Ok(())
 }

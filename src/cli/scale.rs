@@ -1,9 +1,9 @@
 //! `robust plan` and `robust merge`: one evaluation on many machines.
 
-use super::{Format, eval, print, summary};
+use super::{Format, eval, print_data, summary};
 use robust::core::{Error, Result};
 use robust::merge as parts;
-use robust::say;
+use robust::{escape, say};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -14,7 +14,7 @@ pub struct MergeArgs {
     /// Run folders of the shards, in any order; the same shard twice must agree to the byte
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
-    /// New folder for the joined run
+    /// New folder for the joined run; one that an interrupted merge of the same shards left is completed
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What to print on standard output
@@ -23,18 +23,21 @@ pub struct MergeArgs {
 }
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
-    let (record, outcomes) = parts::merge(&args.dirs, &args.out)?;
+    let (record, outcomes, journal) = parts::merge(&args.dirs, &args.out)?;
     if record.plan.dataset.is_by_names() {
         say(
             "note: an earlier version named the folder by the names and sizes of its files: only samples that several lines hold could be compared",
         );
     }
     let (rows, _) = summary::write_summary(&args.out, &record, &outcomes)?;
+    journal.check()?;
+    drop(journal);
     summary::print_rows(&rows, args.format)?;
     say(&format!(
-        "joined {} folders into {1} (re-check it with `robust verify {1}`)",
+        "joined {} folders into {} (re-check it with `robust verify {}`)",
         args.dirs.len(),
-        args.out.display()
+        args.out.display(),
+        escape::shell(&args.out.display().to_string())
     ));
     Ok(())
 }
@@ -55,5 +58,5 @@ pub fn plan(args: &eval::Args) -> Result<()> {
         text += &serde_json::to_string(&line).map_err(|e| Error::internal(format!("plan: {e}")))?;
         text.push('\n');
     }
-    print(&text)
+    print_data(&text)
 }

@@ -1,6 +1,6 @@
 //! `robust selftest`: does this build, on this machine, compute what it should?
 
-use super::print;
+use super::{print, print_data};
 use robust::clock::Stopwatch;
 use robust::core::{Error, Kind, Result};
 use robust::selftest::CHECKS;
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if args.json {
-        print(&format!("{}\n", json!({ "schema": "robust.selftest/1", "checks": all, "failed": failed })))?;
+        print_data(&format!("{}\n", json!({ "schema": "robust.selftest/1", "checks": all, "failed": failed })))?;
     }
     match failed {
         0 => Ok(()),

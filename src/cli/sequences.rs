@@ -1,6 +1,6 @@
 //! `robust sequences`: how steady predictions are while an image changes frame by frame.
 
-use super::{Answer, STOP, load, machine, pick, print};
+use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED, scored};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result, nearest};
@@ -58,7 +58,10 @@ pub fn run(args: &Args) -> Result<()> {
     let only = args.only.as_deref().map(names).transpose()?;
     let reference = args.reference.as_deref().map(Report::open).transpose()?;
     let loaded = load::classifier(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {note}", loaded.name)));
+    loaded
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let small = loaded.card.input.shape.last() == Some(&32);
@@ -99,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     match args.format {
         Answer::Text => print(&report.text()),
-        Answer::Json => print(&report.json()?),
+        Answer::Json => print_data(&report.json()?),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of a run: made of its outcomes, written beside them, printed.
 
-use super::{Format, print};
+use super::{Format, print, print_data};
 use robust::core::{Outcome, Result};
 use robust::doctor;
 use robust::folder::{self, Record};
@@ -20,9 +20,9 @@ pub fn write_summary(root: &Path, record: &Record, outcomes: &[Outcome]) -> Resu
 }
 
 pub fn print_rows(rows: &[Row], format: Format) -> Result<()> {
-    print(&match format {
-        Format::Text => report::to_text(rows),
-        Format::Json => report::to_json(rows)?,
-        Format::Csv => report::to_csv(rows)?,
-    })
+    match format {
+        Format::Text => print(&report::to_text(rows)),
+        Format::Json => print_data(&report::to_json(rows)?),
+        Format::Csv => print_data(&report::to_csv(rows)?),
+    }
 }

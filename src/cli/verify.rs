@@ -1,10 +1,11 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, load, print};
+use super::{Format, STOP, load, print, print_data};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Result};
+use robust::escape::{cell, line};
 use robust::verify::{Checked, Tables, check_tables, contradictions, verify};
-use robust::{escape, folder, runs, say};
+use robust::{folder, report, runs, say};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -39,11 +40,11 @@ pub fn run(args: &Args) -> Result<()> {
     let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;
     let plan = contradictions(&record.plan, &models, data.as_ref(), args.dataset.is_some());
     let tables = check_tables(&args.dir, &record, &outcomes)?;
-    print(&match args.format {
-        Format::Text => to_text(&checked) + &files_to_text(&plan, &tables),
-        Format::Json => to_json(&checked, &plan, &tables)?,
-        Format::Csv => to_csv(&checked),
-    })?;
+    match args.format {
+        Format::Text => print(&(to_text(&checked) + &files_to_text(&plan, &tables)))?,
+        Format::Json => print_data(&to_json(&checked, &plan, &tables)?)?,
+        Format::Csv => print_data(&to_csv(&checked)?)?,
+    }
     judge(&record, &checked, &plan, &tables)
 }
 
@@ -57,7 +58,7 @@ fn judge(record: &folder::Record, checked: &[Checked], plan: &[String], tables: 
             .hint("the files were changed after the run, or by another version: run the evaluation again"));
     }
     if let Some(why) = plan.first() {
-        return Err(Error::new(Kind::Evidence, format!("run.json does not hold: {}", escape::line(why)))
+        return Err(Error::new(Kind::Evidence, format!("run.json does not hold: {}", line(why)))
             .hint("the file was changed after the run, or by another version: run the evaluation again"));
     }
     if let Some((name, why)) = tables.wrong.first() {
@@ -83,8 +84,8 @@ fn to_text(checked: &[Checked]) -> String {
     for c in checked {
         text += &format!(
             "{} {}: {} rows, {} points re-judged, {} without a point, {} fragile, {} wrong\n",
-            c.model,
-            c.attack,
+            line(&c.model),
+            line(&c.attack),
             c.rows,
             c.evidence,
             c.unproven,
@@ -96,7 +97,7 @@ fn to_text(checked: &[Checked]) -> String {
             text += &format!("  fragile: {}{}\n", ids.join(", "), if c.fragile.len() > NAMED { ", ..." } else { "" });
         }
         for (id, why) in c.wrong.iter().take(NAMED) {
-            text += &format!("  sample {id}: {why}\n");
+            text += &format!("  sample {id}: {}\n", line(why));
         }
     }
     text
@@ -106,9 +107,9 @@ fn to_text(checked: &[Checked]) -> String {
 fn files_to_text(plan: &[String], tables: &Tables) -> String {
     let mut text = match plan.is_empty() {
         true => "run.json: samples, classes, inputs and attacks are those of the data set and the models\n".to_string(),
-        false => plan.iter().map(|why| format!("run.json: {}\n", escape::line(why))).collect(),
+        false => plan.iter().map(|why| format!("run.json: {}\n", line(why))).collect(),
     };
-    let names = |names: &[String]| names.iter().map(|n| escape::line(n)).collect::<Vec<_>>().join(", ");
+    let names = |names: &[String]| names.iter().map(|n| line(n)).collect::<Vec<_>>().join(", ");
     for (what, list) in
         [("as the outcomes say", &tables.hold), ("not there", &tables.missing), ("not checked", &tables.unchecked)]
     {
@@ -116,7 +117,7 @@ fn files_to_text(plan: &[String], tables: &Tables) -> String {
             text += &format!("{what}: {}\n", names(list));
         }
     }
-    tables.wrong.iter().for_each(|(name, why)| text += &format!("{name}: {why}\n"));
+    tables.wrong.iter().for_each(|(name, why)| text += &format!("{}: {}\n", line(name), line(why)));
     text + "taken as written: seconds, machines, seeds, what the doctor found before the run, how the attacks searched\n"
 }
 
@@ -125,19 +126,11 @@ fn to_json(checked: &[Checked], plan: &[String], tables: &Tables) -> Result<Stri
     Ok(format!("{value}\n"))
 }
 
-fn to_csv(checked: &[Checked]) -> String {
-    let mut text = "model,attack,rows,evidence,unproven,fragile,wrong\n".to_string();
-    for c in checked {
-        let quoted = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
-        let (model, attack) = (quoted(&c.model), quoted(&c.attack));
-        text += &format!(
-            "{model},{attack},{},{},{},{},{}\n",
-            c.rows,
-            c.evidence,
-            c.unproven,
-            c.fragile.len(),
-            c.wrong.len()
-        );
-    }
-    text
+fn to_csv(checked: &[Checked]) -> Result<String> {
+    let head = ["model", "attack", "rows", "evidence", "unproven", "fragile", "wrong"].map(String::from);
+    let lines = checked.iter().map(|c| {
+        let counts = [c.rows, c.evidence, c.unproven, c.fragile.len() as u64, c.wrong.len() as u64];
+        [cell(&c.model), cell(&c.attack)].into_iter().chain(counts.map(|n| n.to_string())).collect::<Vec<_>>()
+    });
+    report::written(std::iter::once(head.to_vec()).chain(lines))
 }

@@ -2,10 +2,10 @@
 
 use super::Check;
 use super::judge::Measured;
-use crate::folder::write_atomic;
+use crate::folder::publish;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use robust_core::{Error, Result};
+use robust_core::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,14 +117,10 @@ impl Baseline {
             Error::usage(format!("cannot read the baseline {}: {e}", path.display()))
                 .hint("restore it from the repository's history, or write it anew with --update-baseline")
         };
-        let size = match std::fs::metadata(path) {
+        let text = match files::read_text(path, MOST_BYTES) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| cannot(e.to_string()))?.len(),
+            other => other.map_err(|e| cannot(e.to_string()))?,
         };
-        if size > MOST_BYTES {
-            return Err(cannot(format!("it has more than {MOST_BYTES} bytes")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| cannot(e.to_string()))?;
         let baseline: Self = serde_json::from_str(&text).map_err(|e| cannot(e.to_string()))?;
         if baseline.schema != SCHEMA {
             return Err(cannot(format!("its schema is not {SCHEMA}")));
@@ -136,7 +132,7 @@ impl Baseline {
     /// Kind `Write`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::internal(format!("baseline: {e}")))?;
-        write_atomic(path, (text + "\n").as_bytes())
+        publish(path, (text + "\n").as_bytes())
     }
 
     pub fn find(&self, suite: &str, model: &str, key: &str) -> Option<(&Samples, &Recorded)> {

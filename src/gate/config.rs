@@ -1,7 +1,7 @@
 //! `robust.toml`: what the gate runs and what it asks of the results.
 
 use crate::stats::Interval;
-use robust_core::{Error, Result};
+use robust_core::{Error, Result, files};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -194,10 +194,7 @@ impl Config {
         let cannot = |e: std::io::Error| {
             Error::usage(format!("cannot read {}: {e}", path.display())).hint("`robust init` writes one to start from")
         };
-        if std::fs::metadata(path).map_err(cannot)?.len() > MOST_BYTES {
-            return Err(Error::usage(format!("{} is larger than {MOST_BYTES} bytes", path.display())));
-        }
-        Self::parse(&std::fs::read_to_string(path).map_err(cannot)?)
+        Self::parse(&files::read_text(path, MOST_BYTES).map_err(cannot)?)
     }
 
     fn check(&self) -> Result<()> {

@@ -42,7 +42,7 @@ fn fails(report: &Report, c: &Check) -> bool {
     match c.verdict {
         Verdict::Fail | Verdict::Untrustworthy => true,
         Verdict::Inconclusive => report.settings.strict,
-        Verdict::Pass | Verdict::Incomplete => false,
+        Verdict::Pass | Verdict::NoBaseline | Verdict::Incomplete => false,
     }
 }
 
@@ -92,7 +92,7 @@ pub fn to_code_quality(report: &Report, file: &str) -> Result<String> {
         Verdict::Fail | Verdict::Untrustworthy => "critical",
         Verdict::Incomplete => "major",
         Verdict::Inconclusive => "minor",
-        Verdict::Pass => "info",
+        Verdict::Pass | Verdict::NoBaseline => "info",
     };
     let items: Vec<Value> = warnings(report)
         .map(|(c, f)| {
@@ -112,7 +112,7 @@ pub fn to_sarif(report: &Report, file: &str) -> Result<String> {
     let level = |rule: Rule| match rule.verdict() {
         Verdict::Fail | Verdict::Untrustworthy | Verdict::Incomplete => "error",
         Verdict::Inconclusive => "warning",
-        Verdict::Pass => "note",
+        Verdict::Pass | Verdict::NoBaseline => "note",
     };
     let rules: Vec<Value> = Rule::ALL
         .iter()

@@ -4,7 +4,7 @@ use super::config::{Config, Judged, Policy, Suite};
 use super::{Baseline, Bounds, CLEAN, Check, Compared, Finding, Report, Rule, Verdict, percent, points};
 use crate::compare::POWER;
 use crate::doctor::Grade;
-use crate::escape::line;
+use crate::escape::{line, shell};
 use crate::report::{Row, is_worst};
 use crate::rows;
 use crate::runs::{Loaded, brief, ids_digest};
@@ -42,6 +42,8 @@ pub struct Measured {
     pub missing: Option<String>,
     pub grade: Option<Grade>,
     pub bounds: Bounds,
+    /// Whether all of it was read from an earlier run: then nothing can come out again.
+    pub resumed: bool,
     pub(super) allowed: u64,
     pub(super) line: usize,
     pub(super) repro: String,
@@ -164,6 +166,7 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         by_content: plan.dataset.by_content,
         images: position.and_then(|i| run.images.get(i)).cloned().flatten(),
         seed: plan.seed,
+        resumed: run.is_read_back(),
         attack_digest: blake3::hash(facts.to_string().as_bytes()).to_hex().to_string(),
         model_digest: row.model_digest.clone(),
         robust: plan.robust.clone(),
@@ -176,7 +179,7 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         bounds: suite.bounds(&row.model, &names),
         allowed: suite.allow_failed,
         line: config.line_of(index, written),
-        repro: repro.map(|a| quoted(&a)).collect::<Vec<_>>().join(" "),
+        repro: repro.map(|a| shell(&line(&a))).collect::<Vec<_>>().join(" "),
         ladder: place.filter(|_| !clean).and_then(|i| match &model.attacks[i].threat.region {
             Region::Ball { norm, eps } => {
                 let a = &model.attacks[i];
@@ -187,12 +190,6 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         ids,
         bits,
     })
-}
-
-/// For a POSIX shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:./,@%+".contains(c);
-    if text.chars().all(plain) { text.to_string() } else { format!("'{}'", line(text).replace('\'', "'\\''")) }
 }
 
 /// What the baseline says of a result.
@@ -255,6 +252,10 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
         other.push(format!("computed by {} then {}", line(&then.interpreter), line(&now.interpreter)));
     }
     match (same_model, changed, other.is_empty()) {
+        (true, 0, _) if now.resumed => findings.push(Finding {
+            rule: Rule::Resumed,
+            text: "these are the results of an earlier run: nothing was measured again".into(),
+        }),
         (true, 0, _) => findings.push(Finding { rule: Rule::Reproduced, text: "the model is unchanged and every sample came out again".into() }),
         (true, _, true) => findings.push(Finding {
             rule: Rule::NonDeterministic,
@@ -334,7 +335,7 @@ pub fn check(config: &Config, measured: &[Measured], baseline: Option<&Baseline>
         Verdict::Fail | Verdict::Untrustworthy => 1,
         Verdict::Incomplete => 3,
         Verdict::Inconclusive if settings.strict => 1,
-        Verdict::Inconclusive | Verdict::Pass => 0,
+        Verdict::Inconclusive | Verdict::Pass | Verdict::NoBaseline => 0,
     };
     let notes = notes(&checks, tested, settings.alpha, baseline.is_some());
     Ok(Report { schema: SCHEMA, verdict, exit_code, settings: settings.clone(), tested, checks, notes })

@@ -26,6 +26,8 @@ pub const CLEAN: &str = "clean";
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Pass,
+    /// Of a whole report: a baseline is required, and something has none.
+    NoBaseline,
     /// The drop is larger than allowed and may be chance.
     Inconclusive,
     /// It cannot be judged: outcomes are missing, or samples failed.
@@ -39,6 +41,7 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Verdict::Pass => "pass",
+            Verdict::NoBaseline => "no baseline",
             Verdict::Inconclusive => "inconclusive",
             Verdict::Incomplete => "incomplete",
             Verdict::Untrustworthy => "untrustworthy",
@@ -64,10 +67,11 @@ pub enum Rule {
     NoBaseline,
     Reproduced,
     Changed,
+    Resumed,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 14] = [
         Rule::Floor,
         Rule::Drop,
         Rule::HardDrop,
@@ -81,6 +85,7 @@ impl Rule {
         Rule::NoBaseline,
         Rule::Reproduced,
         Rule::Changed,
+        Rule::Resumed,
     ];
 
     /// `kebab-case`, as in JSON.
@@ -99,6 +104,7 @@ impl Rule {
             Rule::NoBaseline => "no-baseline",
             Rule::Reproduced => "reproduced",
             Rule::Changed => "changed",
+            Rule::Resumed => "resumed",
         }
     }
 
@@ -118,6 +124,7 @@ impl Rule {
             Rule::NoBaseline => "There is nothing to compare with.",
             Rule::Reproduced => "The baseline's model is unchanged and its results came out again, bit by bit.",
             Rule::Changed => "Something other than the model differs from the baseline.",
+            Rule::Resumed => "The results are those of an earlier run: nothing was measured again.",
         }
     }
 
@@ -127,7 +134,7 @@ impl Rule {
             Rule::Unreliable | Rule::NotMonotone => Verdict::Untrustworthy,
             Rule::Incomplete | Rule::FailedSamples => Verdict::Incomplete,
             Rule::PossibleDrop => Verdict::Inconclusive,
-            Rule::Doubtful | Rule::NoBaseline | Rule::Reproduced | Rule::Changed => Verdict::Pass,
+            Rule::Doubtful | Rule::NoBaseline | Rule::Reproduced | Rule::Changed | Rule::Resumed => Verdict::Pass,
         }
     }
 

@@ -39,6 +39,7 @@ fn measured(config: &Config, attack: &str, n: usize, held: usize, digest: &str) 
         seconds: 0.,
         missing: None,
         grade: Some(Grade::Reliable),
+        resumed: false,
         bounds: config.suites[0].bounds("m", &[attack]),
         allowed: 0,
         line: 1,

@@ -1,6 +1,7 @@
 //! The table people read, and the sentences that keep it honest.
 
-use super::{Row, is_worst};
+use super::{Row, is_worst, sentences};
+use crate::escape::line;
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table of percentages with 95 % intervals, and a note for whatever limits them.
@@ -22,11 +23,11 @@ pub fn to_text(rows: &[Row]) -> String {
     for r in rows {
         let per = |total: u64| format!("{:.1}", total as f64 / r.n.max(1) as f64);
         table.add_row([
-            r.model.clone(),
-            r.attack.clone(),
-            r.threat.clone(),
+            line(&r.model),
+            line(&r.attack),
+            line(&r.threat),
             r.n.to_string(),
-            percent(r.clean_accuracy),
+            if r.aimed { "-".to_string() } else { percent(r.clean_accuracy) },
             percent(r.robust_accuracy),
             format!("{} - {}", percent(r.robust_interval.0), percent(r.robust_interval.1)),
             per(r.forwards),
@@ -39,7 +40,7 @@ pub fn to_text(rows: &[Row]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
-    for note in notes(rows) {
+    for note in notes(rows).into_iter().chain(sentences(rows, |r| line(&r.model))) {
         text += &format!("\n{note}");
     }
     text.push('\n');
@@ -60,13 +61,18 @@ fn notes(rows: &[Row]) -> Vec<String> {
         if r.failed > 0 {
             notes.push(format!(
                 "{} samples of {} under {} could not be judged; they count as not robust.",
-                r.failed, r.model, r.attack
+                r.failed,
+                line(&r.model),
+                line(&r.attack)
             ));
         }
+        notes.extend(r.points.iter().flat_map(|p| p.notes(&line(&r.model), &line(&r.attack), &r.threat)));
         if r.fragile > 0 {
             notes.push(format!(
                 "{} samples of {} under {} sit within rounding of the boundary.",
-                r.fragile, r.model, r.attack
+                r.fragile,
+                line(&r.model),
+                line(&r.attack)
             ));
         }
     }

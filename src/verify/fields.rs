@@ -2,7 +2,7 @@
 //! or not a point was kept.
 
 use crate::plan::PlannedAttack;
-use robust_core::{Cost, Outcome, Passes, Pred, Verdict};
+use robust_core::{Cost, Outcome, Passes, Place, Pred, Verdict};
 
 /// How far a distance may lie beyond epsilon, in shares of the larger of it and 1: the sum of a row in another order.
 const ROOM: f64 = 1e-5;
@@ -13,6 +13,7 @@ const ROOM: f64 = 1e-5;
 /// The first contradiction, as a sentence.
 pub(super) fn check(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     cost(attack, o)?;
+    place(attack, o)?;
     point(attack, o)?;
     success(attack, o)?;
     if let Some(clean) = o.clean {
@@ -63,6 +64,16 @@ fn cost(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     Ok(())
 }
 
+/// Points made elsewhere are moved; where none was legal, none was judged.
+fn place(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
+    match o.place {
+        None => Ok(()),
+        Some(Place::Moved(by)) if attack.attack == "file" && attacked(attack, o) && by >= 0. => Ok(()),
+        Some(Place::Outside(by)) if o.verdict == Verdict::Failed && o.best.is_none() && by >= 0. => Ok(()),
+        Some(place) => Err(format!("{place:?} contradicts verdict {:?}", o.verdict)),
+    }
+}
+
 /// A point is there with everything that belongs to it, or not at all.
 fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     let (best, norm) = (o.best.is_some(), attack.threat.norm().is_some());
@@ -79,6 +90,7 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     let Some(pred) = o.best else {
         return match o.verdict {
             Verdict::Fooled => Err("a fooled sample without a point".to_string()),
+            Verdict::Held => Err("it is said to hold, and none of its points was judged".to_string()),
             _ => Ok(()),
         };
     };
@@ -233,7 +245,7 @@ mod tests {
         let (attack, line) = fooled();
         assert_eq!(check(&attack, &line), Ok(()));
         type Edit = fn(&mut Outcome);
-        let edits: [(&str, Edit); 16] = [
+        let edits: [(&str, Edit); 18] = [
             ("clean passes", |o| o.cost.clean = 2),
             ("at most", |o| o.cost.search.forward = 42),
             ("at most", |o| o.cost.search.backward = 41),
@@ -250,6 +262,8 @@ mod tests {
             ("epsilon is 0.1", |o| o.distance = Some(0.2)),
             ("not those of one point", |o| o.evidence = None),
             ("its votes", |o| o.votes = Some((1, 3))),
+            ("Moved", |o| o.place = Some(Place::Moved(1e-8))),
+            ("Outside", |o| o.place = Some(Place::Outside(0.1))),
         ];
         for (word, edit) in edits {
             let mut line = line.clone();
@@ -291,6 +305,8 @@ mod tests {
             stage: None,
             ..line
         };
+        let unjudged = Outcome { best: None, distance: None, evidence: None, ..held.clone() };
+        assert!(check(&attack, &unjudged).unwrap_err().contains("none of its points was judged"));
         for (nearest, holds) in [(None, true), (Some(0.3), true), (Some(0.05), false), (Some(f64::INFINITY), false)] {
             assert_eq!(check(&attack, &Outcome { nearest, ..held.clone() }).is_ok(), holds, "{nearest:?}");
         }

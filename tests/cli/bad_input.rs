@@ -110,7 +110,7 @@ fn attacks_that_make_no_sense() {
         place.fails(&format!("eval --model builtin:mnist-at --first 4 --attack {attack}"), 2, words);
     };
     fails("pgdd:eps=0.3", &["unknown attack `pgdd`", "did you mean `pgd`"]);
-    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean `steps`"]);
+    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean steps=4?"]);
     fails("pgd:eps=8", &["8/255"]);
     fails("pgd:eps=-1", &["not a distance"]);
     fails("pgd-l2:eps=1000", &["L2"]);
@@ -165,4 +165,162 @@ fn without_the_feature_a_model_of_the_hub_that_is_not_there_says_how_to_get_it()
         assert!(said.err.contains(word), "{word}: {}", said.err);
     }
     assert!(place.ok("list models").out.contains("this build downloads nothing"));
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused_before_anything_waits_on_them() {
+    let place = Place::new();
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe.onnx")).status().unwrap().success());
+    let data = "--dataset builtin:mnist --first 4";
+    let asked = std::time::Instant::now();
+    for model in ["pipe.onnx", "/dev/zero?arch=mnist-cnn", "."] {
+        let said = place.robust(&format!("eval --model {model} {data} {FGSM}"));
+        assert!(said.code == 4 || said.code == 2, "{model}: {} {}", said.code, said.err);
+    }
+    place.fails(&format!("eval --model pipe.onnx {data} {FGSM}"), 4, &["a pipe or a device, not a file"]);
+    place.fails("convert pipe.onnx x.safetensors", 4, &["a pipe or a device"]);
+    let eval = format!("eval --model builtin:mnist-at {FGSM}");
+    place.fails(&format!("{eval} --ids /dev/zero"), 4, &["/dev/zero", "a pipe or a device"]);
+    place.fails(&format!("{eval} --dataset npz:pipe.onnx"), 4, &["not a file"]);
+    place.fails("gate --config /dev/zero", 2, &["/dev/zero", "a pipe or a device"]);
+    std::fs::create_dir(place.path("run")).unwrap();
+    std::fs::rename(place.path("pipe.onnx"), place.path("run/run.json")).unwrap();
+    place.fails("report run", 4, &["run.json", "a pipe or a device"]);
+    assert!(asked.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn a_record_that_would_fill_the_memory_is_refused() {
+    let place = Place::new();
+    place.ok(&format!("eval --model builtin:mnist-at {FGSM} --first 4 --out run"));
+    let text = place.read("run/run.json");
+    let write = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(place.path("run/run.json"), text.replacen(from, to, 1)).unwrap();
+    };
+    write("\"params\": {", &format!("\"params\": {{\"x\": [{}0],", "{\"\":0},".repeat(1 << 20)));
+    place.fails("report run", 4, &["objects and lists"]);
+    write("\"ids\": \"0-3\"", "\"ids\": \"0-3000000000\"");
+    place.fails("report run", 4, &["more than 16777216 ids"]);
+    write("\"ids\": \"0-3\"", "\"ids\": \"3,1\"");
+    place.fails("report run", 4, &["do not ascend"]);
+    write("\"unit\": 64", "\"unit\": 0");
+    place.fails("report run", 4, &["units of 0 samples"]);
+    std::fs::write(place.path("run/run.json"), vec![b' '; 33 << 20]).unwrap();
+    place.fails("report run", 4, &["at most 33554432 are read"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_has_to_listen() {
+    let place = Place::new();
+    let robust = env!("CARGO_BIN_EXE_robust");
+    let run = |i: usize, to: &str| {
+        let script = format!("{robust} eval --model builtin:mnist-at {FGSM} --first 4 --no-doctor --out run{i} {to}");
+        support::said(
+            std::process::Command::new("bash").args(["-c", &script]).current_dir(place.dir.path()).output().unwrap(),
+        )
+    };
+    for (i, to) in [
+        "2>/dev/full",
+        "2>&-",
+        "2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}",
+        "| true; exit ${PIPESTATUS[0]}",
+        ">&- 2>&-",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = run(i, to);
+        assert_eq!(said.code, 0, "{to}: {}", said.err);
+        place.ok(&format!("verify run{i}"));
+    }
+    // Data that could not be given is an error, and the run is whole nevertheless.
+    let full = run(9, ">/dev/full");
+    assert!(full.code == 75 && full.err.contains("standard output"), "{} {}", full.code, full.err);
+    place.ok("verify run9");
+    // An error keeps its code when it cannot be told.
+    let script = format!("{robust} verify nowhere 2>/dev/full");
+    let code = std::process::Command::new("bash").args(["-c", &script]).status().unwrap().code();
+    assert_eq!(code, Some(4));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_text_are_names() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = std::ffi::OsStr::from_bytes(b"run\xff");
+    let mut eval = place.command(&format!("eval --model builtin:mnist-at {FGSM} --first 4 --no-doctor --out"));
+    let said = support::said(eval.arg(odd).output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+    let mut verify = place.command("verify");
+    assert_eq!(support::said(verify.arg(odd).output().unwrap()).code, 0);
+    place.ok("init");
+    std::fs::rename(place.path("robust.toml"), place.dir.path().join(odd).join("robust.toml")).unwrap();
+    let mut gate = place.command("gate --no-progress --config");
+    let said =
+        support::said(gate.arg(std::path::Path::new(odd).join("robust.toml")).env_remove("CI").output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn names_of_strangers_steer_neither_the_terminal_nor_the_runner_of_a_job() {
+    let place = Place::new();
+    let evil = "+x\n::error file=a::b\n\u{1b}[2J\u{9b}31m\u{202e}##[group]=builtin:mnist-at";
+    let mut eval = place.command(&format!("eval {FGSM} --first 4 --out run --model"));
+    let said = support::said(eval.arg(evil).output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+    let others = ["verify run", "compare run run", "leaderboard run", "export run --out x"].map(|c| place.robust(c));
+    for said in others.iter().chain([&said]) {
+        for text in [&said.out, &said.err] {
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'), "{text:?}");
+            assert!(!text.lines().any(|l| l.trim_start().starts_with("::")) && !text.contains("##["), "{text}");
+        }
+    }
+    let csv = place.ok("verify run --format csv").out;
+    assert!(csv.lines().nth(1).unwrap().starts_with("'+x"), "{csv}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_lies_beside_a_file_to_be_written_is_not_touched() {
+    let place = Place::new();
+    place.ok(&format!("eval --model builtin:mnist-at {FGSM} --first 4 --no-doctor --out run"));
+    std::fs::write(place.path("precious"), "mine").unwrap();
+    std::fs::write(place.path("net.part"), "mine too").unwrap();
+    std::os::unix::fs::symlink(place.path("precious"), place.path("page.part")).unwrap();
+    place.ok("report run --html net.html");
+    place.ok("report run --html page.html --md /dev/null");
+    assert_eq!((place.read("net.part").as_str(), place.read("precious").as_str()), ("mine too", "mine"));
+    assert!(place.path("page.part").is_symlink() && place.read("page.html").contains("<html"));
+    // Both at once leave no other names behind.
+    let names = std::fs::read_dir(place.dir.path()).unwrap().count();
+    assert_eq!(names, 6, "run, precious, net.part, page.part, net.html, page.html");
+}
+
+#[test]
+fn a_dry_run_says_where_and_how_much() {
+    let place = Place::new();
+    let eval = format!("eval --model builtin:mnist-at {FGSM} --first 4 --dry-run");
+    assert!(place.ok(&format!("{eval} --out my/place")).out.contains("run folder: my/place\n"));
+    assert!(place.ok(&eval).out.contains("run folder: runs/mnist-at-"));
+    let corrupt = "eval --model builtin:mnist-std --corruptions mnist-c --first 4 --dry-run";
+    let said = place.ok(corrupt).out;
+    assert!(said.contains("no evidence: corrupted images are made again"), "{said}");
+    assert!(place.ok(&format!("{corrupt} --evidence all")).out.contains("MB of evidence"));
+}
+
+#[test]
+fn a_run_whose_models_have_moved_says_how_to_name_them() {
+    let place = Place::new();
+    network(&place.path("my net.safetensors"), 0.01, 0.);
+    let mut eval =
+        place.command(&format!("eval --dataset builtin:mnist --first 4 {FGSM} --no-doctor --out run --model"));
+    assert_eq!(support::said(eval.arg("my net.safetensors").output().unwrap()).code, 0);
+    std::fs::rename(place.path("my net.safetensors"), place.path("moved.safetensors")).unwrap();
+    place.fails("verify run", 4, &["say where the run's models are now: --model 'my net=PATH'"]);
+    let mut verify = place.command("verify run --model");
+    assert_eq!(support::said(verify.arg("my net=moved.safetensors").output().unwrap()).code, 0);
 }

@@ -74,6 +74,15 @@ fn two_models_are_compared_sample_by_sample_and_different_things_are_refused() {
     }
     let same = place.ok("compare at at");
     assert!(same.out.contains("exact p = 1.0000"), "{}", same.out);
+    // The threat model as tables round it, and as pages write it.
+    place.ok("eval --no-progress --model builtin:mnist-at --attack fgsm:eps=8/255 --attack fgsm:eps=0.1 --limit 20 --out two");
+    for threat in ["Linf 0.031373", "Linf 8/255", "linf 8/255"] {
+        let mut compare = place.command("compare two two --threat");
+        let said = crate::support::said(compare.arg(threat).output().unwrap());
+        assert!(said.code == 0 && said.out.contains("Linf 0.031373"), "{threat}: {} {}", said.out, said.err);
+    }
+    place.fails("compare two two", 2, &["several threat models", "--threat"]);
+    place.fails("compare two two --threat L2", 2, &["nothing matches `L2`", "its threat models are", "Linf 0.1"]);
     let two = place.ok("compare at at --attack pgd-linf:eps=0.1,steps=5 --attack-b fgsm-linf:eps=0.1");
     assert!(two.out.contains("fgsm-linf"), "{}", two.out);
 

@@ -71,7 +71,18 @@ fn corrupted_copies_are_data_sets_and_published_sets_at_once() {
     assert!(place.ok("inspect safetensors:made/mnist-c/fog-1.safetensors").out.contains("60 samples"));
     assert!(place.ok("inspect folder:made/mnist-c/fog/1").out.contains("60 samples"));
     assert!(place.ok("inspect npy:made/mnist-c/fog.npy,made/mnist-c/labels.npy").out.contains("60 samples"));
-    place.fails(&format!("{copy} --out made"), 2, &["is not empty"]);
+    place.fails(&format!("{copy} --out made"), 2, &["is not empty", "the very same command"]);
+    // Cut off and begun again: what was torn or lost is made again, to the same bytes.
+    let again = format!("{copy} --out made --png --npy --safetensors");
+    let image = std::fs::read_dir(place.path("made/mnist-c/stripe/1/0004")).unwrap().next().unwrap().unwrap().path();
+    let files = [image, place.path("made/mnist-c/fog.npy"), place.path("made/mnist-c/fog-1.safetensors")];
+    let whole = files.each_ref().map(|f| std::fs::read(f).unwrap());
+    std::fs::write(&files[0], &whole[0][..9]).unwrap();
+    files[1..].iter().for_each(|f| std::fs::remove_file(f).unwrap());
+    let draft = place.path("made/mnist-c/stripe/1/.robust-1-1.part");
+    std::fs::write(&draft, "").unwrap();
+    place.ok(&again);
+    assert!(files.each_ref().map(|f| std::fs::read(f).unwrap()) == whole && !draft.exists());
     // What `eval` makes is what `corrupt` wrote: the same verdicts from both.
     let ids: Vec<String> = {
         place.ok("eval --model builtin:mnist-std --corruptions mnist-c:only=fog --limit 60 --out live");

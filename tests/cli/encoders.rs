@@ -29,6 +29,24 @@ fn a_head_is_fitted_attacked_with_its_encoder_and_verified() {
 }
 
 #[test]
+fn a_head_of_another_encoder_is_refused_and_one_that_tells_none_is_said() {
+    let place = Place::new();
+    let probe = "--train builtin:mnist --limit 100 --method knn --k 500 -o head.safetensors";
+    let said = place.ok(&format!("probe --model {FEATURES} {probe}"));
+    assert!(said.err.contains("only 100 neighbours are there to vote, 500 were asked for"), "{}", said.err);
+    let eval = |encoder: &str, out: &str| {
+        format!(
+            "eval --model {encoder}&head=head.safetensors --dataset builtin:mnist --limit 20 --attack fgsm:eps=0.1 --out {out}"
+        )
+    };
+    // As wide, and trained on the same images.
+    place.fails(&eval("builtin:mnist-at?output=features", "other"), 4, &["it is for the encoder", "robust probe"]);
+    let own = place.ok(&eval(FEATURES, "own"));
+    assert!(own.err.contains("votes of the 100 nearest") && own.out.contains("doubtful"), "{}{}", own.err, own.out);
+    place.ok("verify own");
+}
+
+#[test]
 fn an_encoder_without_a_head_is_not_evaluated_and_the_way_on_is_said() {
     let place = Place::new();
     let eval = "--dataset builtin:mnist --attack fgsm:eps=0.1";

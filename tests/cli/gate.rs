@@ -74,7 +74,22 @@ fn the_example_passes_reproduces_its_baseline_and_its_weakened_version_fails() {
     assert_ne!(before, place.read("robust.baseline.json"));
     edit(&place, "robust.toml", "min_robust_accuracy", "# min_robust_accuracy");
     let again = gate(&place, "", &[]);
-    assert!(again.code == 0 && again.out.contains("reproduced"), "{}\n{}", again.out, again.err);
+    // Nothing came out again: the run folder was only read.
+    assert!(again.code == 0 && again.out.contains("resumed:"), "{}\n{}", again.out, again.err);
+    assert!(!again.out.contains("reproduced"), "{}", again.out);
+    std::fs::remove_dir_all(place.path("runs")).unwrap();
+    let anew = gate(&place, "", &[]);
+    assert!(anew.code == 0 && anew.out.contains("reproduced:"), "{}\n{}", anew.out, anew.err);
+}
+
+#[test]
+fn init_adds_to_a_list_of_what_is_ignored_and_takes_nothing_away() {
+    let place = Place::new();
+    std::fs::write(place.path(".gitignore"), "target").unwrap();
+    place.ok("init");
+    assert_eq!(place.read(".gitignore"), "target\nruns/\n");
+    place.ok("init --force");
+    assert_eq!(place.read(".gitignore"), "target\nruns/\n");
 }
 
 #[test]
@@ -84,13 +99,16 @@ fn what_init_writes_works_as_it_stands_from_any_folder_below() {
     place.fails("init", 2, &["--force"]);
     let none = gate(&place, "--require-baseline", &[]);
     assert!(none.code == 5 && none.out.contains("no-baseline"), "{}\n{}", none.out, none.err);
+    assert!(none.out.ends_with("gate: no baseline\n"), "{}", none.out);
+    assert_eq!(place.read(".gitignore"), "runs/\n");
     assert_eq!(gate(&place, "", &[]).code, 0);
     assert_eq!(gate(&place, "--update-baseline", &[]).code, 0);
     let first = place.read("robust.baseline.json");
     std::fs::create_dir_all(place.path("a/b")).unwrap();
     let mut below = place.command("gate --no-progress --require-baseline --json here.json");
     let below = said(below.current_dir(place.path("a/b")).output().unwrap());
-    assert!(below.code == 0 && below.out.contains("reproduced"), "{}\n{}", below.out, below.err);
+    assert!(below.code == 0 && below.out.contains("resumed:"), "{}\n{}", below.out, below.err);
+    assert!(!below.out.contains("no baseline"), "{}", below.out);
     assert!(place.path("a/b/here.json").exists());
     // The same results make the same bytes.
     assert_eq!(gate(&place, "--update-baseline", &[]).code, 0);

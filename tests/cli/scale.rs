@@ -41,6 +41,18 @@ fn one_seven_and_sixteen_shards_merge_to_the_bytes_of_one_run() {
     let dirs = (1..=7).map(|k| format!("s7-{k}")).collect::<Vec<_>>().join(" ");
     place.fails(&format!("merge {dirs} --out early"), 3, &["missing", "--shard 2/7"]);
     place.ok(&format!("{RUN} --shard 2/7 --out s7-2 --resume"));
+    // A merge that was killed is completed by the same command, and one that is complete is checked.
+    let joined = place.read("merged7/outcomes.jsonl");
+    std::fs::write(place.path("merged7/outcomes.jsonl"), &joined[..joined.len() / 2]).unwrap();
+    std::fs::remove_file(place.path("merged7/summary.json")).unwrap();
+    std::fs::remove_file(place.path("merged7/evidence/m00-a00-00000000.safetensors")).unwrap();
+    for _ in 0..2 {
+        place.ok(&format!("merge {dirs} --out merged7"));
+        same_folder(&place, "whole", "merged7");
+        place.ok("verify merged7");
+    }
+    std::fs::write(place.path("merged7/outcomes.jsonl"), joined.replacen("\"confirm\":1", "\"confirm\":2", 1)).unwrap();
+    place.fails(&format!("merge {dirs} --out merged7"), 1, &["merged7 and", "disagree about sample"]);
     place.ok(&format!("merge again {dirs} --out twice"));
     same_folder(&place, "whole", "twice");
 }
@@ -60,10 +72,29 @@ fn shards_that_do_not_fit_together_are_refused() {
     std::fs::write(place.path("d/outcomes.jsonl"), text).unwrap();
     place.fails("merge a d --out c", 1, &["disagree about sample"]);
     assert!(!place.path("c").exists());
+    // A folder of somebody else, and one of another run.
+    place.fails("merge a --out a", 3, &["missing"]);
+    place.ok(&format!("{run} --out other --seed 2"));
+    place.ok(&format!("{run} --shard 2/2 --out e"));
+    place.fails("merge a e --out other", 2, &["it holds another run", "--out"]);
+    // Plans of strangers: no shard is the 0th part of 0, and inputs are as large as their points.
+    let edited = |name: &str, from: &str, to: &str| {
+        let text = place.read(&format!("{name}/run.json"));
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(place.path(&format!("{name}/run.json")), text.replace(from, to)).unwrap();
+    };
+    for name in ["a", "e"] {
+        edited(name, "            28\n", "            27\n");
+    }
+    place.fails("merge a e --out f", 4, &["the point of sample", "784 values"]);
+    edited("a", "\"of\": 2", "\"of\": 0");
+    place.fails("merge a e --out f", 4, &["a/run.json", "no shard 1/0"]);
+    place.fails("report a", 4, &["a/run.json", "no shard 1/0"]);
+    assert!(!place.path("f").exists());
     for (shard, word) in [("0/2", "count from 1"), ("3/2", "count from 1"), ("x", "K/N"), ("auto", "ROBUST_SHARD")] {
         place.fails(&format!("{run} --shard {shard}"), 2, &[word]);
     }
-    place.fails(&format!("{run} --shard 2/2 --out a --resume"), 2, &["shard 1/2", "shard 2/2"]);
+    place.fails(&format!("{run} --shard 2/2 --out d --resume"), 2, &["shard 1/2", "shard 2/2"]);
 }
 
 #[test]

@@ -127,6 +127,7 @@ impl Made {
             distance: fooled.then_some(0.03),
             nearest: None,
             votes: None,
+            place: None,
             queries: fooled.then_some(1 + id % 40),
             stage: None,
             cost: Cost { search: Passes { forward: 41, backward: 40 }, clean: 1, confirm: 1 },

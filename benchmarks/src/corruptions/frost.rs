@@ -3,7 +3,7 @@
 
 use super::common::image;
 use super::{Call, Corruption, Profile};
-use robust_core::{Error, Result};
+use robust_core::{Error, Result, files};
 use robust_imaging::{Bytes, decode_bytes};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,9 @@ pub struct Photos {
     full: Arc<Vec<Bytes>>,
 }
 
+/// Bytes that a published photo may have: the largest has 1.6 MB.
+const MAX_PHOTO: u64 = 16 << 20;
+
 impl Photos {
     /// Reads and checks `frost1.png` ... `frost5.jpg` of a folder.
     ///
@@ -34,7 +37,7 @@ impl Photos {
         }
         let read = |(name, sum): (&str, &str)| {
             let path = folder.join(name);
-            let bytes = std::fs::read(&path).map_err(|e| Error::load(path.display(), e).hint(hint()))?;
+            let bytes = files::read(&path, MAX_PHOTO).map_err(|e| Error::load(path.display(), e).hint(hint()))?;
             let found = super::sha256::hex(&bytes);
             if !found.starts_with(sum) {
                 let begins: String = found.chars().take(8).collect();

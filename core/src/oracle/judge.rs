@@ -5,6 +5,7 @@ use super::{Finding, Oracle};
 use crate::{Draw, Error, Norm, Objective, Pred, Result, RowKey, Site, Trace, fragile, stream, to_host};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Averages over EOT draws and surrogates, one entry per asked row; the gradient is `dx * exp(log_scale)`.
 #[derive(Default)]
@@ -82,6 +83,11 @@ impl Oracle<'_> {
         Draw { seed: self.seed, stream: stream(&format!("{}/model", self.path)), turn: 0, rows: keys }
     }
 
+    /// Whether nobody wants the attack to be left ([`Oracle::leave_when`]).
+    fn stay(&self) -> Result<()> {
+        if self.leave.is_some_and(|flag| flag.load(Relaxed)) { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
     /// Runs `each` on as many rows at once as a model may be given, with their noise and their places.
     fn in_parts(
         &self,
@@ -90,6 +96,7 @@ impl Oracle<'_> {
         mut each: impl FnMut(&Tensor, &Draw, Range<usize>) -> Result<()>,
     ) -> Result<()> {
         for (i, keys) in keys.chunks(self.at_once).enumerate() {
+            self.stay()?;
             let start = i * self.at_once;
             let rows = x.narrow(0, start, keys.len())?;
             each(&rows, &self.model_draw(keys), start..start + keys.len())?;
@@ -255,6 +262,7 @@ impl Oracle<'_> {
         let x = Tensor::from_vec(flat, dims, self.live.x.device())?;
         let mut seen: Vec<Vec<Option<(Pred, bool)>>> = vec![vec![]; points.len()];
         for _ in 0..target.votes.m.max(1) {
+            self.stay()?;
             let keys = self.confirm_keys(&owners);
             let draw = Draw { seed: self.seed, stream: stream(&format!("{}/judge", self.path)), turn: 0, rows: &keys };
             let (scores, width) = to_host(&checked(target.deployed.exact(&x, &draw)?, points.len(), target)?)?;
@@ -331,6 +339,8 @@ impl Oracle<'_> {
             stage: r.stage.filter(|s| !s.is_empty()),
             nearest,
             broken: r.broken,
+            place: r.place,
+            remark: r.remark,
             cost: r.cost,
         };
         Ok(self.records.into_iter().zip(held).zip(nearest).map(finding).collect())

@@ -269,6 +269,31 @@ fn eot_and_surrogates_book_every_draw() {
 }
 
 #[test]
+fn an_attack_is_left_before_the_next_pass_once_it_is_told_to() {
+    let model = Arc::new(linear(0., 0.));
+    let (batch, labels) = labelled(&model, &[1, 2, 3]);
+    let target = Target::white_box(model.clone());
+    let threat = threat(0.1, Access::Gradient);
+    let clean = vec![vec![0.; K]; 3];
+    let (of, leave) = ([0, 1, 2], std::sync::atomic::AtomicBool::new(false));
+    let mut oracle = Oracle::new(plain(&target, &threat, &batch, labels, &clean)).unwrap();
+    oracle.leave_when(&leave);
+    oracle.gradient(&batch.x, &of, &Objective::Margin).unwrap();
+    leave.store(true, SeqCst);
+    let asked = (model.rows.load(SeqCst), model.pulls.load(SeqCst));
+    let seed = Tensor::ones((3, K), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let kinds = [
+        oracle.ask(&batch.x, &of).err().map(|e| e.kind),
+        oracle.gradient(&batch.x, &of, &Objective::Margin).err().map(|e| e.kind),
+        oracle.jacobian(&batch.x, &of, &[seed]).err().map(|e| e.kind),
+        ascend(&mut oracle, 5, 0.1).err().map(|e| e.kind),
+        oracle.finish().err().map(|e| e.kind),
+    ];
+    assert_eq!(kinds, [Some(crate::Kind::Interrupted); 5]);
+    assert_eq!((model.rows.load(SeqCst), model.pulls.load(SeqCst)), asked, "no model was asked any more");
+}
+
+#[test]
 fn a_budget_is_exact_for_every_sample() {
     for queries in [0, 1, 5, 11, 12, 13] {
         let model = Arc::new(linear(0., 0.));

@@ -141,6 +141,11 @@ pub(crate) fn is_transformers(path: &Path) -> bool {
     Config::read(&path.join("config.json")).is_ok_and(|c| c.has("model_type"))
 }
 
+/// The names of the classes that a settings file lists, where it lists one for each.
+pub(crate) fn class_names(settings: &Path) -> Option<Vec<String>> {
+    Config::read(settings).ok()?.names("id2label")
+}
+
 /// Refuses parameters that a folder's settings decide.
 ///
 /// # Errors

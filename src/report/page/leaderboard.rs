@@ -152,7 +152,8 @@ fn dots(entry: &Entry) -> svg::Dots {
 
 fn cells(entry: &Entry, attacks: &[&str]) -> Vec<Cell> {
     let worst = entry.worst;
-    let mut cells = vec![Cell::text(&entry.subject.label), Cell::percent(worst.clean_accuracy)];
+    let clean = if worst.aimed { Cell::text("-") } else { Cell::percent(worst.clean_accuracy) };
+    let mut cells = vec![Cell::text(&entry.subject.label), clean];
     for attack in attacks {
         let row = entry.rows.iter().find(|r| r.attack == *attack);
         cells.push(row.map_or_else(Cell::default, |r| Cell::percent(rate(r.held, r.n))));
