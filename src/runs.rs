@@ -20,6 +20,8 @@ pub struct Loaded {
     /// One per model and attack, and the worst cases: [`report::summarise`].
     pub rows: Vec<Row>,
     pub diagnoses: Vec<Diagnosis>,
+    /// By model of the plan: [`rows::named`].
+    pub images: Vec<Option<String>>,
     /// Outcomes that the plan asks for and that are not there: the run is growing, or was cut short.
     pub missing: usize,
 }
@@ -40,9 +42,10 @@ impl Loaded {
     }
 
     pub fn new(root: &Path, record: Record, outcomes: Vec<Outcome>) -> Self {
+        let images = record.plan.models.iter().map(|model| rows::named(model, &outcomes)).collect();
         let (rows, diagnoses) = table(&record, &outcomes);
         let missing = record.plan.rows().saturating_sub(outcomes.len());
-        Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, missing }
+        Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, images, missing }
     }
 
     /// Whether its last start found every outcome there, and attacked nothing.

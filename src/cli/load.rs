@@ -185,6 +185,8 @@ pub fn reopen(
             e.hint(hint)
         })?,
     };
+    // As the run did, which told of it then.
+    loaded.iter_mut().try_for_each(|model| bounds::settle(model, data.as_ref()).map(|_| ()))?;
     if let Some(note) = verify::check_identity(plan, &loaded, data.as_ref())? {
         say(&format!("note: {}", escape::line(&note)));
     }

@@ -28,7 +28,7 @@ pub struct Measured {
     pub data_digest: String,
     /// Whether the digest is of a folder's content, which earlier versions' was not.
     pub by_content: bool,
-    /// See [`rows::named`].
+    /// The clean rows as the model was shown them: [`rows::named`].
     pub images: Option<String>,
     pub ids: Vec<u64>,
     pub seed: u64,
@@ -164,7 +164,7 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         dataset: row.dataset.clone(),
         data_digest: row.data_digest.clone(),
         by_content: plan.dataset.by_content,
-        images: rows::named(run, model),
+        images: position.and_then(|i| run.images.get(i)).cloned().flatten(),
         seed: plan.seed,
         resumed: run.is_read_back(),
         attack_digest: blake3::hash(facts.to_string().as_bytes()).to_hex().to_string(),

@@ -80,6 +80,7 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     let Some(pred) = o.best else {
         return match o.verdict {
             Verdict::Fooled => Err("a fooled sample without a point".to_string()),
+            Verdict::Held => Err("it is said to hold, and none of its points was judged".to_string()),
             _ => Ok(()),
         };
     };
@@ -304,6 +305,8 @@ mod tests {
             stage: None,
             ..line
         };
+        let unjudged = Outcome { best: None, distance: None, evidence: None, ..held.clone() };
+        assert!(check(&attack, &unjudged).unwrap_err().contains("none of its points was judged"));
         for (nearest, holds) in [(None, true), (Some(0.3), true), (Some(0.05), false), (Some(f64::INFINITY), false)] {
             assert_eq!(check(&attack, &Outcome { nearest, ..held.clone() }).is_ok(), holds, "{nearest:?}");
         }

@@ -3,7 +3,7 @@
 use crate::support::{Place, said};
 use flate2::Crc;
 use robust::benchmarks::data;
-use robust::core::{Dataset, Input, View};
+use robust::core::{Input, View};
 use robust::folder;
 use serde_json::Value;
 use std::path::Path;
@@ -138,6 +138,8 @@ fn runs_of_earlier_versions_are_verified_by_their_lines_and_never_mixed() {
         place.ok(&format!("{EVAL} --out {run}"));
         as_formerly(&place, run);
     }
+    place.ok(&format!("{EVAL} --shard 1/2 --out s1"));
+    as_formerly(&place, "s1");
     let told = place.ok("verify a");
     assert!(told.err.contains("names and sizes") && told.err.contains("every row holds"), "{}", told.err);
     place.fails(&format!("{EVAL} --out a --resume"), 2, &["names and sizes", "--out"]);
@@ -151,6 +153,9 @@ fn runs_of_earlier_versions_are_verified_by_their_lines_and_never_mixed() {
     place.fails("compare a b", 2, &["not comparable", "sample 0 is not the same image in both"]);
     assert_eq!(groups(&place, "a b"), 2);
     place.ok("report a b --html page.html");
+    place.ok(&format!("{EVAL} --shard 2/2 --out s2"));
+    as_formerly(&place, "s2");
+    place.fails("merge s1 s2 --out whole", 1, &["sample 0 is not the same image in all lines"]);
     // Continued over other images, as earlier versions did: the first attack saw the old ones, the second the new ones.
     let half = |run: &str| place.read(&format!("{run}/outcomes.jsonl"));
     let lines: Vec<String> = half("a").lines().take(10 * EACH).map(str::to_string).collect();

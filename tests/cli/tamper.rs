@@ -106,7 +106,7 @@ fn edit_plan(place: &Place, run: &str, edit: impl Fn(&mut Plan)) {
 fn every_field_that_follows_from_others_is_held_against_them() {
     let place = Place::new();
     place.ok(
-        "eval --model builtin:mnist-at --attack pgd:eps=0.3,steps=15,target=least --first 60 --evidence all --out run",
+        "eval --model builtin:mnist-at --attack pgd:eps=0.3,steps=15,target=second --first 60 --evidence all --out run",
     );
     place.ok("verify run");
     let lines = place.read("run/outcomes.jsonl");
@@ -116,7 +116,10 @@ fn every_field_that_follows_from_others_is_held_against_them() {
     let edits: [(&str, bool, Edit); 14] = [
         ("clean class", true, |l| l["clean"]["label"] = ((l["label"].as_u64().unwrap() + 1) % 10).into()),
         ("adversarial class", true, |l| l["best"]["label"] = ((l["target"].as_u64().unwrap() + 1) % 10).into()),
-        ("its target is", false, |l| l["target"] = ((l["label"].as_u64().unwrap() + 1) % 10).into()),
+        ("its target is", false, |l| {
+            let next = (l["target"].as_u64().unwrap() + 1) % 10;
+            l["target"] = (if l["label"] == next { (next + 1) % 10 } else { next }).into();
+        }),
         ("queries up to its success", true, |l| l["queries"] = 17.into()),
         ("queries", false, |l| l["queries"] = 1.into()),
         ("part of the attack", true, |l| l["stage"] = "square/r0".into()),
