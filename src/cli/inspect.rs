@@ -2,7 +2,8 @@
 
 use super::{load, print, print_data};
 use robust::benchmarks::data;
-use robust::core::{Error, Result};
+use robust::core::{Batch, Result};
+use robust::doctor::Finding;
 use robust::escape::line;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, known, plan, say};
@@ -71,11 +72,9 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
-            let examine = |b| {
-                Ok::<_, Error>(
-                    [doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
-                        .concat(),
-                )
+            let examine = |b: Batch| -> Result<Vec<Finding>> {
+                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
+                    .concat())
             };
             Some(batch.map_or(Ok(vec![]), examine)?)
         }
