@@ -276,9 +276,10 @@ fn names_that_are_not_text_are_names() {
 #[test]
 fn names_of_strangers_steer_neither_the_terminal_nor_the_runner_of_a_job() {
     let place = Place::new();
-    let evil = "+x\n::error file=a::b\n\u{1b}[2J\u{9b}31m\u{202e}##[group]=builtin:mnist-at";
-    let mut eval = place.command(&format!("eval {FGSM} --first 4 --out run --model"));
-    let said = support::said(eval.arg(evil).output().unwrap());
+    let evil = "+x\n::error file=a\n\u{1b}[2J\u{9b}31m\u{202e}##[group].onnx";
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ci-gate/model.onnx"), place.path(evil)).unwrap();
+    let mut eval = place.command(&format!("eval {FGSM} --dataset builtin:mnist --first 4 --out run --model"));
+    let said = support::said(eval.arg(format!("onnx:{evil}")).output().unwrap());
     assert_eq!(said.code, 0, "{}", said.err);
     let others = ["verify run", "compare run run", "leaderboard run", "export run --out x"].map(|c| place.robust(c));
     for said in others.iter().chain([&said]) {
