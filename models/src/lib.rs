@@ -13,6 +13,7 @@ pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod onnx;
+mod output;
 pub mod probe;
 mod pth;
 pub mod safetensors;
@@ -27,6 +28,10 @@ pub use spec::{LoadedModel, load};
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Preprocess, Result};
 use robust_engine::{Binary, Builder, NodeId, Op};
+
+/// The line that makes a file of any PyTorch model; `x` is a batch of example images. Hints of refused weights begin with it: weights
+/// carry no code.
+pub(crate) const EXPORT: &str = "torch.onnx.export(model, x, \"net.onnx\", dynamo=True)";
 
 /// What a user may say about a model beyond where it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,8 +56,11 @@ pub struct Options {
     pub input: Option<[usize; 3]>,
     /// How the tokens of an encoder become one embedding: `cls` or `mean`.
     pub pool: Option<String>,
-    /// `features`: the value the last linear layer reads is the output, an embedding.
+    /// What of the model is its output. `features`: what the last linear layer reads, an embedding. `embedding`: the output is an
+    /// embedding and no scores of classes. Of ONNX files also the name of an output, or `embedding:NAME`.
     pub output: Option<String>,
+    /// The order of an ONNX file's axes, `nchw` or `nhwc`, where the graph does not tell.
+    pub layout: Option<String>,
     /// The file of a [`Head`] to put on the embedding.
     pub head: Option<std::path::PathBuf>,
     /// How images of other sizes become the input.

@@ -38,7 +38,9 @@ pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust::models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };
     Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name))
-        .hint(format!("what its last layer reads is one: --model '{spec}?output=features'")))
+        .hint(format!(
+            "what its last layer reads is one: --model '{spec}?output=features'; `?output=embedding` says that the output itself is"
+        )))
 }
 
 /// Loads every model; names must differ, since they name rows.

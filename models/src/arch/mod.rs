@@ -39,7 +39,7 @@ pub(crate) mod windows;
 mod xcit;
 
 use crate::safetensors::StateDict;
-use crate::{Options, ssl};
+use crate::{EXPORT, Options, ssl};
 use robust_core::{Error, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use stack::Stack;
@@ -144,7 +144,7 @@ fn find(name: &str) -> Result<&'static Architecture> {
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let hint = match nearest(name, ARCHITECTURES.iter().map(|a| a.name)) {
             Some(close) => format!("did you mean `{close}`? known: {}", known()),
-            None => format!("known: {}; any model can be exported to ONNX instead", known()),
+            None => format!("export the model to ONNX: {EXPORT}; or name one of: {}", known()),
         };
         Error::usage(format!("unknown architecture `{name}`")).hint(hint)
     })
@@ -165,7 +165,8 @@ fn recognise(candidates: Vec<StateDict>) -> Result<(&'static Architecture, State
         }
     }
     Err(Error::load("the weights", format!("the tensor names fit no known architecture: {found}")).hint(format!(
-        "known: {} (`?arch=NAME` tells what does not fit); any model can be exported to ONNX instead",
+        "weights carry no code: export the model where its code is, {EXPORT}; or say which of these it is, \
+         `?arch=NAME` tells what does not fit: {}",
         known()
     )))
 }

@@ -1,6 +1,6 @@
 //! Entries written into, and summed from, arrays that are known at import: how exporters build tables of relative places.
 
-use super::array::{Array, Data, Num};
+use super::array::{Array, Data, Num, all};
 use super::call::{Call, Graph};
 use super::fold::View;
 use candle_core::Tensor;
@@ -49,8 +49,8 @@ pub(super) fn scatter(graph: &mut Graph, call: &Call) -> Result<Array> {
     Ok(Array { name: call.out().to_string(), dims: call.known(0)?.dims.clone(), data })
 }
 
-/// Sums of integers along axes.
-pub(super) fn reduce_sum(graph: &mut Graph, call: &Call) -> Result<Array> {
+/// Sums, products and extremes of integers along axes.
+pub(super) fn reduce_ints(graph: &mut Graph, call: &Call) -> Result<Array> {
     let from = Rc::clone(call.known(0)?);
     let rank = from.dims.len();
     let axes = match call.list("axes", 1)? {
@@ -60,11 +60,19 @@ pub(super) fn reduce_sum(graph: &mut Graph, call: &Call) -> Result<Array> {
     let kept: Vec<usize> = (0..rank).map(|i| if axes.contains(&i) { 1 } else { from.dims[i] }).collect();
     graph.spend(call, &from.dims)?;
     let to = View::of(&kept).expand(&from.dims).indices();
-    let mut sums = vec![Num::known(0); kept.iter().product()];
+    let join = |a: Num, b: Num| match call.op() {
+        "ReduceSum" => a.add(b),
+        "ReduceProd" => a.mul(b),
+        "ReduceMax" => Some(Num::known(a.value()?.max(b.value()?))),
+        _ => Some(Num::known(a.value()?.min(b.value()?))),
+    };
+    let mut made: Vec<Option<Num>> = vec![None; kept.iter().product()];
     for (value, at) in from.nums().unwrap_or_default().iter().zip(to) {
-        let sum = &mut sums[at as usize];
-        *sum = sum.add(*value).ok_or_else(|| call.fail("the sum overflows"))?;
+        let so_far = &mut made[at as usize];
+        let next = so_far.map_or(Some(*value), |so_far| join(so_far, *value));
+        *so_far = Some(next.ok_or_else(|| call.fail("it overflows or depends on the batch size"))?);
     }
+    let sums = all(made.len(), made.into_iter()).ok_or_else(|| call.fail("it has no entries"))?;
     let dims = match call.int("keepdims", 1)? {
         0 => (0..rank).filter(|i| !axes.contains(i)).map(|i| from.dims[i]).collect(),
         _ => kept,
