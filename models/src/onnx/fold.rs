@@ -4,7 +4,7 @@ use super::array::{Array, Data, Num, all, is_float, sizes};
 use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
 use super::fold_run;
-use super::fold_scatter::{reduce_ints, scatter};
+use super::fold_scatter::{gather_nd, reduce_ints, scatter};
 use super::layout::{slice_specs, squeezed, unsqueezed};
 use super::resample::resize_known;
 use candle_core::{DType, Device, Tensor};
@@ -19,6 +19,7 @@ pub const ONLY_FOLDED: &[&str] = &[
     "CumSum",
     "DequantizeLinear",
     "Floor",
+    "GatherND",
     "Mod",
     "Range",
     "ScatterND",
@@ -82,6 +83,7 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
         "CumSum" => fold_run::running_sums(graph, call)?,
         "DequantizeLinear" => fold_run::dequantised(graph, call)?,
         "ScatterND" => scatter(graph, call)?,
+        "GatherND" => gather_nd(graph, call)?,
         "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(graph, call)?,
         _ => return Ok(None),
     };
@@ -154,7 +156,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// The entries of `from` at `indices`, as a new array.
-fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32>) -> Result<Array> {
+pub(super) fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32>) -> Result<Array> {
     let data = match &from.data {
         Data::Int(v) => Data::Int(indices.iter().map(|&i| v[i as usize]).collect()),
         Data::Float(_) if indices.is_empty() => return Err(call.fail("its result is empty")),

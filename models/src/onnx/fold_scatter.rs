@@ -2,7 +2,7 @@
 
 use super::array::{Array, Data, Num, all};
 use super::call::{Call, Graph};
-use super::fold::View;
+use super::fold::{View, pick};
 use candle_core::Tensor;
 use robust_core::Result;
 use std::rc::Rc;
@@ -47,6 +47,29 @@ pub(super) fn scatter(graph: &mut Graph, call: &Call) -> Result<Array> {
         _ => return Err(call.fail("it writes numbers of one kind into another")),
     };
     Ok(Array { name: call.out().to_string(), dims: call.known(0)?.dims.clone(), data })
+}
+
+/// The entries at `indices` (input 1, `[..., k]`: places along the first `k` axes).
+pub(super) fn gather_nd(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let (from, index) = (Rc::clone(call.known(0)?), Rc::clone(call.known(1)?));
+    let depth = index.dims.last().copied().unwrap_or(0);
+    if call.int("batch_dims", 0)? != 0 || depth == 0 || depth > from.dims.len() {
+        return Err(call.fail(format!("indices {:?} do not fit data {:?}, or have batch_dims", index.dims, from.dims)));
+    }
+    let places = call.known_ints(1)?;
+    let (outer, inner) = from.dims.split_at(depth);
+    let size: usize = inner.iter().product();
+    let dims = [&index.dims[..index.dims.len() - 1], inner].concat();
+    graph.spend(call, &dims)?;
+    let mut indices: Vec<u32> = Vec::with_capacity(places.len() / depth * size);
+    for place in places.chunks(depth) {
+        let mut at = 0;
+        for (&p, &dim) in place.iter().zip(outer) {
+            at = at * dim + call.axis(p, dim)?;
+        }
+        indices.extend((at * size..(at + 1) * size).map(|i| i as u32));
+    }
+    pick(call, &from, dims, indices)
 }
 
 /// Sums, products and extremes of integers along axes.

@@ -248,7 +248,9 @@ impl<'a> Needs<'a> {
     fn count(&mut self, state: &mut Graph, free: usize, node: &'a NodeProto, made: &[Value]) {
         if !made.iter().all(|v| matches!(v, Value::Known(_))) {
             // Its constants live on in the network.
-            node.input.iter().for_each(|name| drop(self.made.remove(name.as_str())));
+            for name in &node.input {
+                self.made.remove(name.as_str());
+            }
             return;
         }
         // Some share what they are made of, and took nothing.

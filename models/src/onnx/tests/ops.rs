@@ -65,11 +65,15 @@ fn op(mut node: NodeProto, attributes: &[AttributeProto]) -> Vec<NodeProto> {
 
 #[test]
 fn nearest_entries_fall_as_in_single_precision() {
-    // 3 / 0.6 is 5 in f32 and less than 5 in f64: ONNX Runtime takes entry 5.
-    let places = [text_attr("coordinate_transformation_mode", "asymmetric"), text_attr("nearest_mode", "floor")];
-    let scales = reals("s", &[4], &[1., 1., 1., 0.6]);
-    let resize = op(node("Resize", &["x", "", "s"], "o"), &places);
-    assert_eq!(made(resize, vec![scales], 13, &[1, 1, 10], &count(10)), [0., 1., 3., 5., 6., 8.]);
+    // 3 / 0.6 is 5 in f32 and less than 5 in f64: ONNX Runtime takes entry 5. 9 / 1.2 is less than 7.5 in both, by less than it sees.
+    let of = |scale: f32, mode: &'static str| {
+        let places = [text_attr("coordinate_transformation_mode", "asymmetric"), text_attr("nearest_mode", mode)];
+        let scales = reals("s", &[4], &[1., 1., 1., scale]);
+        made(op(node("Resize", &["x", "", "s"], "o"), &places), vec![scales], 13, &[1, 1, 10], &count(10))
+    };
+    assert_eq!(of(0.6, "floor"), [0., 1., 3., 5., 6., 8.]);
+    assert_eq!(of(1.2, "round_prefer_ceil"), [0., 1., 2., 3., 3., 4., 5., 6., 7., 8., 8., 9.]);
+    assert_eq!(of(2.5, "round_prefer_floor")[..6], [0., 0., 1., 1., 2., 2.]);
 }
 
 #[test]
@@ -269,6 +273,10 @@ fn weights_computed_from_others_are_computed_once() {
     let mut model = model(nodes, vec![w, ints("rest", &[1, 2, 3])]);
     model.graph.as_mut().unwrap().input[0] = info("x", &[None, Some(1), Some(1), Some(2)]);
     assert_eq!(load(&model).unwrap().nodes().len(), 3);
+    let picked = vec![node("GatherND", &["w", "i"], "s"), node("Mul", &["x", "s"], "y")];
+    let places = TensorProto { dims: vec![3, 2], ..ints("i", &[1, 0, 0, 1, -1, -1]) };
+    let numbers = vec![reals("w", &[2, 2], &[1., 2., 3., 4.]), places];
+    assert_eq!(made(picked, numbers, 18, &[3], &[1., 1., 1.]), [3., 2., 4.]);
     let sums = vec![node("CumSum", &["w", "axis"], "s"), node("Mul", &["x", "s"], "y")];
     let numbers = vec![reals("w", &[3], &[1., 2., 3.]), TensorProto { dims: vec![], ..ints("axis", &[0]) }];
     assert_eq!(made(sums, numbers, 18, &[3], &[1., 1., 1.]), [1., 3., 6.]);
