@@ -67,6 +67,10 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
     let Output::Logits { k } = card.output else {
         return Err(Error::new(Kind::Load, format!("model `{}` gives embeddings, not class scores", card.name)));
     };
+    if k < 2 {
+        let why = format!("model `{}` scores {k} class: every answer would be right", card.name);
+        return Err(Error::new(Kind::Load, why).hint("give the scores of two classes: of one logit z, 0 and z"));
+    }
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
     let goal = Goal::Untargeted(labels.clone());
     goal.check(k)?;

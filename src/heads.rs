@@ -136,7 +136,10 @@ pub struct Headed {
 pub fn put_on(encoder: &LoadedModel, asked: &[Asked], on: &Training, root: Option<&Path>) -> Result<Vec<Headed>> {
     if let Output::Logits { k } = encoder.card.output {
         return Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", encoder.name))
-            .hint("what its last layer reads is one: add `?output=features` to the model"));
+            .hint(
+                "what its last layer reads is one: add `?output=features` to the model, or `?output=embedding` where the output \
+                 itself is",
+            ));
     }
     let pick = on.limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(on.data.card().samples, &pick)?;

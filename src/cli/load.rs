@@ -41,7 +41,7 @@ pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust::models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };
     Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name)).hint(format!(
-        "what its last layer reads is one: --model {}",
+        "what its last layer reads is one: --model {}; `?output=embedding` says that the output itself is one",
         escape::shell(&format!("{spec}{}output=features", if spec.contains('?') { '&' } else { '?' }))
     )))
 }

@@ -155,7 +155,7 @@ fn find(name: &str) -> Result<&'static Architecture> {
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let hint = match nearest(name, ARCHITECTURES.iter().map(|a| a.name)) {
             Some(close) => format!("did you mean `{close}`? known: {}", known()),
-            None => format!("known: {}; any model can be exported to ONNX instead", known()),
+            None => format!("export the model to ONNX: {EXPORT}; or name one of: {}", known()),
         };
         Error::usage(format!("unknown architecture `{name}`")).hint(hint)
     })

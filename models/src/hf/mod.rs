@@ -234,8 +234,11 @@ fn family(config: &Config) -> Result<(&'static Family, &'static str)> {
     found.ok_or_else(|| {
         let close = nearest(kind, model_types()).map(|n| format!("did you mean `{n}`? "));
         let known = model_types().collect::<Vec<_>>().join(", ");
-        Error::load("`model_type` in config.json", format!("`{kind}` is not known here"))
-            .hint(format!("{}known: {known}; any model can be exported to ONNX instead", close.unwrap_or_default()))
+        Error::load("`model_type` in config.json", format!("`{kind}` is not known here")).hint(format!(
+            "{}export the model to ONNX: {}; known: {known}",
+            close.unwrap_or_default(),
+            crate::EXPORT
+        ))
     })
 }
 

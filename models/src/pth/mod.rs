@@ -15,6 +15,7 @@ mod tensor;
 mod tests;
 mod zip;
 
+use crate::EXPORT;
 use crate::safetensors::View;
 use pickle::{Node, Pickle};
 use robust_core::{Error, Kind, Result};
@@ -35,7 +36,8 @@ pub(crate) struct Checkpoint<'a> {
 /// The one-line conversion for what cannot be read; `weights` is what to save, `d` being the loaded file.
 fn by_hand(weights: &str) -> String {
     format!(
-        "if you trust the file, convert it where PyTorch and its code are: python -c \"import torch, safetensors.torch as s; \
+        "export the model where its code is: {EXPORT}; or, if you trust the file and its tensors are those of an architecture known \
+         here, convert it: python -c \"import torch, safetensors.torch as s; \
          d = torch.load('IN', map_location='cpu', weights_only=False); \
          s.save_file({{k: v.clone().contiguous() for k, v in {weights}.items() if torch.is_tensor(v)}}, 'OUT.safetensors')\""
     )
@@ -43,9 +45,10 @@ fn by_hand(weights: &str) -> String {
 
 /// The same for a TorchScript program.
 fn by_script() -> String {
-    "if you trust the file, convert it where PyTorch is: python -c \"import torch, safetensors.torch as s; \
+    "if you trust the file, export it where PyTorch is: model = torch.jit.load('IN', map_location='cpu'); \
+     torch.onnx.export(model, x, \"net.onnx\", dynamo=False); or convert its weights: python -c \"import torch, safetensors.torch as s; \
      d = torch.jit.load('IN', map_location='cpu').state_dict(); \
-     s.save_file({k: v.clone().contiguous() for k, v in d.items()}, 'OUT.safetensors')\", or export it to ONNX"
+     s.save_file({k: v.clone().contiguous() for k, v in d.items()}, 'OUT.safetensors')\""
         .into()
 }
 
@@ -222,6 +225,10 @@ fn root<'a>(zip: &zip::Archive<'a>) -> Result<&'a str> {
         [] if zip.names().any(|n| n.ends_with(".npy")) => file(
             "it is a numpy archive (.npz), not a checkpoint",
             "numpy arrays are data sets here: `--dataset npz:FILE`".into(),
+        ),
+        [] if zip.names().any(|n| n.ends_with("/archive_format")) => file(
+            "it is a program of torch.export (.pt2), whose graph is not read here",
+            "export it to ONNX where PyTorch is: torch.onnx.export(torch.export.load('IN'), (), \"net.onnx\", dynamo=True)".into(),
         ),
         [] if zip.names().any(|n| n.ends_with("/model.json")) => {
             file("it is a TorchScript program of PyTorch before 1.4, whose tensors are not in a pickle", by_script())
