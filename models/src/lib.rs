@@ -35,8 +35,7 @@ use robust_engine::{Binary, Builder, NodeId, Op};
 
 /// The line that makes a file of any PyTorch network; the zeros have the shape of a batch of images. Hints of refused weights
 /// begin with it: weights carry no code.
-pub(crate) const EXPORT: &str =
-    "torch.onnx.export(model.eval(), torch.zeros(1, 3, 32, 32), 'net.onnx', dynamo=True)";
+pub(crate) const EXPORT: &str = "torch.onnx.export(model.eval(), torch.zeros(1, 3, 32, 32), 'net.onnx', dynamo=True)";
 
 /// What a user may say about a model beyond where it is.
 #[derive(Debug, Clone, Default, PartialEq)]
