@@ -67,8 +67,8 @@ pub(super) fn open(spec: &str, Ask { points, anew }: Ask) -> Result<Found> {
     // A path that is there wins over any reading of its colons and question marks.
     let scheme = match Path::new(spec).exists() {
         true => None,
-        // One letter is a drive.
-        false => spec.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && !scheme.contains(['/', '\\'])),
+        // One letter is a drive; a colon after `?` is a parameter's, as in `a.npz?domain=0:255`.
+        false => spec.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && !scheme.contains(['/', '\\', '?'])),
     };
     let (scheme, rest) = match scheme {
         Some((scheme, rest)) => (scheme, rest),
