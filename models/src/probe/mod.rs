@@ -17,6 +17,9 @@ const SMOOTHING: f64 = 1e-3;
 const SHARPNESS: f64 = 1. / 0.07;
 /// Every fifth sample of a class is held out where a choice is made.
 const HELD_OUT: usize = 5;
+/// Entries whose deviation is a smaller share of their mean are not brought to a deviation of 1, but by this share of the mean: single
+/// precision holds seven digits of the encoder's output, so the rounding of such an entry would be a thousandth of a deviation and more.
+const STEADY: f64 = 1e-3;
 /// Classes named in a message.
 const SHOWN: usize = 10;
 
@@ -212,8 +215,9 @@ struct Standard {
 impl Standard {
     fn of(f: &Features) -> Result<Self> {
         let (mean, deviation) = f.moments()?;
-        // Entries that never change say nothing.
-        let scale = (deviation + 1e-8)?.recip()?;
+        // Entries that never change say nothing, and what hardly changes is rounding of the encoder, not to be blown up.
+        let least = (mean.abs()? * STEADY)?;
+        let scale = (deviation.maximum(&least)? + 1e-8)?.recip()?;
         let x = f.x.broadcast_sub(&mean)?.broadcast_mul(&scale)?.contiguous()?;
         Ok(Self { x, members: f.members()?.t()?.contiguous()?, labels: f.labels.clone(), mean, scale })
     }
