@@ -103,7 +103,9 @@ pub fn choose<'a>(run: &'a Loaded, choice: &Choice) -> Result<Place<'a>> {
         ),
         (None, _) => {
             let (asked, what, names): (_, _, Vec<String>) = match (&choice.threat, &choice.attack) {
-                (Some(threat), None) => (threat, "its threat models are", run.rows.iter().map(|r| r.threat.clone()).collect()),
+                (Some(threat), None) => {
+                    (threat, "its threat models are", run.rows.iter().map(|r| r.threat.clone()).collect())
+                }
                 (_, Some(attack)) => (attack, "its attacks are", run.rows.iter().map(|r| r.attack.clone()).collect()),
                 (None, None) => return unclear("it has no worst case".to_string(), "finish it with --resume", vec![]),
             };
@@ -122,7 +124,8 @@ fn is_threat(run: &Loaded, row: &Row, text: &str) -> bool {
         Some((a, b)) => Some(a.trim().parse::<f64>().ok()? / b.trim().parse::<f64>().ok()?),
         None => t.parse().ok(),
     };
-    let asked = text.trim().split_once([' ', ':']).and_then(|(n, e)| Some((n, number(e.trim().trim_start_matches("eps="))?)));
+    let asked =
+        text.trim().split_once([' ', ':']).and_then(|(n, e)| Some((n, number(e.trim().trim_start_matches("eps="))?)));
     let Some((asked, asked_eps)) = asked else { return false };
     let attacks = run.model(&row.model).map_or(&[][..], |m| &m.attacks);
     attacks.iter().filter(|a| a.threat_text() == row.threat).any(|a| match a.threat.region {

@@ -190,13 +190,7 @@ fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
 }
 
 /// Severities of one corruption follow each other in one file; the recipes come in that order.
-fn append(
-    job: &Job,
-    recipe: &Recipe,
-    path: &Path,
-    rows: &[Vec<f32>],
-    files: &mut Arrays,
-) -> Result<()> {
+fn append(job: &Job, recipe: &Recipe, path: &Path, rows: &[Vec<f32>], files: &mut Arrays) -> Result<()> {
     let shape = &job.view.input.shape;
     let fail = |e: std::io::Error| Error::write(path.display(), e);
     if !files.contains_key(path) {

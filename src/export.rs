@@ -5,7 +5,9 @@ use crate::folder::{self, Record, publish, write_atomic};
 use crate::plan::{PlannedAttack, Unit};
 use crate::{evidence, label_free};
 use candle_core::Device;
-use robust_core::{Batch, Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host};
+use robust_core::{
+    Batch, Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host,
+};
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;

@@ -63,7 +63,9 @@ fn cannot_write(path: &Path, error: std::io::Error) -> Error {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
             "free some space, or lift the limit on the size of files"
         }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => "name a place you may write to",
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "name a place you may write to"
+        }
         std::io::ErrorKind::NotFound => "make its folder first, or name another place",
         std::io::ErrorKind::NotADirectory => "a part of this path is a file: name another place",
         _ => "mend this, then run the same command again",
@@ -144,7 +146,8 @@ pub fn is_vacant(root: &Path) -> bool {
     entries.flatten().all(|entry| {
         let (name, kind) = (entry.file_name(), entry.file_type());
         let (is_file, is_dir) = (kind.as_ref().is_ok_and(|k| k.is_file()), kind.is_ok_and(|k| k.is_dir()));
-        let only_drafts = |dir: &Path| dir.read_dir().is_ok_and(|mut d| d.all(|e| e.is_ok_and(|e| files::is_draft(&e.file_name()))));
+        let only_drafts =
+            |dir: &Path| dir.read_dir().is_ok_and(|mut d| d.all(|e| e.is_ok_and(|e| files::is_draft(&e.file_name()))));
         match name.to_str() {
             Some("outcomes.jsonl") => is_file && entry.metadata().is_ok_and(|m| m.len() == 0),
             Some("evidence") => is_dir && only_drafts(&entry.path()),
@@ -232,7 +235,10 @@ impl Journal {
         }
         self.check()?;
         let path = self.root.join("outcomes.jsonl");
-        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()).map_err(|e| cannot_write(&path, e))?;
+        self.file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|e| cannot_write(&path, e))?;
         self.bytes += text.len() as u64;
         Ok(())
     }

@@ -118,7 +118,8 @@ fn collect(record: &Record, path: &Path, units: &mut BTreeMap<String, Part>) -> 
         let points = evidence::read(path, &unit.name(), &model.name, &attack.label)?;
         let (shape, wanted) = (&attack.threat.input.shape, attack.threat.input.len());
         if let Some((id, x)) = points.iter().find(|(_, x)| x.len() != wanted) {
-            let why = format!("the point of sample {id} has {} values, inputs of shape {shape:?} have {wanted}", x.len());
+            let why =
+                format!("the point of sample {id} has {} values, inputs of shape {shape:?} have {wanted}", x.len());
             return Err(Error::load(path.join("evidence").join(unit.name()).display(), why)
                 .hint("the folder was changed: restore it, or run this shard again"));
         }

@@ -225,7 +225,8 @@ impl Plan {
     /// # Errors
     /// What is impossible about it.
     pub fn check(&self) -> std::result::Result<(), String> {
-        let attacks = self.models.iter().try_fold(0usize, |sum, m| sum.checked_add(m.attacks.len())).unwrap_or(usize::MAX);
+        let attacks =
+            self.models.iter().try_fold(0usize, |sum, m| sum.checked_add(m.attacks.len())).unwrap_or(usize::MAX);
         let pieces = self.ids.len().div_ceil(self.unit.max(1));
         if self.unit == 0 {
             return Err("units of 0 samples".to_string());
@@ -234,7 +235,10 @@ impl Plan {
             return Err("sample ids that do not ascend".to_string());
         }
         if attacks.checked_mul(pieces).is_none_or(|units| units > MAX_UNITS) {
-            return Err(format!("{attacks} attacks on {} samples are more units of work than a run can have", self.ids.len()));
+            return Err(format!(
+                "{attacks} attacks on {} samples are more units of work than a run can have",
+                self.ids.len()
+            ));
         }
         let shapes = self.models.iter().flat_map(|m| &m.attacks).map(|a| &a.threat.input.shape);
         let size = |shape: &Vec<usize>| shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b));

@@ -2,12 +2,12 @@
 //! it is a terminal.
 
 use crate::clock::Stopwatch;
-use candle_core::Tensor;
 use crate::plan::{Plan, PlannedAttack};
+use candle_core::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use robust_core::{Card, Draw, Model, Outcome, Result, Site, TapId, Trace, Verdict};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Rows that went through models, forward and backward.

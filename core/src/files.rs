@@ -194,7 +194,10 @@ mod tests {
         std::fs::write(at("a.html"), "old").unwrap();
         write(&at("a.html"), b"new").unwrap();
         assert_eq!(names(place.path()), ["a.html", "a.part"]);
-        assert_eq!((std::fs::read(at("a.html")).unwrap(), std::fs::read(at("a.part")).unwrap()), (b"new".into(), b"mine".into()));
+        assert_eq!(
+            (std::fs::read(at("a.html")).unwrap(), std::fs::read(at("a.part")).unwrap()),
+            (b"new".into(), b"mine".into())
+        );
         // Given up before its end: the old one stays.
         let mut draft = Draft::new(&at("a.html")).unwrap();
         draft.write_all(b"half").unwrap();
@@ -215,7 +218,10 @@ mod tests {
             std::os::unix::fs::symlink(at("precious"), at(&name)).unwrap();
         }
         write(&at("a"), b"new").unwrap();
-        assert_eq!((std::fs::read(at("precious")).unwrap(), std::fs::read(at("a")).unwrap()), (b"mine".into(), b"new".into()));
+        assert_eq!(
+            (std::fs::read(at("precious")).unwrap(), std::fs::read(at("a")).unwrap()),
+            (b"mine".into(), b"new".into())
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Checkpoints rewritten as safetensors, which any tool can read and none can be harmed by.
 
-use crate::safetensors::{View, parse, views};
 use crate::pth;
+use crate::safetensors::{View, parse, views};
 use ::safetensors::tensor::TensorInfo;
 use robust_core::{Error, Result, files};
 use std::collections::BTreeMap;

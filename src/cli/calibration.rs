@@ -42,7 +42,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
     let loaded = load::classifier(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
+    loaded
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     let model = loaded.model.as_ref();
     let known = data::open(&args.dataset)?;
     let strange = args.strangers.as_deref().map(data::open).transpose()?;

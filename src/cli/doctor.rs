@@ -55,7 +55,10 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
     let model = load::classifier(&args.model)?;
-    model.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&model.name), robust::escape::line(note))));
+    model
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&model.name), robust::escape::line(note))));
     let source = match (&args.dataset, model.format) {
         (Some(source), _) => source.clone(),
         (None, "builtin") => "builtin:mnist".to_string(),

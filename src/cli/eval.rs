@@ -325,9 +325,7 @@ fn choose(args: &Args, data: &dyn Dataset) -> Result<(Vec<u64>, String)> {
     let (pick, text) = match (args.limit, args.first, &args.ids) {
         (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
         (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
-        (_, _, Some(file)) => {
-            (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string())
-        }
+        (_, _, Some(file)) => (subset::Pick::Ids(pick::read_ids(file)?), "ids".to_string()),
         _ => (subset::Pick::All, "all".to_string()),
     };
     Ok((subset::choose(data.card().samples, &pick)?, text))

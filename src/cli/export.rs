@@ -69,6 +69,9 @@ fn to_text(e: &Exported) -> String {
         "{} {}: {} points, {} of them fooled; as 8-bit images {} still fool the model within the threat, {} more outside it\n",
         line(&e.model),
         line(&e.attack),
-        e.points, e.fooled, e.survive_8bit, e.illegal_8bit
+        e.points,
+        e.fooled,
+        e.survive_8bit,
+        e.illegal_8bit
     )
 }

@@ -3,8 +3,8 @@
 use super::{ANSWER, Answer, eval, print, print_data, summary};
 use clap::{Args as _, FromArgMatches};
 use robust::core::{Error, Kind, Result};
-use robust::folder::publish;
 use robust::escape::line;
+use robust::folder::publish;
 use robust::gate::{self, Baseline, Config, Report, Suite};
 use robust::runs::Loaded;
 use robust::{clock, say};

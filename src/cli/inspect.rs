@@ -123,12 +123,18 @@ fn dataset(args: &InspectArgs) -> Result<()> {
     if args.json {
         return print_data(&format!("{}\n", json!({ "schema": "robust.inspect/1", "dataset": facts })));
     }
-    let mut text = format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
+    let mut text =
+        format!("{}: {}, {} samples\ndigest: {}\n", line(&facts.name), facts.format, facts.samples, facts.digest);
     let shape = facts.shape.as_ref().map_or("unknown".to_string(), |s| format!("{s:?}"));
     let range = facts.range.map_or(String::new(), |(a, b)| format!(", values in [{a}, {b}]"));
     text += &format!("first sample: {shape}{range}\nclasses: {}\n", facts.classes.len());
     for class in facts.classes.iter().take(NAMED) {
-        text += &format!("  {:4} {:20} {} samples\n", class.label, line(class.name.as_deref().unwrap_or("")), class.samples);
+        text += &format!(
+            "  {:4} {:20} {} samples\n",
+            class.label,
+            line(class.name.as_deref().unwrap_or("")),
+            class.samples
+        );
     }
     if facts.classes.len() > NAMED {
         text += "  ...\n";

@@ -39,11 +39,10 @@ pub fn classifier(spec: &str) -> Result<LoadedModel> {
 pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust::models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };
-    Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name))
-        .hint(format!(
-            "what its last layer reads is one: --model {}",
-            escape::shell(&format!("{spec}{}output=features", if spec.contains('?') { '&' } else { '?' }))
-        )))
+    Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name)).hint(format!(
+        "what its last layer reads is one: --model {}",
+        escape::shell(&format!("{spec}{}output=features", if spec.contains('?') { '&' } else { '?' }))
+    )))
 }
 
 /// Loads every model; names must differ, since they name rows.
@@ -54,7 +53,10 @@ pub fn models(specs: &[String], wanted: Wanted) -> Result<Vec<LoadedModel>> {
             Wanted::Scores => classifier(spec)?,
             Wanted::Embeddings => encoder(spec)?,
         };
-        model.notes.iter().for_each(|note| say(&format!("note: {}: {}", escape::line(&model.name), escape::line(note))));
+        model
+            .notes
+            .iter()
+            .for_each(|note| say(&format!("note: {}: {}", escape::line(&model.name), escape::line(note))));
         if loaded.iter().any(|m| m.name == model.name) {
             return Err(Error::usage(format!("two models are called `{}`", model.name))
                 .hint(format!("name one of them: --model {}", escape::shell(&format!("other={spec}")))));
@@ -69,7 +71,8 @@ fn moved(error: Error, planned: &[(&str, String)]) -> Error {
     if error.kind != Kind::Load {
         return error;
     }
-    let each: Vec<String> = planned.iter().map(|(_, name)| format!("--model {}", escape::shell(&format!("{name}=PATH")))).collect();
+    let each: Vec<String> =
+        planned.iter().map(|(_, name)| format!("--model {}", escape::shell(&format!("{name}=PATH")))).collect();
     let hint = match each.len() {
         0..=3 => format!("say where the run's models are now: {}", each.join(" ")),
         n => format!("say where the run's {n} models are now, all in its order: {} ...", each[0]),
@@ -120,7 +123,10 @@ pub fn reopen(
     let data = match dataset {
         Some(source) => data::open(source)?,
         None => data::open(&plan.dataset.source).map_err(|e| {
-            let hint = format!("--dataset says where the run's data set is now{}", e.hint.as_ref().map_or(String::new(), |h| format!("; {h}")));
+            let hint = format!(
+                "--dataset says where the run's data set is now{}",
+                e.hint.as_ref().map_or(String::new(), |h| format!("; {h}"))
+            );
             e.hint(hint)
         })?,
     };

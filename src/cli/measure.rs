@@ -94,7 +94,9 @@ pub fn run(args: &Args) -> Result<()> {
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
     let encoder = load::encoder(&args.model)?;
-    encoder.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&encoder.name), robust::escape::line(note))));
+    encoder.notes.iter().for_each(|note| {
+        say(&format!("note: {}: {}", robust::escape::line(&encoder.name), robust::escape::line(note)))
+    });
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;

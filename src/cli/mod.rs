@@ -168,7 +168,9 @@ pub fn main() -> ExitCode {
 /// A limit on the size of files (`ulimit -f`) ends a write with an error that can be told, instead of ending the process.
 fn survive_limits() {
     #[cfg(unix)]
-    if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false))) {
+    if let Err(e) =
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)))
+    {
         robust::say(&format!("warning: a limit on the size of files will end this process: {e}"));
     }
 }

@@ -39,9 +39,7 @@ impl Options {
         let (pick, text) = match (self.limit, self.first, &self.ids) {
             (Some(n), ..) => (subset::Pick::Limit(n), format!("limit {n}")),
             (_, Some(n), _) => (subset::Pick::First(n), format!("first {n}")),
-            (_, _, Some(file)) => {
-                (subset::Pick::Ids(read_ids(file)?), "ids".to_string())
-            }
+            (_, _, Some(file)) => (subset::Pick::Ids(read_ids(file)?), "ids".to_string()),
             _ => (subset::Pick::All, "all".to_string()),
         };
         Ok((subset::choose(data.card().samples, &pick)?, text))

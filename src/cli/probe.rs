@@ -152,7 +152,10 @@ fn method(args: &Args) -> Method {
 
 fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
     let loaded = load::encoder(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
+    loaded
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     Ok(loaded.model)
 }
 

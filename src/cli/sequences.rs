@@ -58,7 +58,10 @@ pub fn run(args: &Args) -> Result<()> {
     let only = args.only.as_deref().map(names).transpose()?;
     let reference = args.reference.as_deref().map(Report::open).transpose()?;
     let loaded = load::classifier(&args.model)?;
-    loaded.notes.iter().for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
+    loaded
+        .notes
+        .iter()
+        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let small = loaded.card.input.shape.last() == Some(&32);

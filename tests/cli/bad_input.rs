@@ -218,11 +218,19 @@ fn nobody_has_to_listen() {
     let robust = env!("CARGO_BIN_EXE_robust");
     let run = |i: usize, to: &str| {
         let script = format!("{robust} eval --model builtin:mnist-at {FGSM} --first 4 --no-doctor --out run{i} {to}");
-        support::said(std::process::Command::new("bash").args(["-c", &script]).current_dir(place.dir.path()).output().unwrap())
+        support::said(
+            std::process::Command::new("bash").args(["-c", &script]).current_dir(place.dir.path()).output().unwrap(),
+        )
     };
-    for (i, to) in ["2>/dev/full", "2>&-", "2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}", "| true; exit ${PIPESTATUS[0]}", ">&- 2>&-"]
-        .into_iter()
-        .enumerate()
+    for (i, to) in [
+        "2>/dev/full",
+        "2>&-",
+        "2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}",
+        "| true; exit ${PIPESTATUS[0]}",
+        ">&- 2>&-",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let said = run(i, to);
         assert_eq!(said.code, 0, "{to}: {}", said.err);
@@ -252,7 +260,8 @@ fn names_that_are_not_text_are_names() {
     place.ok("init");
     std::fs::rename(place.path("robust.toml"), place.dir.path().join(odd).join("robust.toml")).unwrap();
     let mut gate = place.command("gate --no-progress --config");
-    let said = support::said(gate.arg(std::path::Path::new(odd).join("robust.toml")).env_remove("CI").output().unwrap());
+    let said =
+        support::said(gate.arg(std::path::Path::new(odd).join("robust.toml")).env_remove("CI").output().unwrap());
     assert_eq!(said.code, 0, "{}", said.err);
 }
 
@@ -308,7 +317,8 @@ fn a_dry_run_says_where_and_how_much() {
 fn a_run_whose_models_have_moved_says_how_to_name_them() {
     let place = Place::new();
     network(&place.path("my net.safetensors"), 0.01, 0.);
-    let mut eval = place.command(&format!("eval --dataset builtin:mnist --first 4 {FGSM} --no-doctor --out run --model"));
+    let mut eval =
+        place.command(&format!("eval --dataset builtin:mnist --first 4 {FGSM} --no-doctor --out run --model"));
     assert_eq!(support::said(eval.arg("my net.safetensors").output().unwrap()).code, 0);
     std::fs::rename(place.path("my net.safetensors"), place.path("moved.safetensors")).unwrap();
     place.fails("verify run", 4, &["say where the run's models are now: --model 'my net=PATH'"]);

@@ -127,10 +127,8 @@ fn a_full_disk_loses_nothing() {
     let reference = whole(&place);
     // A limit on file size is the full disk that needs no root: it strikes in the middle of the second unit's lines.
     let robust = env!("CARGO_BIN_EXE_robust");
-    let script = format!(
-        "ulimit -f 110; exec {robust} {} --out full",
-        RUN.replace("--evidence all", "--evidence none")
-    );
+    let script =
+        format!("ulimit -f 110; exec {robust} {} --out full", RUN.replace("--evidence all", "--evidence none"));
     let output =
         std::process::Command::new("bash").args(["-c", &script]).current_dir(place.dir.path()).output().unwrap();
     let full = said(output);
@@ -187,7 +185,11 @@ fn evidence_that_is_gone_is_made_again_and_only_if_it_comes_out_the_same() {
     std::fs::remove_file(place.path("whole/evidence/m00-a00-00000064.safetensors")).unwrap();
     place.fails("verify whole", 1, &["evidence is missing"]);
     let said = place.ok(&format!("{RUN} --out whole --resume"));
-    assert!(said.err.contains("m00-a00-00000064.safetensors is missing: its 64 samples are attacked again"), "{}", said.err);
+    assert!(
+        said.err.contains("m00-a00-00000064.safetensors is missing: its 64 samples are attacked again"),
+        "{}",
+        said.err
+    );
     assert_eq!(place.read("whole/outcomes.jsonl"), reference);
     place.ok("verify whole");
     // A journal that says something else than the attack finds gets no evidence made for it.
@@ -240,7 +242,8 @@ fn ctrl_c_leaves_a_long_unit_between_two_steps() {
     let place = Place::new();
     // Minutes of work in one unit.
     let run = "eval --model builtin:mnist-at --attack pgd:eps=0.01,steps=200000 --first 64 --no-doctor";
-    let child = place.command(&format!("{run} --out long")).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let child =
+        place.command(&format!("{run} --out long")).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     while !place.path("long/run.json").exists() {
         std::thread::sleep(Duration::from_millis(20));
     }
