@@ -2,6 +2,7 @@
 
 use crate::escape::line;
 use crate::report::{Row, is_worst};
+use crate::rows;
 use crate::run::is_compat;
 use crate::runs::{Loaded, Verdicts, brief, ids_digest, pair};
 use crate::stats::{Paired, Side, detectable_drop, p_text};
@@ -144,8 +145,13 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
             found.push(format!("{what}: {} and {}", line(&x), line(&y)));
         }
     };
-    let data = |p: Place| format!("{} ({})", p.row.dataset, brief(&p.row.data_digest));
-    if a.row.data_digest != b.row.data_digest {
+    let data = |p: Place| {
+        let by =
+            if p.run.record.plan.dataset.is_by_names() { ", of names and sizes alone: an earlier version" } else { "" };
+        format!("{} ({}{by})", p.row.dataset, brief(&p.row.data_digest))
+    };
+    let same_data = a.row.data_digest == b.row.data_digest;
+    if !same_data {
         differ("data set", data(a), data(b));
     }
     let samples = |p: Place| {
@@ -159,6 +165,9 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
         false => "ours".to_string(),
     };
     differ("way of counting", compat(a), compat(b));
+    if let (true, Ok(x), Ok(y)) = (same_data, a.run.model(&a.row.model), b.run.model(&b.row.model)) {
+        found.extend(rows::obstacle((a.run, x), (b.run, y)));
+    }
     if !attacks {
         found.extend(attack_differences(a, b));
     }

@@ -4,7 +4,7 @@ use crate::label_free::Anchor;
 use candle_core::{DType, Tensor};
 use robust_attacks::Ready;
 use robust_core::{
-    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Pred, Question, Result, RowKey,
+    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Place, Pred, Question, Result, RowKey,
     SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
 };
 use std::sync::atomic::AtomicBool;
@@ -17,7 +17,7 @@ pub struct Clean {
     pub label: Option<u32>,
     /// blake3 of the row's little-endian f32 bytes, hex.
     pub digest: String,
-    /// `None` when the scores are NaN or infinite.
+    /// `None` when the scores are not numbers, see [`robust_core::readable`].
     pub pred: Option<Pred>,
     pub fragile: bool,
     /// Scores, or the embedding.
@@ -67,6 +67,10 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
     let Output::Logits { k } = card.output else {
         return Err(Error::new(Kind::Load, format!("model `{}` gives embeddings, not class scores", card.name)));
     };
+    if k < 2 {
+        let why = format!("model `{}` scores {k} class: every answer would be right", card.name);
+        return Err(Error::new(Kind::Load, why).hint("give the scores of two classes: of one logit z, 0 and z"));
+    }
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
     let goal = Goal::Untargeted(labels.clone());
     goal.check(k)?;
@@ -222,6 +226,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         distance: None,
         nearest: None,
         votes: None,
+        place: None,
         queries: None,
         stage: None,
         cost: Cost { clean: clean.passes(), ..Cost::default() },
@@ -234,29 +239,43 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.target = target;
     outcome.cost = Cost { clean: clean.passes(), ..finding.cost };
     outcome.queries = finding.queries;
-    outcome.stage = finding.stage;
+    outcome.stage = finding.stage.clone();
     outcome.nearest = finding.nearest;
-    outcome.verdict = match (&finding.found, finding.broken) {
-        (Some(_), _) => Verdict::Fooled,
-        (None, false) => Verdict::Held,
-        (None, true) => Verdict::Failed,
+    outcome.place = finding.place;
+    outcome.verdict = match (&finding.found, &finding.held, finding.broken) {
+        (Some(_), ..) => Verdict::Fooled,
+        (None, Some(_), false) => Verdict::Held,
+        // What was never judged did not hold.
+        _ => Verdict::Failed,
     };
     if !clean.correct() && outcome.verdict != Verdict::Failed {
         outcome.verdict = Verdict::CleanMiss;
     }
     if outcome.verdict == Verdict::Failed {
-        outcome.why = Some("the model gave NaN or infinite scores for a legal adversarial point".to_string());
+        outcome.why = Some(unjudged(&finding));
     }
-    let Some(best) = finding.found.or(finding.held) else {
-        outcome.why.get_or_insert_with(|| "no point that was asked lies within the threat model".to_string());
-        return Judged { outcome, point: None };
-    };
+    let Some(best) = finding.found.or(finding.held) else { return Judged { outcome, point: None } };
     outcome.best = Some(best.pred);
     outcome.fragile = clean.fragile || best.fragile;
     outcome.distance = best.distance;
     outcome.votes = Some(best.votes).filter(|v| v.1 > 1);
     outcome.evidence = Some(row_digest(&best.x));
     Judged { outcome, point: Some(best.x) }
+}
+
+/// Why nothing can be said of a sample that was attacked.
+fn unjudged(finding: &Finding) -> String {
+    let said = || finding.remark.clone();
+    match finding.place {
+        _ if finding.broken => "the model gave NaN or infinite scores for a legal adversarial point".to_string(),
+        Some(Place::Outside(by)) => said().unwrap_or_else(|| {
+            format!("no point that was asked lies within the threat model: the nearest is {by:.3e} outside")
+        }),
+        _ => said().unwrap_or_else(|| match finding.cost.search.forward {
+            0 => "the attack asked nothing: its query budget does not pay for one point".to_string(),
+            _ => "no legal point was judged".to_string(),
+        }),
+    }
 }
 
 /// The outcome of a sample that could not be read.

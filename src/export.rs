@@ -6,7 +6,7 @@ use crate::plan::{PlannedAttack, Unit};
 use crate::{evidence, label_free};
 use candle_core::Device;
 use robust_core::{
-    Batch, Dataset, Draw, Error, Goal, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host,
+    Batch, Dataset, Draw, Error, Goal, Near, Outcome, Result, RowKey, Target, Verdict, files, stream, to_host,
 };
 use robust_imaging::{interleaved, level, png};
 use safetensors::{Dtype, tensor::TensorView};
@@ -36,7 +36,8 @@ pub struct Exported {
     pub points: u64,
     /// Points of fooled samples.
     pub fooled: u64,
-    /// Of these, still fooled and still legal once every pixel is one of 256 levels.
+    /// Of these, still fooled and still legal once every pixel is one of 256 levels: by levels where the clean image is
+    /// 8-bit too, else up to rounding (see `robust explain file`, which judges such files in the same way).
     pub survive_8bit: u64,
     /// Of these, still fooled but pushed out of the region by the rounding.
     pub illegal_8bit: u64,
@@ -50,7 +51,8 @@ struct Point {
 }
 
 /// The 256-level copy of a point: the nearest level, or the next one toward the clean pixel where the nearest is further
-/// from it than the point was. Between 8-bit clean images and their points no distance grows, so legal points stay legal.
+/// from it than the point was. Between 8-bit clean images and their points no distance grows, so legal points stay legal, but
+/// for the rounding of f32.
 pub fn to_levels(x: &[f32], clean: &[f32]) -> Vec<f32> {
     let level_of = |(&x, &clean): (&f32, &f32)| {
         let nearest = level(x);
@@ -185,7 +187,8 @@ fn survival(
                 },
             };
             if goal.judge(0, scores).is_some_and(|p| goal.reached(p)) {
-                let legal = attack.threat.admits(&point.clean, x);
+                // Files of whole levels are compared by levels: 8/255 apart is 8/255, whatever f32 makes of it.
+                let legal = !matches!(attack.threat.near(&point.clean, x), Near::Outside(_));
                 into.survive_8bit += u64::from(legal);
                 into.illegal_8bit += u64::from(!legal);
             }

@@ -115,13 +115,15 @@ pub struct Training<'a> {
 
 impl Training<'_> {
     fn planned(&self) -> PlannedData {
-        PlannedData { source: self.source.to_string(), card: self.data.card().clone() }
+        PlannedData::of(self.source, self.data)
     }
 }
 
 /// An encoder with a head of the run's own on it.
 pub struct Headed {
     pub model: LoadedModel,
+    /// What was not as asked when it was fitted.
+    pub notes: Vec<String>,
     pub planned: PlannedHead,
     pub head: Head,
 }
@@ -134,7 +136,10 @@ pub struct Headed {
 pub fn put_on(encoder: &LoadedModel, asked: &[Asked], on: &Training, root: Option<&Path>) -> Result<Vec<Headed>> {
     if let Output::Logits { k } = encoder.card.output {
         return Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", encoder.name))
-            .hint("what its last layer reads is one: add `?output=features` to the model"));
+            .hint(
+                "what its last layer reads is one: add `?output=features` to the model, or `?output=embedding` where the output \
+                 itself is",
+            ));
     }
     let pick = on.limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(on.data.card().samples, &pick)?;
@@ -149,21 +154,32 @@ pub fn put_on(encoder: &LoadedModel, asked: &[Asked], on: &Training, root: Optio
             limit: on.limit,
         };
         let there = root.map(|r| place(r, &planned)).transpose()?.filter(|path| path.exists());
-        let head = match (there, &mut features) {
-            (Some(path), _) => Head::read(&path)?,
+        let (head, notes) = match (there, &mut features) {
+            (Some(path), _) => (Head::read(&path)?, vec![]),
             (None, known) => {
                 if known.is_none() {
                     *known = Some(embed(encoder.model.as_ref(), on.data, on.source, &ids)?);
                 }
                 let Some(features) = known else { return Err(Error::internal("embeddings went missing")) };
-                let Fit { head, .. } = fit(features, method).map_err(|e| e.within(format!("head `{text}`")))?;
-                head
+                let Fit { head, mut notes, .. } =
+                    fit(features, method).map_err(|e| e.within(format!("head `{text}`")))?;
+                notes.extend(unseen(on.data, features));
+                (head, notes)
             }
         };
         let model = encoder.with_head(&head, &format!("{}+{text}", encoder.name))?;
-        all.push(Headed { model, planned, head });
+        all.push(Headed { model, notes, planned, head });
     }
     Ok(all)
+}
+
+/// What to say of training samples that lack the last of the classes that their data set names: the head ends before them.
+pub fn unseen(data: &dyn Dataset, features: &Features) -> Option<String> {
+    let (named, known) = (data.card().classes.as_ref()?.len(), features.classes());
+    let absent = features.absent(named).filter(|_| known < named)?;
+    Some(format!(
+        "{absent}, of {named} in the data set: the head scores the first {known} alone, and samples of the others cannot be judged with it"
+    ))
 }
 
 /// Below the run folder: a name for people, and a key made of everything that decides the head.
@@ -227,7 +243,7 @@ mod tests {
     fn heads_lie_in_their_folder_whatever_the_plan_says() {
         let of = |file: &str| {
             let card = robust_core::DataCard { name: "d".into(), digest: "e".into(), samples: 9, classes: None };
-            let train = PlannedData { source: "npz:d.npz".into(), card };
+            let train = PlannedData { source: "npz:d.npz".into(), card, by_content: false };
             let planned =
                 PlannedHead { encoder: "a".into(), head: "knn".into(), file: file.into(), train, limit: None };
             place(Path::new("run"), &planned)

@@ -2,7 +2,9 @@
 
 use crate::doctor::Grade;
 use crate::escape::{cell, line, markdown};
+use crate::plan::PlannedModel;
 use crate::report::{Row, is_worst, written};
+use crate::rows;
 use crate::run::is_compat;
 use crate::runs::{Loaded, ids_digest};
 use comfy_table::{CellAlignment, Table, presets};
@@ -71,7 +73,7 @@ pub const FLAGS: [(&str, &str); 9] = [
 ];
 
 /// What must be equal for two rows to stand in one table.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     dataset: String,
     threat: String,
@@ -84,16 +86,41 @@ struct Key {
     full: bool,
 }
 
+/// An entry, and whose it is.
+type Listed<'a> = (&'a Loaded, &'a PlannedModel, Entry);
+
+/// Whether no other run says that the same data set has more samples.
+fn is_whole(run: &Loaded, runs: &[Loaded]) -> bool {
+    let card = &run.record.plan.dataset.card;
+    let same = runs.iter().map(|r| &r.record.plan.dataset.card).filter(|c| c.digest == card.digest);
+    same.map(|c| c.samples).max().is_none_or(|most| card.samples == most)
+}
+
 /// The groups of all worst-case rows: by data set and threat, each sorted by robust accuracy.
 pub fn leaderboard(runs: &[Loaded]) -> Vec<Group> {
-    let mut groups: BTreeMap<Key, Vec<Entry>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<Vec<Listed>>> = BTreeMap::new();
     for run in runs {
         for row in run.rows.iter().filter(|r| is_worst(&r.attack) && r.n > 0) {
-            let (key, entry) = entry(run, row);
-            groups.entry(key).or_default().push(entry);
+            let Ok(model) = run.model(&row.model) else { continue };
+            let (mut key, mut entry) = entry(run, row);
+            if key.full && !is_whole(run, runs) {
+                key.full = false;
+                entry.flags.insert(0, "limited".to_string());
+            }
+            // One digest, and other images all the same: those stand in tables of their own.
+            let tables = groups.entry(key).or_default();
+            let alike = |table: &&mut Vec<Listed>| {
+                table.iter().all(|(r, m, _)| rows::obstacle((*r, *m), (run, model)).is_none())
+            };
+            match tables.iter_mut().find(alike) {
+                Some(table) => table.push((run, model, entry)),
+                None => tables.push(vec![(run, model, entry)]),
+            }
         }
     }
-    let groups = groups.into_iter().zip(1..);
+    let tables = groups.into_iter().flat_map(|(key, tables)| tables.into_iter().map(move |t| (key.clone(), t)));
+    let entries = |table: Vec<Listed>| table.into_iter().map(|(_, _, entry)| entry).collect::<Vec<Entry>>();
+    let groups = tables.map(|(key, table)| (key, entries(table))).zip(1..);
     groups
         .map(|((key, mut entries), group)| {
             let order = |e: &Entry| (std::cmp::Reverse(e.held), std::cmp::Reverse(e.clean_correct));

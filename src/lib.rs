@@ -8,7 +8,9 @@
 //! tables of it. Your own candle `Module` becomes a model through [`engine::ModuleModel`]: see
 //! `examples/custom_model.rs`.
 
+pub mod bounds;
 pub mod calibration;
+pub mod classes;
 pub mod clock;
 pub mod compare;
 pub mod corrupt;
@@ -32,6 +34,7 @@ pub mod plan;
 pub mod progress;
 pub mod published;
 pub mod report;
+pub mod rows;
 pub mod run;
 pub mod runs;
 pub mod selftest;

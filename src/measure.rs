@@ -18,8 +18,6 @@ pub const SCHEMA: &str = "robust.measure/1";
 
 /// Samples that go through the encoder at once.
 const BATCH: usize = 64;
-/// Every fifth training sample is held out where a head must meet samples that its encoder may know and it does not.
-const HELD_OUT: usize = 5;
 /// So many times the longest clean embedding none moves: the attack goes on to its end. Much more would leave no digits for
 /// the distance itself.
 const NEVER: f64 = 1e6;
@@ -50,8 +48,11 @@ pub struct Report {
     pub model: String,
     pub dataset: String,
     pub n: usize,
-    /// Wang and Isola 2020: lower is more uniform, -8 to 0.
-    pub uniformity: f64,
+    /// Clean embeddings that are zero: they have no direction and no length to measure by, and are left out of every number.
+    #[serde(skip_serializing_if = "is_none")]
+    pub zero_embeddings: usize,
+    /// Wang and Isola 2020: lower is more uniform, -8 to 0. `None` like those below where fewer than two embeddings are not zero.
+    pub uniformity: Option<f64>,
     /// Of `min(n, d)` directions (RankMe); `None` above [`RANK_SIDE`] of them, and where all embeddings are zero.
     pub effective_rank: Option<f64>,
     /// Mean cosine within a class; needs labels.
@@ -69,22 +70,22 @@ pub struct Disturbance {
     /// `noise` or `pgd`.
     pub kind: &'static str,
     pub levels: Vec<Level>,
-    /// RMQM-style: mean step over (1 + its coefficient of variation), in lengths of a clean embedding.
-    pub rmqm_style: f64,
-    pub mean_step: f64,
-    pub step_variation: f64,
+    /// RMQM-style: mean step over (1 + its coefficient of variation), in mean lengths of clean embeddings.
+    pub rmqm_style: Option<f64>,
+    pub mean_step: Option<f64>,
+    pub step_variation: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Level {
     pub eps: f64,
     /// Mean of `|z' - z| / |z|`.
-    pub displacement: f64,
-    pub cosine: f64,
+    pub displacement: Option<f64>,
+    pub cosine: Option<f64>,
     /// Mean squared distance of directions, 0 to 4.
-    pub alignment: f64,
+    pub alignment: Option<f64>,
     /// Share of samples whose nearest other sample is another one.
-    pub nearest_flips: f64,
+    pub nearest_flips: Option<f64>,
     /// Share of samples whose k-NN class is another one; needs labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_flips: Option<f64>,
@@ -183,7 +184,8 @@ pub fn measure(
     }
     let clean = Tensor::cat(&clean, 0)?;
     let labels = Some(labels).filter(|l| l.len() == ids.len());
-    let uniformity = measures::uniformity(&clean)?;
+    let pointed = Pointed::of(&clean, labels.as_deref())?;
+    let uniformity = pointed.usable().then(|| measures::uniformity(&pointed.clean)).transpose()?;
     let effective_rank = rank(&clean)?;
     let aim = far(&clean)?;
     for chunk in chunks() {
@@ -195,12 +197,13 @@ pub fn measure(
             }
         }
     }
-    let told = |m: &Moved| summary(m, &clean, labels.as_deref(), settings, at);
+    let told = |m: &Moved| summary(m, &pointed, settings, at);
     Ok(Report {
         schema: SCHEMA,
         model: model.name.clone(),
         dataset: data.card().name.clone(),
         n: ids.len(),
+        zero_embeddings: ids.len() - pointed.at.len(),
         uniformity,
         effective_rank,
         // Without two samples of one class there is none.
@@ -265,25 +268,63 @@ fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, aim
     exact(target.deployed.as_ref(), &batch.ids, &stack(&points, &batch.x.dims()[1..])?, seed)
 }
 
-fn summary(
-    moved: &Moved,
-    clean: &Tensor,
-    labels: Option<&[u32]>,
-    settings: &Settings,
-    at: impl Fn(u32) -> f64,
-) -> Result<Disturbance> {
-    let joined = moved.rows.iter().map(|r| Ok(Tensor::cat(r, 0)?)).collect::<Result<Vec<Tensor>>>()?;
-    let mut levels = vec![];
-    for (level, z) in (1..).zip(&joined) {
-        let measures::Displacement { relative, cosine } = measures::displacement(clean, z)?;
-        let Flips { nearest, votes } = measures::flips(clean, z, labels, settings.k, settings.temperature)?;
-        let alignment = measures::alignment(clean, z)?;
-        let (displacement, nearest_flips, knn_flips) = (relative, nearest, votes);
-        levels.push(Level { eps: at(level), displacement, cosine, alignment, nearest_flips, knn_flips });
+/// The clean embeddings that are not zero.
+struct Pointed {
+    /// Their places.
+    at: Vec<usize>,
+    clean: Tensor,
+    labels: Option<Vec<u32>>,
+}
+
+impl Pointed {
+    fn of(clean: &Tensor, labels: Option<&[u32]>) -> Result<Self> {
+        let all = Features { x: clean.to_dtype(DType::F64)?, labels: vec![] };
+        let at = all.pointed()?;
+        let labels = labels.map(|l| at.iter().map(|&i| l[i]).collect());
+        let mut pointed = Self { at, clean: clean.clone(), labels };
+        pointed.clean = pointed.of_all(clean)?;
+        Ok(pointed)
     }
-    let all: Vec<Tensor> = std::iter::once(clean.clone()).chain(joined).collect();
-    let Steps { length, variation, summary } = measures::steps(&all)?;
-    Ok(Disturbance { kind: moved.kind, levels, rmqm_style: summary, mean_step: length, step_variation: variation })
+
+    /// Whether there are neighbours.
+    fn usable(&self) -> bool {
+        self.at.len() > 1
+    }
+
+    /// The same rows of other embeddings.
+    fn of_all(&self, x: &Tensor) -> Result<Tensor> {
+        if self.at.is_empty() {
+            return Ok(x.clone());
+        }
+        let ids: Vec<u32> = self.at.iter().map(|&i| i as u32).collect();
+        Ok(x.index_select(&Tensor::from_vec(ids, self.at.len(), x.device())?, 0)?)
+    }
+
+    fn level(&self, eps: f64, moved: &Tensor, settings: &Settings) -> Result<Level> {
+        if !self.usable() {
+            let (displacement, cosine, alignment, nearest_flips, knn_flips) = (None, None, None, None, None);
+            return Ok(Level { eps, displacement, cosine, alignment, nearest_flips, knn_flips });
+        }
+        let (clean, moved) = (&self.clean, self.of_all(moved)?);
+        let measures::Displacement { relative, cosine } = measures::displacement(clean, &moved)?;
+        let Flips { nearest, votes } =
+            measures::flips(clean, &moved, self.labels.as_deref(), settings.k, settings.temperature)?;
+        let alignment = Some(measures::alignment(clean, &moved)?);
+        Ok(Level { eps, displacement: relative, cosine, alignment, nearest_flips: Some(nearest), knn_flips: votes })
+    }
+}
+
+fn summary(moved: &Moved, clean: &Pointed, settings: &Settings, at: impl Fn(u32) -> f64) -> Result<Disturbance> {
+    let joined = moved.rows.iter().map(|r| Ok(Tensor::cat(r, 0)?)).collect::<Result<Vec<Tensor>>>()?;
+    let levels = (1..).zip(&joined).map(|(level, z)| clean.level(at(level), z, settings)).collect::<Result<_>>()?;
+    let mut all = vec![clean.clean.clone()];
+    for moved in &joined {
+        all.push(clean.of_all(moved)?);
+    }
+    let steps = clean.usable().then(|| measures::steps(&all)).transpose()?;
+    let of = |part: fn(&Steps) -> f64| steps.as_ref().map(part);
+    let (rmqm_style, mean_step, step_variation) = (of(|s| s.summary), of(|s| s.length), of(|s| s.variation));
+    Ok(Disturbance { kind: moved.kind, levels, rmqm_style, mean_step, step_variation })
 }
 
 /// Where the error of a head comes from, how its boundaries are tilted, and the same error under an attack.
@@ -300,8 +341,16 @@ pub fn of_head(
 ) -> Result<OfHead> {
     let pick = on.limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(on.data.card().samples, &pick)?;
-    let (held, rest): (Vec<usize>, Vec<usize>) = (0..ids.len()).partition(|i| i % HELD_OUT == HELD_OUT - 1);
     let train = embed(encoder.model.as_ref(), on.data, on.source, &ids)?;
+    // Of each class, or labels in a cycle would leave one out.
+    let (rest, held) = train.split();
+    if held.is_empty() {
+        return Err(Error::usage(format!(
+            "{} training samples are too few to hold a fifth of each class out",
+            ids.len()
+        ))
+        .hint("take more: --train-limit"));
+    }
     let new = embed(encoder.model.as_ref(), test, &test.card().name, test_ids)?;
     let Fit { head, .. } = fit(&train, method)?;
     let Fit { head: partial, .. } = fit(&train.rows(&rest)?, method)?;
@@ -345,12 +394,30 @@ fn attacked(encoder: &LoadedModel, head: &Head, data: &dyn Dataset, ids: &[u64],
     Ok(1. - held as f64 / ids.len().max(1) as f64)
 }
 
+fn is_none(n: &usize) -> bool {
+    *n == 0
+}
+
+/// What is not defined is a dash.
+fn number(value: Option<f64>, places: usize) -> String {
+    value.map_or_else(|| "-".to_string(), |v| format!("{v:.places$}"))
+}
+
 /// For people.
 pub fn to_text(report: &Report) -> String {
     let mut text = format!(
-        "{} on {} samples of {}\n\nuniformity      {:8.3}   (-8 to 0; lower is more uniform)\n",
-        report.model, report.n, report.dataset, report.uniformity
+        "{} on {} samples of {}\n\nuniformity      {:>8}   (-8 to 0; lower is more uniform)\n",
+        report.model,
+        report.n,
+        report.dataset,
+        number(report.uniformity, 3)
     );
+    if report.zero_embeddings > 0 {
+        text += &format!(
+            "warning: {} of {} clean embeddings are zero: they have no direction and no length to measure by, and are left out\n",
+            report.zero_embeddings, report.n
+        );
+    }
     text += &match report.effective_rank {
         Some(rank) => format!("effective rank  {rank:8.1}\n"),
         None => {
@@ -367,18 +434,20 @@ pub fn to_text(report: &Report) -> String {
         );
         for l in &d.levels {
             let flips = l.knn_flips.map_or("-".to_string(), |f| format!("{:.1} %", 100. * f));
+            let nearest = l.nearest_flips.map_or("-".to_string(), |f| format!("{:.1} %", 100. * f));
             text += &format!(
-                "{:9.5}  {:12.4}  {:6.3}  {:9.4}  {:>11.1} %  {flips:>10}\n",
+                "{:9.5}  {:>12}  {:>6}  {:>9}  {nearest:>13}  {flips:>10}\n",
                 l.eps,
-                l.displacement,
-                l.cosine,
-                l.alignment,
-                100. * l.nearest_flips
+                number(l.displacement, 4),
+                number(l.cosine, 3),
+                number(l.alignment, 4)
             );
         }
         text += &format!(
-            "RMQM-style {:.4}: mean step {:.4}, variation {:.3}\n",
-            d.rmqm_style, d.mean_step, d.step_variation
+            "RMQM-style {}: mean step {}, variation {}\n",
+            number(d.rmqm_style, 4),
+            number(d.mean_step, 4),
+            number(d.step_variation, 3)
         );
     }
     report.head.iter().for_each(|head| text += &of_head_to_text(head));

@@ -4,6 +4,7 @@ use crate::evidence::{self, Points};
 use crate::folder::{self, Journal, Record};
 use crate::heads;
 use crate::plan::{Plan, PlannedHead, Unit};
+use crate::rows;
 use robust_core::{Error, Kind, Outcome, Result};
 use robust_models::Head;
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>, Jou
     if !missing.is_empty() {
         return Err(incomplete(&whole, &missing, &records));
     }
+    rows::consistent(&whole, units.values().flat_map(|part| &part.outcomes))?;
     let sessions = records.iter().flat_map(|r| r.sessions.clone()).collect();
     let (record, mut journal, there) = begin(Record { plan: whole, sessions, ..first.clone() }, out)?;
     keep_heads(&record.plan, &parts[0], out)?;

@@ -3,7 +3,7 @@
 
 use crate::shard::Shard;
 use robust_attacks::Ready;
-use robust_core::{Aim, DataCard, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
+use robust_core::{Aim, DataCard, Dataset, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -122,6 +122,22 @@ fn is_one(eot: &u32) -> bool {
 pub struct PlannedData {
     pub source: String,
     pub card: DataCard,
+    /// Whether a digest that earlier versions made from names and sizes covers the content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_content: bool,
+}
+
+impl PlannedData {
+    pub fn of(source: &str, data: &dyn Dataset) -> Self {
+        Self { source: source.to_string(), card: data.card().clone(), by_content: data.formerly().is_some() }
+    }
+
+    /// Whether the digest is one that an earlier version made of a folder: of names and sizes alone.
+    pub fn is_by_names(&self) -> bool {
+        let place = self.card.name.strip_prefix("folder:").map(|rest| rest.split('?').next().unwrap_or(rest));
+        let packed = |name: &str| [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.to_lowercase().ends_with(end));
+        !self.by_content && place.is_some_and(|name| !packed(name))
+    }
 }
 
 /// Which adversarial points are kept.
@@ -177,6 +193,11 @@ impl PlannedAttack {
             Some(aim) => format!("{}, {aim}", self.threat),
             None => self.threat.to_string(),
         }
+    }
+
+    /// Whether its targets are chosen by the order of clean scores.
+    pub fn ranks(&self) -> bool {
+        matches!(self.params.get("target").and_then(Value::as_str), Some("second" | "least"))
     }
 
     /// Whether its points are made again instead of being kept.
@@ -385,7 +406,7 @@ pub(crate) mod tests {
             schema: SCHEMA.into(),
             robust: "0.1.0".into(),
             models: vec![model],
-            dataset: PlannedData { source: "folder:data".into(), card },
+            dataset: PlannedData { source: "folder:data".into(), card, by_content: true },
             ids: (0..130).chain([150, 199]).collect(),
             pick: "ids".into(),
             seed: 0,

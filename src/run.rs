@@ -4,7 +4,7 @@ use crate::evaluate::{Asked, Clean, Judged, attack_watched, judge_clean, unreada
 use crate::plan::{Gradients, Plan, PlannedAttack, Unit};
 use crate::progress::Progress;
 use crate::stages::{Stage, Watch};
-use crate::{clock, evidence, folder, label_free};
+use crate::{clock, evidence, folder, label_free, rows};
 use candle_core::Device;
 use robust_attacks::Ready;
 use robust_core::{Access, Aim, Batch, Dataset, Error, Kind, Lap, Outcome, Result, Target};
@@ -89,6 +89,8 @@ impl Run<'_> {
     /// else changed the journal meanwhile.
     pub fn go(&self, journal: &mut folder::Journal, outcomes: &mut Vec<Outcome>, times: &mut Times) -> Result<()> {
         let mut clean = Known::new();
+        let mut seen = rows::Seen::new(self.plan);
+        folder::by_unit(self.plan, outcomes).try_for_each(|(unit, lines)| seen.add(unit.model, lines))?;
         let (mut before, mut current, mut first) = (0, (usize::MAX, usize::MAX), 0);
         let whole = clock::Stopwatch::start();
         for unit in self.plan.units() {
@@ -117,6 +119,7 @@ impl Run<'_> {
             let watch = Watch::new(&planned.name, label);
             let judged = self.unit(unit, &mut clean, &watch)?;
             watch.into(&mut times.stages);
+            seen.add(unit.model, judged.iter().map(|j| &j.outcome))?;
             self.keep(journal, unit, &judged)?;
             let lines: Vec<Outcome> = judged.into_iter().map(|j| j.outcome).collect();
             journal.append(&lines)?;

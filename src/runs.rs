@@ -4,6 +4,7 @@ use crate::doctor::{self, Diagnosis};
 use crate::folder::{self, Record};
 use crate::plan::PlannedModel;
 use crate::report::{self, Row};
+use crate::rows;
 use crate::stats::Paired;
 use robust_core::{Error, Kind, Outcome, Result, Verdict, nearest};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ pub struct Loaded {
     /// One per model and attack, and the worst cases: [`report::summarise`].
     pub rows: Vec<Row>,
     pub diagnoses: Vec<Diagnosis>,
+    /// By model of the plan: [`rows::named`].
+    pub images: Vec<Option<String>>,
     /// Outcomes that the plan asks for and that are not there: the run is growing, or was cut short.
     pub missing: usize,
 }
@@ -34,13 +37,15 @@ impl Loaded {
     pub fn open(root: &Path) -> Result<Self> {
         let record = record(root)?;
         let outcomes = folder::read_outcomes(root, &record.plan)?.outcomes;
+        rows::consistent(&record.plan, &outcomes).map_err(|e| e.within(format!("run {}", folder::short(root))))?;
         Ok(Self::new(root, record, outcomes))
     }
 
     pub fn new(root: &Path, record: Record, outcomes: Vec<Outcome>) -> Self {
+        let images = record.plan.models.iter().map(|model| rows::named(model, &outcomes)).collect();
         let (rows, diagnoses) = table(&record, &outcomes);
         let missing = record.plan.rows().saturating_sub(outcomes.len());
-        Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, missing }
+        Self { root: root.to_path_buf(), record, outcomes, rows, diagnoses, images, missing }
     }
 
     /// Whether its last start found every outcome there, and attacked nothing.
@@ -142,6 +147,14 @@ pub fn record(root: &Path) -> Result<Record> {
     if record.plan.fingerprint()? != record.fingerprint {
         return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
     }
+    let (ids, samples) = (&record.plan.ids, record.plan.dataset.card.samples);
+    if let Some(id) = ids.iter().find(|id| **id >= samples) {
+        return Err(Error::new(
+            Kind::Evidence,
+            format!("run.json contradicts itself: sample {id} of a data set of {samples}"),
+        )
+        .hint("the file was edited: evaluate again"));
+    }
     Ok(record)
 }
 
@@ -212,6 +225,7 @@ mod tests {
             distance: None,
             nearest: None,
             votes: None,
+            place: None,
             queries: None,
             stage: None,
             cost: Cost::default(),

@@ -1,4 +1,12 @@
-//! Re-judges every line of a run independently: other batches, double precision, nothing taken on trust.
+//! Re-judges every line of a run independently: other batches, double precision, nothing taken on trust. What each check
+//! proves, and what it would not notice: `docs/verify.md`.
+
+mod fields;
+mod plan;
+mod tables;
+
+pub use plan::contradictions;
+pub use tables::{Tables, check as check_tables};
 
 use crate::corrupt;
 use crate::evaluate::{row_digest, stack};
@@ -78,20 +86,29 @@ pub fn verify(
             seed: plan.seed,
             frost,
         };
-        judge.unit(root, unit, &model.name, outcomes, into)?;
+        judge.unit(root, unit, &plan.ids[unit.start..unit.start + unit.count], outcomes, into)?;
     }
     Ok(checked)
 }
 
-/// Whether models and data set are those of the run, by content.
+/// Whether models and data set are those of the run, by content. A note where an earlier version named the data set by names
+/// and sizes alone: the digests in the lines then tell, sample by sample.
 ///
 /// # Errors
 /// Kind `Load` naming the one that is not.
-pub fn check_identity(plan: &Plan, models: &[LoadedModel], data: &dyn Dataset) -> Result<()> {
+pub fn check_identity(plan: &Plan, models: &[LoadedModel], data: &dyn Dataset) -> Result<Option<String>> {
     for (planned, model) in plan.models.iter().zip(models) {
         same("model", &planned.name, &planned.digest, &model.card.digest)?;
     }
-    same("data set", &plan.dataset.card.name, &plan.dataset.card.digest, &data.card().digest)
+    let card = &plan.dataset.card;
+    if data.formerly() == Some(card.digest.as_str()) {
+        return Ok(Some(format!(
+            "the run is of a version that named `{}` by the names and sizes of its files: each line's own digest tells \
+             whether its image is the same",
+            card.name
+        )));
+    }
+    same("data set", &card.name, &card.digest, &data.card().digest).map(|()| None)
 }
 
 fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
@@ -119,7 +136,8 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn unit(&self, root: &Path, unit: Unit, model: &str, outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
+    fn unit(&self, root: &Path, unit: Unit, ids: &[u64], outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
+        let model = &self.model.name;
         let points = match evidence::read(root, &unit.name(), model, &self.attack.label) {
             Err(e) if e.kind == Kind::Evidence => {
                 into.wrong.extend(outcomes.iter().map(|o| (o.id, e.message.clone())));
@@ -127,6 +145,8 @@ impl Judge<'_> {
             }
             other => other?,
         };
+        let strange = points.keys().filter(|id| !ids.contains(id));
+        into.wrong.extend(strange.map(|id| (*id, "evidence of a sample that is not of its unit".to_string())));
         for part in outcomes.chunks(SLICE) {
             self.part(part, &points, into)?;
         }
@@ -217,7 +237,9 @@ impl Judge<'_> {
 
     fn unread(&self, outcome: &Outcome, why: Option<&String>) -> Result<Note, String> {
         match (outcome.verdict, why) {
-            (Verdict::Failed, Some(_)) => Ok(Note::Holds),
+            (Verdict::Failed, Some(_)) if outcome.clean.is_none() && outcome.digest.is_empty() => {
+                fields::check(self.attack, outcome).map(|()| Note::Holds)
+            }
             (_, Some(why)) => Err(format!("the sample cannot be read: {why}")),
             (_, None) => Err("the data set does not hold this sample".to_string()),
         }
@@ -235,6 +257,8 @@ impl Judge<'_> {
         if outcome.anchor != sample.anchor.as_ref().map(|a| a.0) {
             return Err(format!("sample {:?} is not the one it had to approach", outcome.anchor));
         }
+        fields::check(self.attack, outcome)?;
+        self.target(outcome, sample)?;
         let Some(goal) = self.goal(sample) else {
             // The sample it had to approach cannot be read.
             return if outcome.verdict == Verdict::Failed {
@@ -244,6 +268,7 @@ impl Judge<'_> {
             };
         };
         let clean = compare(&goal, outcome.clean, &sample.scores, self.jumps, "clean")?;
+        fragility(outcome, &goal, sample, point.as_ref().map(|(_, scores)| scores.as_slice()))?;
         match outcome.verdict {
             Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
                 let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
@@ -252,6 +277,9 @@ impl Judge<'_> {
                 }
             }
             Verdict::Failed => return Ok(clean),
+        }
+        if outcome.verdict == Verdict::Held && outcome.best.is_none() {
+            return Err("it counts as held, but no point of it was ever judged".to_string());
         }
         if outcome.verdict == Verdict::CleanMiss && outcome.evidence.is_none() {
             return Ok(clean);
@@ -271,6 +299,33 @@ impl Judge<'_> {
                 Err("a fooled sample without a point".to_string())
             }
             (None, _) => Ok(Note::Unproven),
+        }
+    }
+
+    /// The class that a targeted attack had to reach, by its rule over the clean scores.
+    fn target(&self, outcome: &Outcome, sample: &Sample) -> Result<(), String> {
+        let expected = match (self.attack.aim, sample.label) {
+            (None, Some(label)) => robust_attacks::target_of(&self.attack.params, label, &sample.scores),
+            _ => Ok(None),
+        };
+        let expected = expected.map_err(|e| e.message)?;
+        let score = |class: u32| sample.scores.get(class as usize).map(|z| f64::from(*z));
+        let room = if self.jumps { ACROSS } else { TOLERANCE };
+        match (outcome.target, expected) {
+            (None, None) => Ok(()),
+            (None, Some(_)) if !fields::attacked(self.attack, outcome) || outcome.verdict == Verdict::Failed => Ok(()),
+            (Some(says), Some(is)) if says == is => Ok(()),
+            // Which of two classes with equal scores is the runner-up, rounding decides.
+            (Some(says), Some(is)) if self.attack.ranks() && Some(says) != sample.label => {
+                let finite = sample.scores.iter().filter(|z| z.is_finite());
+                let scale = 1. + finite.fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+                let gap = score(says).zip(score(is)).map(|(a, b)| (a - b).abs());
+                match gap.is_some_and(|gap| gap <= room * scale) {
+                    true => Ok(()),
+                    false => Err(format!("its target is {is}, the line says {says}")),
+                }
+            }
+            (says, is) => Err(format!("its target is {is:?}, the line says {says:?}")),
         }
     }
 
@@ -322,6 +377,7 @@ fn compare(goal: &Goal, says: Option<Pred>, scores: &[f32], jumps: bool, which: 
             if gap > room * scale {
                 return Err(format!("the {which} margin is {}, the line says {}", seen.margin, says.margin));
             }
+            class(says.label, seen.label, scores, room * scale, which)?;
             let close = fragile(seen.margin, scale) || jumps && seen.margin.abs() <= ACROSS * scale;
             match goal.reached(says) == goal.reached(seen) {
                 true if gap <= TOLERANCE * scale => Ok(Note::Holds),
@@ -330,6 +386,40 @@ fn compare(goal: &Goal, says: Option<Pred>, scores: &[f32], jumps: bool, which: 
             }
         }
         (says, seen) => Err(format!("the {which} scores are judged {seen:?}, the line says {says:?}")),
+    }
+}
+
+/// Whether the class that a line says has the largest score, as far as rounding lets it be told.
+fn class(says: Option<u32>, seen: Option<u32>, scores: &[f32], room: f64, which: &str) -> Result<(), String> {
+    let top = scores.iter().fold(f64::NEG_INFINITY, |a, z| a.max(f64::from(*z)));
+    let near = |label: u32| scores.get(label as usize).is_some_and(|z| top - f64::from(*z) <= room);
+    match says == seen || says.is_some_and(near) {
+        true => Ok(()),
+        false => Err(format!("the {which} sample is of class {seen:?}, the line says {says:?}")),
+    }
+}
+
+/// Whether the line calls itself fragile when one of its margins is: unless that margin is itself at the edge of being so.
+fn fragility(o: &Outcome, goal: &Goal, sample: &Sample, point: Option<&[f32]>) -> Result<(), String> {
+    let is = |says: Option<Pred>, scores: &[f32]| {
+        let Some(says) = says else { return Some(false) };
+        let scale = goal.scale(0, scores);
+        let (sure, possible) = (fragile(says.margin, 0.9 * scale), fragile(says.margin, 1.1 * scale));
+        (sure == possible).then_some(sure)
+    };
+    let clean = is(o.clean, &sample.scores);
+    let best = match (o.best, point) {
+        (Some(_), None) => None,
+        (best, point) => is(best, point.unwrap_or_default()),
+    };
+    let expected = match (clean, best) {
+        (Some(true), _) | (_, Some(true)) => true,
+        (Some(false), Some(false)) => false,
+        _ => return Ok(()),
+    };
+    match o.verdict == Verdict::Failed || o.fragile == expected {
+        true => Ok(()),
+        false => Err(format!("fragile is {}, its margins say {expected}", o.fragile)),
     }
 }
 

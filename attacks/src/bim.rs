@@ -9,7 +9,8 @@
 //!
 //! # Parameters
 //! `steps` (default 10). `step` in input units (default 2.5 eps / steps). `objective` = ce, margin or dlr (default ce).
-//! `target` = next, second, least or a class number (default none).
+//! `target` = next, second, least or a class number (default none);
+//! samples of that class go for the one after it.
 //!
 //! # Differs from the paper
 //! The paper ties the number of steps to epsilon in grey levels; here both are parameters.

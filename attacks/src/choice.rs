@@ -1,7 +1,8 @@
 //! Parameters that several attacks share: which loss to climb, which class to reach.
 
 use robust_core::{Error, Goal, Norm, Objective, Result, Spec};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,7 +26,7 @@ impl Loss {
 }
 
 /// The class an attack must reach: none (any wrong one), a rule over the clean scores, or a number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Toward {
     #[default]
@@ -34,15 +35,30 @@ pub enum Toward {
     Class(u32),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// The label plus one.
+    /// The first class after the label that is not masked.
     Next,
     /// The runner-up of the clean scores.
     Second,
-    /// The class of lowest clean score.
+    /// The class of lowest clean score that is not masked.
     Least,
+}
+
+impl<'de> Deserialize<'de> for Toward {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(from)?;
+        let class = value.as_u64().and_then(|c| u32::try_from(c).ok());
+        Ok(match (value.as_str(), class) {
+            _ if value.is_null() => Toward::Anything,
+            (Some("next"), _) => Toward::Rule(Rule::Next),
+            (Some("second"), _) => Toward::Rule(Rule::Second),
+            (Some("least"), _) => Toward::Rule(Rule::Least),
+            (_, Some(class)) => Toward::Class(class),
+            _ => return Err(D::Error::custom("expected next, second, least or the number of a class")),
+        })
+    }
 }
 
 impl Toward {
@@ -50,12 +66,15 @@ impl Toward {
     pub fn aim(self, labels: &[u32], clean: &[Vec<f32>]) -> Result<Goal> {
         let pick = |label: u32, z: &[f32]| -> Result<u32> {
             let classes = z.len() as u32;
+            // A class that is masked can never be reached.
+            let open = |c: &u32| *c != label && z[*c as usize] > f32::NEG_INFINITY;
             let ranked = |best_first: bool| {
-                let mut order: Vec<u32> = (0..classes).filter(|c| *c != label).collect();
+                let mut order: Vec<u32> = (0..classes).filter(open).collect();
                 order.sort_by(|a, b| z[*b as usize].total_cmp(&z[*a as usize]));
                 if best_first { order.first().copied() } else { order.last().copied() }
             };
-            let next = (label + 1) % classes.max(1);
+            let after = |by: u32| ((u64::from(label) + u64::from(by)) % u64::from(classes.max(1))) as u32;
+            let next = (1..classes).map(after).find(open).unwrap_or(after(1));
             match self {
                 Toward::Rule(Rule::Second) => Ok(ranked(true).unwrap_or(next)),
                 Toward::Rule(Rule::Least) => Ok(ranked(false).unwrap_or(next)),

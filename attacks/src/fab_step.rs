@@ -5,7 +5,9 @@ use crate::choice::{at_least_one, share};
 use crate::host::{ask, ask_clean, classes, clean_rows, dot_gap, everyone, length, runners_up, stacked};
 use candle_core::Tensor;
 use rayon::prelude::*;
-use robust_core::{Answer, Budget, Error, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, take, to_host};
+use robust_core::{
+    Answer, Budget, Error, Hyperplane, Norm, Oracle, Result, Stop, ThreatModel, readable, take, to_host,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which boundary a run goes for.
@@ -265,7 +267,7 @@ impl Row {
     /// From scores and gradients of differences at `x` to the next point.
     fn walk(&mut self, fab: &Fab, threat: &ThreatModel, z: &[f32], gradients: &[&[f32]]) {
         let label = self.label as usize;
-        if z.iter().any(|v| !v.is_finite()) {
+        if !readable(z) {
             return;
         }
         let seen = self.x.clone();
@@ -281,7 +283,8 @@ impl Row {
         let mut closest: Option<(f64, f64, &[f32])> = None;
         for (j, w) in gradients.iter().enumerate() {
             let other = self.other(j, z.len());
-            if other == label || w.iter().any(|v| !v.is_finite()) {
+            // No boundary leads to a class that is masked.
+            if other == label || z[other] == f32::NEG_INFINITY || w.iter().any(|v| !v.is_finite()) {
                 continue;
             }
             // How far the linearised difference is from 0, at `x` as it is now.

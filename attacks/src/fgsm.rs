@@ -11,7 +11,8 @@
 //! Linf, the normalised gradient for L2, the steepest entries for L1), projected onto the ball and the domain.
 //!
 //! # Parameters
-//! `objective` = ce, margin or dlr (default ce). `target` = next, second, least or a class number (default none).
+//! `objective` = ce, margin or dlr (default ce). `target` = next, second, least or a class number (default none);
+//! samples of that class go for the one after it.
 //!
 //! # Differs from the paper
 //! L2 and L1 steps are offered too; the clean point counts as asked.

@@ -28,7 +28,10 @@ mod tests;
 #[cfg(test)]
 mod toy;
 
-use robust_core::{Aim, Attack, Budget, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, nearest};
+use robust_core::{
+    Aim, Attack, Budget, Built, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, Value as SpecValue,
+    nearest,
+};
 use serde_json::{Map, Value};
 
 /// The index. Names are unique.
@@ -96,6 +99,19 @@ impl Ready {
     }
 }
 
+/// The class that an attack with these parameters must reach from a sample with this label and these clean scores; `None` for
+/// any but the label.
+///
+/// # Errors
+/// Kind `Usage` for a target that is no class, kind `Load` for parameters that are no attack's.
+pub fn target_of(params: &Map<String, Value>, label: u32, clean: &[f32]) -> Result<Option<u32>> {
+    let Some(target) = params.get("target") else { return Ok(None) };
+    let toward: choice::Toward =
+        serde_json::from_value(target.clone()).map_err(|e| Error::load("run.json", format!("target={target}: {e}")))?;
+    let goal = toward.aim(&[label], &[clean.to_vec()])?;
+    Ok(goal.classes().first().copied().filter(|_| goal.is_targeted()))
+}
+
 /// The attacks that can go for a goal without labels.
 pub fn label_free() -> impl Iterator<Item = &'static str> {
     let plain = |e: &Entry| Spec { name: format!("{}-{}", e.name, e.norms[0].suffix()), params: vec![] };
@@ -140,38 +156,66 @@ pub fn resolve(text: &str, card: &Card) -> Result<Ready> {
     resolve_entry(text, spec, entry, named, card)
 }
 
+/// Says of a spec what can be said before a model is loaded: a name, a parameter or a value that is wrong.
+///
+/// # Errors
+/// Kind `Usage`, the same that [`resolve`] would give.
+pub fn check(text: &str) -> Result<()> {
+    let spec = Spec::parse(text)?;
+    let (entry, named) = find(&spec.name)?;
+    check_entry(text, spec, entry, named)
+}
+
+/// [`check`] for an entry that is not in the index.
+pub fn check_entry(text: &str, spec: Spec, entry: &'static Entry, named: Option<Norm>) -> Result<()> {
+    let read = Read::of(text, spec, entry, named)?;
+    read.eps.map_or(Ok(()), |eps| eps.number("eps").map(|_| ()))
+}
+
+/// A spec whose parameters make sense; what belongs to every attack stands apart.
+struct Read {
+    norm: Norm,
+    eps: Option<SpecValue>,
+    queries: Option<f64>,
+    built: Built,
+    /// The attack's own parameters, as they were given.
+    own: Vec<(String, SpecValue)>,
+}
+
+impl Read {
+    fn of(text: &str, mut spec: Spec, entry: &'static Entry, named: Option<Norm>) -> Result<Self> {
+        let given = spec.remove("norm").map(|v| v.text.parse::<Norm>()).transpose()?;
+        if let (Some(a), Some(b)) = (named, given)
+            && a != b
+        {
+            return Err(Error::usage(format!("`{text}` names {a} and asks for norm={}", b.suffix())));
+        }
+        let norm = named.or(given).unwrap_or(entry.norms[0]);
+        if !entry.norms.contains(&norm) {
+            let list = entry.norms.iter().map(|n| n.suffix()).collect::<Vec<_>>().join(", ");
+            let error = Error::usage(format!("attack `{}` does not work in {norm}", entry.name));
+            return Err(error.hint(format!("it knows {list}")));
+        }
+        let eps = spec.remove("eps");
+        let queries = spec.remove("queries").map(|v| v.number("queries")).transpose()?;
+        if queries.is_some_and(|q| q < 1. || q.fract() != 0.) {
+            return Err(Error::usage("queries must be a whole number of forward passes, at least 1"));
+        }
+        // Builders may need the norm: what a sample costs depends on it.
+        spec.name = format!("{}-{}", entry.name, norm.suffix());
+        let built = (entry.build)(&spec)?;
+        Ok(Self { norm, eps, queries, built, own: spec.params })
+    }
+}
+
 /// [`resolve`] for an entry that is not in the index; `named` is the norm its name says.
-pub fn resolve_entry(
-    text: &str,
-    mut spec: Spec,
-    entry: &'static Entry,
-    named: Option<Norm>,
-    card: &Card,
-) -> Result<Ready> {
-    let given = spec.remove("norm").map(|v| v.text.parse::<Norm>()).transpose()?;
-    if let (Some(a), Some(b)) = (named, given)
-        && a != b
-    {
-        return Err(Error::usage(format!("`{text}` names {a} and asks for norm={}", b.suffix())));
-    }
-    let norm = named.or(given).unwrap_or(entry.norms[0]);
-    if !entry.norms.contains(&norm) {
-        let list = entry.norms.iter().map(|n| n.suffix()).collect::<Vec<_>>().join(", ");
-        let error = Error::usage(format!("attack `{}` does not work in {norm}", entry.name));
-        return Err(error.hint(format!("it knows {list}")));
-    }
-    let (eps, eps_text) = epsilon(&mut spec, norm, card)?;
-    let queries = spec.remove("queries").map(|v| v.number("queries")).transpose()?;
-    if queries.is_some_and(|q| q < 1. || q.fract() != 0.) {
-        return Err(Error::usage("queries must be a whole number of forward passes, at least 1"));
-    }
+pub fn resolve_entry(text: &str, spec: Spec, entry: &'static Entry, named: Option<Norm>, card: &Card) -> Result<Ready> {
+    let Read { norm, eps, queries, built, own } = Read::of(text, spec, entry, named)?;
+    let (eps, eps_text) = epsilon(eps, text, norm, card)?;
     let threat = ThreatModel::new(Region::Ball { norm, eps }, card.input.clone(), entry.needs)
         .map_err(|e| e.within(format!("attack `{text}`")))?;
-    // Builders may need the norm: what a sample costs depends on it.
-    spec.name = format!("{}-{}", entry.name, norm.suffix());
-    let built = (entry.build)(&spec)?;
     let mut label = format!("{}-{}:eps={eps_text}", entry.name, norm.suffix());
-    let mut rest: Vec<String> = spec.params.iter().map(|(k, v)| format!(",{k}={}", v.text)).collect();
+    let mut rest: Vec<String> = own.iter().map(|(k, v)| format!(",{k}={}", v.text)).collect();
     rest.extend(queries.map(|q| format!(",queries={q}")));
     rest.sort();
     label.extend(rest);
@@ -180,8 +224,8 @@ pub fn resolve_entry(
     Ok(Ready { label, path, entry, threat, budget, attack: built.attack, params: built.params, aim: None })
 }
 
-fn epsilon(spec: &mut Spec, norm: Norm, card: &Card) -> Result<(f64, String)> {
-    if let Some(value) = spec.remove("eps") {
+fn epsilon(given: Option<SpecValue>, text: &str, norm: Norm, card: &Card) -> Result<(f64, String)> {
+    if let Some(value) = given {
         return Ok((value.number("eps")?, value.text));
     }
     match card.default_threat {
@@ -189,13 +233,19 @@ fn epsilon(spec: &mut Spec, norm: Norm, card: &Card) -> Result<(f64, String)> {
         usual => {
             let known = usual.map_or(String::new(), |(n, e)| format!(" (its card gives eps={e} for {n} only)"));
             Err(Error::usage(format!(
-                "no epsilon for `{spec}`: model `{}` has no usual {norm} threat{known}",
+                "no epsilon for `{text}`: model `{}` has no usual {norm} threat{known}",
                 card.name
             ))
             .hint(format!(
-                "write {}-{}:eps=..., in units of pixels in [0,1], such as eps=8/255",
-                spec.name,
-                norm.suffix()
+                "write {text}{}eps={}, say, {}",
+                if text.contains(':') { ',' } else { ':' },
+                match norm {
+                    Norm::Linf => "8/255",
+                    Norm::L2 => "0.5",
+                    Norm::L1 => "12",
+                    Norm::L0 => "10",
+                },
+                if norm == Norm::L0 { "a number of pixels" } else { "in units of pixels in [0,1]" }
             )))
         }
     }

@@ -11,7 +11,8 @@
 //!
 //! # Parameters
 //! `steps` (default 10). `step` in input units (default eps / steps). `decay` in [0,1] (default 1).
-//! `objective` = ce, margin or dlr (default ce). `target` = next, second, least or a class number (default none).
+//! `objective` = ce, margin or dlr (default ce). `target` = next, second, least or a class number (default none);
+//! samples of that class go for the one after it.
 //!
 //! # Differs from the paper
 //! L1 steps are offered too. The L1 norm of the gradient is taken per sample (some implementations take it per batch).

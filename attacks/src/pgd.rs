@@ -15,7 +15,8 @@
 //! `steps` (default 40). `step`, the first step's length in input units (default eps). `decay`, the last step's length
 //! over the first's; steps shrink geometrically between them (default 0.1, in L1 0.01, or 1 when `step` is given).
 //! `restarts` (default 1). `objective` = ce, margin or dlr (default ce).
-//! `target` = next, second, least or a class number (default none). `random` = whether to start at random (default true).
+//! `target` = next, second, least or a class number (default none);
+//! samples of that class go for the one after it. `random` = whether to start at random (default true).
 //!
 //! # Differs from the paper
 //! Steps shrink from eps to eps / 10 (L1: eps / 100) unless `step` is given: on our stored nets that is stronger at every number of steps

@@ -276,10 +276,18 @@ fn specs_resolve_or_say_what_to_type() {
     assert_eq!(resolve("fgsm", &card).unwrap().label, "fgsm-linf:eps=0.1");
     let error = |text: &str| resolve(text, &card).err().unwrap().to_string();
     assert!(error("pdg").contains("did you mean `pgd`"));
-    assert!(error("pgd:stpes=3").contains("did you mean `steps`"));
+    assert!(error("pgd:stpes=3").contains("did you mean steps=3?"));
+    let other = error("pgd-linf:epsilon=8/255");
+    assert!(other.contains("no parameter `epsilon`") && other.contains("did you mean eps=8/255?"), "{other}");
     assert!(error("pgd:steps=0").contains("at least 1"));
-    assert!(error("pgd:steps=many").contains("many"));
-    assert!(error("pgd-l2").contains("no epsilon"));
+    assert!(error("pgd:steps=many").contains("steps=many is not a whole number"));
+    let target = error("pgd:target=random");
+    assert!(target.contains("target=random is not next, second, least or the number of a class"), "{target}");
+    assert!(error("pgd:target=1.5").contains("target=1.5 is not next"));
+    assert!(error("pgd:objective=mse").contains("objective=mse is not one of `ce`, `margin`, `dlr`"));
+    let missing = error("pgd-l2");
+    assert!(missing.contains("no epsilon") && missing.contains("write pgd-l2:eps=0.5, say"), "{missing}");
+    assert!(error("pgd-l1:steps=3").contains("write pgd-l1:steps=3,eps=12, say"));
     assert!(error("pgd-l0:eps=3").contains("does not work in L0"));
     assert!(error("pgd-l2:eps=1,norm=linf").contains("L2"));
     assert!(error("pgd:eps=8").contains("8/255"));
@@ -294,6 +302,21 @@ fn a_target_out_of_range_is_refused_when_aimed() {
         resolve("pgd:target=least", &linear(0.).card).unwrap().attack.aim(&[0], &[vec![1., 0.]]).unwrap(),
         Goal::Targeted(vec![1])
     );
+    // A masked class cannot be reached, so no rule goes for it.
+    for (rule, class) in [("next", 2), ("second", 2), ("least", 0)] {
+        let ready = resolve(&format!("pgd:target={rule}"), &linear(0.).card).unwrap();
+        let z = vec![-5., f32::NEG_INFINITY, 1., f32::NEG_INFINITY];
+        let label = if rule == "least" { 2 } else { 0 };
+        assert_eq!(ready.attack.aim(&[label], &[z]).unwrap(), Goal::Targeted(vec![class]), "{rule}");
+    }
+}
+
+#[test]
+fn spelling_is_checked_before_a_model_is_there() {
+    assert!(check("pgd-linf:eps=8/255,steps=7").is_ok() && check("aa").is_ok() && check("fgsm").is_ok());
+    for bad in ["pdg:eps=0.1", "pgd:stpes=3", "pgd:steps=0", "pgd:target=random", "pgd-l0:eps=3", "pgd:eps=much"] {
+        assert!(check(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod hostile;
 mod published;
 #[path = "data/scale.rs"]
 mod scale;
+#[path = "data/stored.rs"]
+mod stored;
 
 use candle_core::Device;
 use files::*;
@@ -239,6 +241,63 @@ fn folders_and_archives_of_one_tree_are_the_same_samples_in_torchvisions_order()
 }
 
 #[test]
+fn a_folder_is_named_by_the_content_of_its_images_and_not_by_their_sizes_or_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/0.png");
+    write(&dir.path().join("b/1.png"), &png(9, 4, 4));
+    let names = |bytes: &[u8]| {
+        write(&path, bytes);
+        let data = open(dir.path().to_str().unwrap()).unwrap();
+        (data.card().digest.clone(), data.formerly().unwrap().to_string())
+    };
+    let (mut one, mut two) = (png(1, 4, 4), png(2, 4, 4));
+    let most = one.len().max(two.len());
+    // What follows the end of a PNG is not read.
+    (one.resize(most, 0), two.resize(most, 0));
+    let (before, after) = (names(&one), names(&two));
+    assert!(before.0 != after.0 && before.1 == after.1, "{before:?} {after:?}");
+    assert_eq!(names(&one), before);
+    // The same files elsewhere are the same set; with another rule for the images they are another, under both names.
+    let other = tempfile::tempdir().unwrap();
+    write(&other.path().join("a/0.png"), &one);
+    write(&other.path().join("b/1.png"), &png(9, 4, 4));
+    assert_eq!(open(other.path().to_str().unwrap()).unwrap().card().digest, before.0);
+    let resized = open(&format!("folder:{}?resize=8x8", other.path().display())).unwrap();
+    assert!(resized.card().digest != before.0 && resized.formerly() != Some(&before.1));
+}
+
+#[test]
+fn data_that_changes_under_an_open_set_is_an_error_and_not_another_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let image_path = dir.path().join("tree/a/0.png");
+    write(&image_path, &png(1, 4, 4));
+    write(&dir.path().join("tree/a/1.png"), &png(2, 4, 4));
+    write(&dir.path().join("t.tar"), &tar(&[("t/a/0.png".to_string(), png(1, 4, 4))]));
+    let x = npy(&ndarray::Array4::<u8>::zeros((2, 1, 4, 4)));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    write(path("x.npy").as_ref(), &x);
+    write(path("y.npy").as_ref(), &npy(&ndarray::arr1(&[1i64, 0])));
+    let specs = [path("tree"), path("t.tar"), format!("npy:{},{}", path("x.npy"), path("y.npy"))];
+    let sets: Vec<_> = specs.iter().map(|spec| open(spec).unwrap()).collect();
+    let load = |set: usize| sets[set].load(&[0], &image(1, 4, 4), &Device::Cpu);
+    assert!((0..3).all(|set| load(set).is_ok()));
+    // Beyond the clock's grain of the file system.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    write(&image_path, &png(3, 4, 4));
+    write(path("t.tar").as_ref(), &tar(&[("t/a/0.png".to_string(), png(3, 4, 4))]));
+    write(path("x.npy").as_ref(), &x);
+    for set in 0..3 {
+        let error = load(set).err().unwrap();
+        assert_eq!(error.kind, Kind::Load);
+        assert!(error.message.contains("changed after the data set was opened"), "{error}");
+    }
+    // The other image of the folder is as it was.
+    assert!(sets[0].load(&[1], &image(1, 4, 4), &Device::Cpu).is_ok());
+    write(&image_path, &png(1, 4, 4));
+    assert!(load(0).is_ok(), "the old content is the old image");
+}
+
+#[test]
 fn single_odd_images_fail_by_name_and_stay_samples() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir.path().join("a/0.png"), &png(1, 9, 9));
@@ -252,8 +311,7 @@ fn single_odd_images_fail_by_name_and_stay_samples() {
     let ids = choose(data.card().samples, &Pick::All).unwrap();
     let (_, labels, failed) = load(&*data, &ids, &image(1, 4, 4));
     assert_eq!(labels, [0, 1]);
-    let reasons =
-        ["a/0.png: is 9x9", "a/2.jpg: not a PNG, JPEG or WebP", "a/3.bmp: is neither", "b/5.png: cannot be reached"];
+    let reasons = ["a/0.png: is 9x9", "a/2.jpg: not a PNG, JPEG, WebP", "a/3.bmp: ", "b/5.png: cannot be reached"];
     assert_eq!(failed.len(), ids.len() - 2);
     for ((_, got), wanted) in failed.iter().zip(reasons) {
         assert!(got.starts_with(wanted), "{got}");
@@ -316,13 +374,13 @@ fn arrays_are_chosen_by_name_and_the_choice_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("k.npz");
     let (x, y) = (npy(&ndarray::Array3::<u8>::zeros((2, 3, 3))), npy(&ndarray::arr1(&[1u8, 0])));
-    write(&path, &npz(&[("x_train.npy", &x), ("x_test.npy", &x), ("y_test.npy", &y)], false));
+    write(&path, &npz(&[("x_train.npy", &x), ("x_val.npy", &x), ("y_val.npy", &y)], false));
     let spec = path.to_str().unwrap();
     let error = open(spec).err().unwrap();
-    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("x_train, x_test, y_test")), "{error}");
-    let opened = open_with_notes(&format!("npz:{spec}?x=x_test&y=y_test")).unwrap();
-    assert_eq!(opened.notes, ["images are `x_test`, labels are `y_test`"]);
-    let other = open(&format!("npz:{spec}?x=x_train&y=y_test")).unwrap();
+    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("x_train, x_val, y_val")), "{error}");
+    let opened = open_with_notes(&format!("npz:{spec}?x=x_val&y=y_val")).unwrap();
+    assert_eq!(opened.notes, ["images are `x_val`, labels are `y_val`"]);
+    let other = open(&format!("npz:{spec}?x=x_train&y=y_val")).unwrap();
     assert_ne!(other.card().digest, opened.data.card().digest);
     write(&path, &npz(&[("x.npy", &x), ("images.npy", &x), ("y.npy", &y)], false));
     assert!(open(spec).err().unwrap().message.contains("both `x` and `images`"));

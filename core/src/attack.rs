@@ -64,8 +64,17 @@ impl Entry {
     pub fn summary(&self) -> String {
         let text = documentation(self.source);
         let first: String = text.lines().take_while(|l| !l.trim().is_empty()).collect::<Vec<_>>().join(" ");
-        first.split(". ").next().unwrap_or_default().trim_end_matches('.').to_string()
+        sentence(&first).trim_end_matches('.').to_string()
     }
+}
+
+/// The text up to the first full stop that ends a sentence: one in brackets or of `et al.` does not.
+fn sentence(text: &str) -> &str {
+    let ends = |at: &usize| {
+        let before = &text[..*at];
+        before.matches('(').count() <= before.matches(')').count() && !before.ends_with("et al")
+    };
+    text.match_indices(". ").map(|(at, _)| at).find(ends).map_or(text, |at| &text[..at])
 }
 
 /// The `//!` header of a source file as plain text.
@@ -78,6 +87,48 @@ pub fn documentation(source: &str) -> String {
         .join("\n")
 }
 
+/// What other tools call a parameter, and what it is called here.
+const ELSEWHERE: [(&str, &str); 19] = [
+    ("epsilon", "eps"),
+    ("epsilons", "eps"),
+    ("radius", "eps"),
+    ("iterations", "steps"),
+    ("iters", "steps"),
+    ("max_iter", "steps"),
+    ("n_iter", "steps"),
+    ("nb_iter", "steps"),
+    ("num_steps", "steps"),
+    ("n_queries", "queries"),
+    ("max_queries", "queries"),
+    ("alpha", "step"),
+    ("eps_step", "step"),
+    ("step_size", "step"),
+    ("n_restarts", "restarts"),
+    ("num_restarts", "restarts"),
+    ("loss", "objective"),
+    ("random_start", "random"),
+    ("p", "norm"),
+];
+
+/// The known parameter that somebody means by `key`.
+fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let named = ELSEWHERE.iter().find(|(other, _)| *other == key.to_lowercase()).map(|(_, ours)| *ours);
+    known.iter().copied().find(|k| Some(*k) == named).or_else(|| nearest(key, known.iter().copied()))
+}
+
+/// Says of a value what is wanted in its place: by the default's kind, else by what the reader expected.
+fn misread(attack: &str, key: &str, value: &str, usual: Option<&serde_json::Value>, why: &str) -> Error {
+    let expected = why.split_once("expected ").map_or(why, |(_, expected)| expected);
+    let wanted = match usual {
+        Some(serde_json::Value::Bool(_)) => "true or false".to_string(),
+        Some(serde_json::Value::Number(n)) if n.is_u64() => format!("a whole number, such as {n}"),
+        Some(serde_json::Value::Number(n)) => format!("a number, such as {n}"),
+        _ if expected == "f64" => "a number".to_string(),
+        _ => expected.to_string(),
+    };
+    Error::usage(format!("attack `{attack}`: {key}={value} is not {wanted}"))
+}
+
 /// Reads an attack's own parameters from a spec: unknown keys are answered with the nearest known one.
 pub fn parameters<P: DeserializeOwned + Serialize + Default>(
     spec: &Spec,
@@ -87,16 +138,22 @@ pub fn parameters<P: DeserializeOwned + Serialize + Default>(
         serde_json::Value::Object(map) => map,
         _ => serde_json::Map::new(),
     };
-    for (key, _) in &spec.params {
+    for (key, value) in &spec.params {
         if !known.contains_key(key) {
-            let names = || known.keys().map(String::as_str).chain(Spec::COMMON.iter().copied());
-            let list = names().collect::<Vec<_>>().join(", ");
+            let names: Vec<&str> = known.keys().map(String::as_str).chain(Spec::COMMON).collect();
+            let list = names.join(", ");
             let error = Error::usage(format!("attack `{}` has no parameter `{key}`", spec.name));
-            return Err(error.hint(match nearest(key, names()) {
-                Some(near) => format!("did you mean `{near}`? It takes {list}"),
+            return Err(error.hint(match meant(key, &names) {
+                Some(near) => format!("did you mean {near}={}? It takes {list}", value.text),
                 None => format!("it takes {list}"),
             }));
         }
+    }
+    // One at a time, so that the one that makes no sense is named.
+    for (key, value) in &spec.params {
+        let alone = serde_json::Map::from_iter([(key.clone(), value.json.clone())]);
+        serde_json::from_value::<P>(serde_json::Value::Object(alone))
+            .map_err(|e| misread(&spec.name, key, &value.text, known.get(key), &e.to_string()))?;
     }
     let given = spec.params.iter().map(|(k, v)| (k.clone(), v.json.clone())).collect();
     let params: P = serde_json::from_value(serde_json::Value::Object(given)).map_err(broken)?;
@@ -114,5 +171,43 @@ mod tests {
     #[test]
     fn the_header_of_a_file_is_its_documentation() {
         assert_eq!(documentation("//! One line.\n//!\n//! # Steps\nuse x;\n//! no"), "One line.\n\n# Steps");
+    }
+
+    #[test]
+    fn a_summary_is_a_whole_sentence() {
+        let first = "PGD (Madry et al. 2018, arXiv 1706.06083): steps. Then more.";
+        assert_eq!(sentence(first), "PGD (Madry et al. 2018, arXiv 1706.06083): steps");
+        assert_eq!(sentence("As Croce et al. say. More"), "As Croce et al. say");
+        assert_eq!(sentence("One line."), "One line.");
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_named_with_what_is_wanted() {
+        #[derive(Serialize, serde::Deserialize)]
+        #[serde(default)]
+        struct P {
+            steps: u64,
+            step: Option<f64>,
+            share: f64,
+            random: bool,
+        }
+        impl Default for P {
+            fn default() -> Self {
+                Self { steps: 40, step: None, share: 0.5, random: true }
+            }
+        }
+        let error = |text: &str| parameters::<P>(&Spec::parse(text).unwrap()).map(|_| ()).unwrap_err().message;
+        assert_eq!(error("a:steps=-3"), "attack `a`: steps=-3 is not a whole number, such as 40");
+        assert_eq!(error("a:random=true,step=big"), "attack `a`: step=big is not a number");
+        assert_eq!(error("a:share=x"), "attack `a`: share=x is not a number, such as 0.5");
+        assert_eq!(error("a:random=2"), "attack `a`: random=2 is not true or false");
+    }
+
+    #[test]
+    fn parameters_of_other_tools_are_answered_with_ours() {
+        let known = ["steps", "step", "restarts", "eps", "norm", "queries"];
+        let meant = |key: &str| meant(key, &known);
+        assert_eq!([meant("epsilon"), meant("n_iter"), meant("alpha")], [Some("eps"), Some("steps"), Some("step")]);
+        assert_eq!([meant("stpes"), meant("loss"), meant("nothing")], [Some("steps"), None, None]);
     }
 }

@@ -22,7 +22,7 @@ impl From<Input> for View {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataCard {
     pub name: String,
-    /// blake3 over the content (file lists for folders), hex.
+    /// blake3 over the content, hex.
     pub digest: String,
     pub samples: u64,
     /// Class names in label order, where the source has them.
@@ -41,7 +41,30 @@ pub struct Loaded {
 pub trait Dataset: Send + Sync {
     fn card(&self) -> &DataCard;
 
-    /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded is listed
-    /// in `failed`; a data set that does not fit the view at all is an error.
+    /// The digest that earlier versions gave this source, where they made it from names and sizes alone: it names a run
+    /// over these files, and does not tell whether their content is the same.
+    fn formerly(&self) -> Option<&str> {
+        None
+    }
+
+    /// Rows in the order of `ids`, f32 in the view's range, with labels. A sample that cannot be decoded or leaves the
+    /// range is listed in `failed`; a data set that does not fit the view at all is an error.
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded>;
+
+    /// The closed range of every value, where the data say one: pixels lie in [0,1] in whatever shape a model takes
+    /// them. `None` for features, which know no bounds.
+    fn domain(&self) -> Option<(f32, f32)> {
+        None
+    }
+
+    /// The labels of these samples (ids below the number of samples), where they are known without reading the samples.
+    fn labels(&self, _ids: &[u64]) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// What was met while samples were loaded so far and the user should know, a line each: values moved into the range,
+    /// transparent images laid over a background.
+    fn remarks(&self) -> Vec<String> {
+        vec![]
+    }
 }

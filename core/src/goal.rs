@@ -4,8 +4,8 @@ use crate::{Error, Result, Rows, Similarity};
 use serde::{Deserialize, Serialize};
 
 /// One entry per sample. Correct means the label's score is strictly greater than every other: a tie is fooled, and
-/// a target is reached only strictly. The last two need no labels: rows are embeddings, and similarities are compared
-/// strictly.
+/// a target is reached only strictly. A class whose score is minus infinity is masked: it never wins. The last two need no
+/// labels: rows are embeddings, and similarities are compared strictly.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Goal {
     /// Any class but this one.
@@ -41,9 +41,21 @@ pub fn fragile(margin: f64, scale: f64) -> bool {
     margin.abs() < 1e-4 * scale
 }
 
-/// The first largest entry; `None` when an entry is NaN or infinite.
+/// Whether a row of class scores can be judged: no entry is NaN or plus infinity, and not all are minus infinity, which
+/// masks its class.
+pub fn readable(scores: &[f32]) -> bool {
+    let masked = |z: &f32| *z == f32::NEG_INFINITY;
+    scores.iter().all(|z| z.is_finite() || masked(z)) && !scores.iter().all(masked)
+}
+
+/// A score as margins and losses reckon with it: a masked class is as low as f32 goes, so that sums stay numbers.
+pub(crate) fn reckoned(score: f32) -> f64 {
+    f64::from(score.max(f32::MIN))
+}
+
+/// The first largest entry; `None` for a row that is not [`readable`].
 pub fn argmax(scores: &[f32]) -> Option<u32> {
-    if scores.is_empty() || scores.iter().any(|z| !z.is_finite()) {
+    if !readable(scores) {
         return None;
     }
     let best = scores.iter().enumerate().fold(0, |best, (i, z)| if *z > scores[best] { i } else { best });
@@ -86,12 +98,17 @@ impl Goal {
         anchors.get(row).map(|anchor| Likeness { anchor, by, bar, sign })
     }
 
-    /// What rounding is measured against when a row's margin is said to be near zero: 1 plus the largest score; for
-    /// cosines 1, for distances 1 plus the longer embedding.
+    /// What rounding is measured against when a row's margin is said to be near zero: 1 plus the largest score that is not
+    /// masked, and for scores that are all below a hundredth a hundred times the largest; for cosines 1, for distances 1
+    /// plus the longer embedding.
     pub fn scale(&self, row: usize, scores: &[f32]) -> f64 {
-        1. + match self.likeness(row) {
-            Some(l) => l.by.size(scores, l.anchor),
-            None => scores.iter().fold(0., |a, z| f64::max(a, f64::from(z.abs()))),
+        match self.likeness(row) {
+            Some(l) => 1. + l.by.size(scores, l.anchor),
+            None => {
+                let top = scores.iter().filter(|z| z.is_finite()).fold(0., |a, z| f64::max(a, f64::from(z.abs())));
+                // Below the smallest normal f32 even zero is rounding.
+                (1. + top).min((100. * top).max(f64::from(f32::MIN_POSITIVE)))
+            }
         }
     }
 
@@ -104,7 +121,8 @@ impl Goal {
     }
 
     /// The goal's class score against the best other, or the similarity against the threshold, signed so that positive is
-    /// far from fooled. `None` for a row with NaN or infinite scores, or too short for its class.
+    /// far from fooled. `None` for a row that is not [`readable`], or too short for its class; for embeddings, for any entry
+    /// that is not finite.
     pub fn judge(&self, row: usize, scores: &[f32]) -> Option<Pred> {
         if self.is_label_free() {
             let Likeness { anchor, by, bar, sign } = self.likeness(row)?;
@@ -112,8 +130,8 @@ impl Goal {
         }
         let class = *self.classes().get(row)? as usize;
         let label = argmax(scores)?;
-        let own = f64::from(*scores.get(class)?);
-        let rest = scores.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, z)| f64::from(*z));
+        let own = reckoned(*scores.get(class)?);
+        let rest = scores.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, z)| reckoned(*z));
         let lead = own - rest.fold(f64::NEG_INFINITY, f64::max);
         Some(Pred { label: Some(label), margin: if self.is_targeted() { -lead } else { lead } })
     }
@@ -163,9 +181,33 @@ mod tests {
         let goal = Goal::Untargeted(vec![0]);
         assert_eq!(goal.judge(0, &[f32::NAN, 1.]), None);
         assert_eq!(goal.judge(0, &[f32::INFINITY, 1.]), None);
+        assert_eq!(goal.judge(0, &[f32::NEG_INFINITY; 2]), None);
         let away = Goal::Away { anchors: vec![vec![1., 0.]], by: Similarity::Cosine, below: 0.5 };
         assert_eq!(away.judge(0, &[f32::NAN, 1.]), None);
         assert_eq!(away.judge(1, &[1., 1.]), None);
+    }
+
+    #[test]
+    fn a_masked_class_never_wins_and_margins_stay_numbers() {
+        const OFF: f32 = f32::NEG_INFINITY;
+        let judge = |goal: Goal, z: &[f32]| goal.judge(0, z).map(|p| (p.label, p.margin, goal.reached(p)));
+        let own = |y: u32| Goal::Untargeted(vec![y]);
+        // Masked or far below: the same margin.
+        assert_eq!(judge(own(0), &[2., 0.5, OFF]), Some((Some(0), 1.5, false)));
+        assert_eq!(judge(own(0), &[2., 0.5, -1e4]), Some((Some(0), 1.5, false)));
+        assert_eq!(judge(own(1), &[2., 0.5, OFF]), Some((Some(0), -1.5, true)));
+        // A sample of a masked class can never be right, one whose rivals are all masked never wrong.
+        let (label, margin, reached) = judge(own(2), &[2., 0.5, OFF]).unwrap();
+        assert!(label == Some(0) && margin < -1e38 && margin.is_finite() && reached);
+        let (label, margin, reached) = judge(own(1), &[OFF, -3., OFF]).unwrap();
+        assert!(label == Some(1) && margin > 1e38 && margin.is_finite() && !reached);
+        let (_, margin, reached) = judge(Goal::Targeted(vec![2]), &[2., 0.5, OFF]).unwrap();
+        assert!(margin.is_finite() && !reached);
+        assert_eq!(own(0).scale(0, &[2., -5., OFF]), 6.);
+        // Scores of any size have a rounding of their own size.
+        assert_eq!(own(0).scale(0, &[2e-3, -0.5e-3]), 100. * f64::from(2e-3f32));
+        assert!(!fragile(1e-30, own(0).scale(0, &[2e-30, 1e-30])) && fragile(0., own(0).scale(0, &[0., 0.])));
+        assert_eq!((argmax(&[OFF, -3., OFF]), argmax(&[OFF]), argmax(&[OFF, f32::NAN])), (Some(1), None, None));
     }
 
     #[test]

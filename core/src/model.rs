@@ -42,6 +42,14 @@ impl Input {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Whether a shape is a line of entries, such as `[784]`, `[784, 1]`, `[1, 784]` or `[1, 1, 784]`: no image.
+    pub fn is_line(shape: &[usize]) -> bool {
+        match shape {
+            // One pixel may have three channels; more are features.
+            [c, 1, 1] => *c > 4,
+            _ => shape.iter().filter(|d| **d != 1).count() <= 1 && shape.iter().any(|d| *d != 1),
+        }
+    }
     /// What L0 counts: pixels of an image, entries of anything else.
     pub fn sites(&self) -> usize {
         self.len() / self.channels()

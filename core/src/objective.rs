@@ -1,6 +1,6 @@
 //! What the attacker climbs: per-row losses (larger is closer to fooled) and their gradients in the scores, in f64.
 
-use crate::goal::Likeness;
+use crate::goal::{Likeness, readable, reckoned};
 use crate::{Error, Goal, Result, Rows};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,18 +52,18 @@ impl Objective {
         Ok(())
     }
 
-    /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its slope in `z`.
-    /// Scores that are not finite give NaN and zeros.
+    /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its slope in `z`, both
+    /// finite also where classes are masked by a score of minus infinity. Scores that cannot be judged give NaN and zeros.
     pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> Climb {
         if goal.is_label_free() {
             return similarity(goal, owner, z).unwrap_or_else(|| Climb::none(z.len()));
         }
         let class = goal.classes().get(owner).map_or(usize::MAX, |c| *c as usize);
-        if z.iter().any(|v| !v.is_finite()) || class >= z.len() {
+        if !readable(z) || class >= z.len() {
             return Climb::none(z.len());
         }
         let mut slope = vec![0.; z.len()];
-        let at = |i: usize| f64::from(z[i]);
+        let at = |i: usize| reckoned(z[i]);
         let sign = if goal.is_targeted() { -1. } else { 1. };
         let other = best_other(z, class);
         let loss = match self {
@@ -127,7 +127,7 @@ impl Climb {
 
 /// Cross-entropy with everything relative to the best other score, so that no confidence underflows.
 fn cross_entropy(z: &[f32], class: usize, other: usize, sign: f64) -> Climb {
-    let at = |i: usize| f64::from(z[i]);
+    let at = |i: usize| reckoned(z[i]);
     let rest: f64 = (0..z.len()).filter(|&i| i != class).map(|i| (at(i) - at(other)).exp()).sum();
     // log of the other classes' share of the softmax, 1 - p_y.
     let lead = at(class) - at(other) - rest.ln();
@@ -143,7 +143,7 @@ fn single_cross_entropy(z: &[f32], class: usize, sign: f64) -> Climb {
     let powers: Vec<f32> = z.iter().map(|v| libm::expf(v - top)).collect();
     let sum: f32 = powers.iter().sum();
     let slope = |(i, p): (usize, &f32)| sign * f64::from(p / sum - if i == class { 1. } else { 0. });
-    let loss = sign * f64::from(libm::logf(sum) - (z[class] - top));
+    let loss = sign * f64::from((libm::logf(sum) - (z[class] - top)).min(f32::MAX));
     Climb { loss, slope: powers.iter().enumerate().map(slope).collect(), log_scale: 0. }
 }
 
@@ -158,8 +158,8 @@ impl Rows for Objective {
 
 /// -(z_y - z_t) / (weighted spread + floor), with its gradient added to `slope`.
 fn ratio(z: &[f32], label: usize, toward: usize, spread: &[(usize, f64)], slope: &mut [f64]) -> f64 {
-    let lead = f64::from(z[label]) - f64::from(z[toward]);
-    let width = spread.iter().map(|&(i, w)| w * f64::from(z[i])).sum::<f64>() + DLR_FLOOR;
+    let lead = reckoned(z[label]) - reckoned(z[toward]);
+    let width = spread.iter().map(|&(i, w)| w * reckoned(z[i])).sum::<f64>() + DLR_FLOOR;
     slope[label] -= 1. / width;
     slope[toward] += 1. / width;
     spread.iter().for_each(|&(i, w)| slope[i] += w * lead / (width * width));
@@ -265,6 +265,44 @@ mod tests {
         assert!(here.slope[0] == -1. && here.slope[1] > here.slope[2] && here.slope[2] > 0.);
         let wrong = Objective::Ce.climb(&Goal::Untargeted(vec![0]), 0, 0, &[-5000., 1., 0.]);
         assert!((wrong.loss - 5001. - (1. + f64::exp(-1.)).ln()).abs() < 1e-9 && wrong.log_scale.abs() < 1e-9);
+    }
+
+    #[test]
+    fn masked_classes_leave_losses_and_slopes_finite_and_change_none_of_the_others() {
+        const OFF: f32 = f32::NEG_INFINITY;
+        let goals = [Goal::Untargeted(vec![0]), Goal::Untargeted(vec![4]), Goal::Targeted(vec![1])];
+        let objectives = [
+            Objective::Ce,
+            Objective::CeSingle,
+            Objective::Margin,
+            Objective::Dlr,
+            Objective::DlrTargeted(vec![1]),
+            Objective::DlrTargeted(vec![4]),
+            Objective::MarginTargeted(vec![4]),
+        ];
+        for z in
+            [[3f32, 4., 0., 1., OFF], [3., 4., OFF, OFF, OFF], [3., OFF, OFF, OFF, OFF], [3e38, -3e38, 1., 0., OFF]]
+        {
+            for (goal, objective) in goals.iter().flat_map(|g| objectives.iter().map(move |o| (g, o))) {
+                let here = objective.climb(goal, 0, 0, &z);
+                assert!(
+                    here.loss.is_finite() && here.slope.iter().all(|s| s.is_finite()),
+                    "{objective:?} {goal:?} {z:?}"
+                );
+                assert!(!here.log_scale.is_nan() && here.slope.iter().all(|s| s.abs() <= 1.), "{here:?}");
+            }
+        }
+        // The other classes see what they would see without it.
+        for objective in [Objective::Ce, Objective::Margin, Objective::Dlr, Objective::DlrTargeted(vec![2])] {
+            let goal = Goal::Untargeted(vec![1]);
+            let (with, without) =
+                (objective.climb(&goal, 0, 0, &[3., 4., 0., 1., OFF]), objective.climb(&goal, 0, 0, &[3., 4., 0., 1.]));
+            assert_eq!(
+                (with.loss, &with.slope[..4], with.slope[4]),
+                (without.loss, &without.slope[..], 0.),
+                "{objective:?}"
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,16 @@ pub enum Verdict {
     Failed,
 }
 
+/// How the points that were asked lay to the threat model, where they did not simply lie inside.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A point made elsewhere was moved to a legal one, so far in the entry that moved most (input units).
+    Moved(f64),
+    /// None was legal; the nearest lies so far outside ([`crate::ThreatModel::beyond`]).
+    Outside(f64),
+}
+
 /// Rows through the model forward, and pulled back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
@@ -67,6 +77,8 @@ pub struct Outcome {
     /// Fresh draws that were fooled, for random models.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub votes: Option<(u32, u32)>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<Place>,
     /// Search forwards used up to the confirmed success.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub queries: Option<u64>,

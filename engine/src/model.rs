@@ -1,26 +1,26 @@
 //! A network as a model: what attacks and reports see of it.
 
-use crate::cpu::plan::{Plan, Precision, Traced};
-use crate::digest::digest;
-use crate::network::{Network, NodeId, Op};
-use crate::reference::{Reference, Tape};
+use crate::cpu::plan::Cpu;
+use crate::graph::{Network, NodeId, Op, digest};
+use crate::interpreter::{Compiled, Interpreter, Pass, Purpose, Resident};
+use crate::reference::Reference;
 use candle_core::{DType, Tensor};
 use robust_core::{Access, Card, Draw, Error, Input, Kind, Model, Output, Result, Site, TapId, Trace};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Plans with other taps that are kept.
-const PLANS: usize = 4;
+/// Compiled forms with other taps that are kept.
+const TAPPED: usize = 4;
 
-/// A plan, and what it was compiled for.
-type Compiled = (Precision, Vec<NodeId>, Arc<Plan>);
+/// A compiled form, and what it was compiled for.
+type Kept = (Purpose, Vec<NodeId>, Arc<dyn Compiled>);
 
-/// A [`Network`] under its card, run in f32 by plans for this processor.
+/// A [`Network`] under its card, run by an [`Interpreter`].
 pub struct NetworkModel {
-    reference: Reference,
+    resident: Arc<dyn Resident>,
     card: Card,
     taps: Vec<NodeId>,
-    /// Compiled when first needed, the latest last; taps stay values of their own, so each set of them is a plan.
-    plans: Mutex<Vec<Compiled>>,
+    /// Compiled when first needed, the latest last; taps stay values of their own, so each set of them is a form.
+    compiled: Mutex<Vec<Kept>>,
 }
 
 impl NetworkModel {
@@ -50,12 +50,21 @@ impl NetworkModel {
         Self::with_card(net, card)
     }
 
-    /// The network under a given card, whose taps name nodes. The digest is computed here, never believed; a network
-    /// is neither stochastic nor couples rows.
+    /// The network under a given card, whose taps name nodes, run by plans for this processor. The digest is computed here,
+    /// never believed; a network is neither stochastic nor couples rows.
     ///
     /// # Errors
     /// Kind `Load` when the card's input, output or taps do not fit the network.
     pub fn with_card(net: Arc<Network>, card: Card) -> Result<Self> {
+        // Kernels that cannot run are an error now, not at the first forward.
+        Self::on(&Cpu::chosen()?, net, card)
+    }
+
+    /// As [`NetworkModel::with_card`], run by another interpreter.
+    ///
+    /// # Errors
+    /// As [`NetworkModel::with_card`]; a network that the interpreter cannot take.
+    pub fn on(interpreter: &dyn Interpreter, net: Arc<Network>, card: Card) -> Result<Self> {
         let misfit = |what: &str, card: &[usize], net: &[usize]| {
             let message = format!("the card's {what} has shape {card:?}, the network's {net:?}");
             if card == net { Ok(()) } else { Err(Error::new(Kind::Load, message)) }
@@ -64,29 +73,27 @@ impl NetworkModel {
         misfit("output", &[card.output.width()], net.output_row())?;
         let taps: Result<Vec<NodeId>> = card.taps.iter().map(|name| tap(&net, name)).collect();
         let card = Card { digest: digest(&net), stochastic: false, couples_rows: false, ..card };
-        // Kernels that cannot run are an error now, not at the first forward.
-        Plan::chosen_kernels()?;
-        Ok(Self { reference: Reference::new(net, DType::F32)?, taps: taps?, card, plans: Mutex::default() })
+        Ok(Self { resident: interpreter.load(net)?, taps: taps?, card, compiled: Mutex::default() })
     }
 
-    fn plan(&self, precision: Precision, taps: &[NodeId]) -> Result<Arc<Plan>> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = plans.iter().position(|(p, t, _)| *p == precision && t == taps) {
-            return Ok(Arc::clone(&plans[at].2));
+    fn compiled(&self, purpose: Purpose, taps: &[NodeId]) -> Result<Arc<dyn Compiled>> {
+        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = kept.iter().position(|(p, t, _)| *p == purpose && t == taps) {
+            return Ok(Arc::clone(&kept[at].2));
         }
-        let plan = Arc::new(Plan::new(&self.reference, precision, taps)?);
-        let tapped = |(_, t, _): &Compiled| !t.is_empty();
+        let made = self.resident.compile(purpose, taps)?;
+        let tapped = |(_, t, _): &Kept| !t.is_empty();
         if let Some(oldest) =
-            plans.iter().position(tapped).filter(|_| plans.iter().filter(|p| tapped(p)).count() >= PLANS)
+            kept.iter().position(tapped).filter(|_| kept.iter().filter(|k| tapped(k)).count() >= TAPPED)
         {
-            plans.remove(oldest);
+            kept.remove(oldest);
         }
-        plans.push((precision, taps.to_vec(), Arc::clone(&plan)));
-        Ok(plan)
+        kept.push((purpose, taps.to_vec(), Arc::clone(&made)));
+        Ok(made)
     }
 
     pub fn network(&self) -> &Arc<Network> {
-        self.reference.network()
+        self.resident.network()
     }
 
     fn node(&self, tap: TapId) -> Result<NodeId> {
@@ -113,36 +120,36 @@ impl Model for NetworkModel {
     }
 
     fn forward(&self, x: &Tensor, _draw: &Draw) -> Result<Tensor> {
-        self.plan(Precision::Fast, &[])?.forward(x)
+        self.compiled(Purpose::Search, &[])?.forward(x)
     }
 
     fn exact(&self, x: &Tensor, _draw: &Draw) -> Result<Tensor> {
-        self.plan(Precision::Exact, &[])?.forward(x)
+        self.compiled(Purpose::Exact, &[])?.forward(x)
     }
 
     fn trace<'a>(&'a self, x: &Tensor, _draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
         let keep: Result<Vec<NodeId>> = taps.iter().map(|&t| self.node(t)).collect();
-        let traced = self.plan(Precision::Fast, &keep?)?.trace(x)?;
-        Ok(Box::new(NetworkTrace { model: self, traced, x: x.clone(), tape: None, taps: taps.to_vec() }))
+        let pass = self.compiled(Purpose::Search, &keep?)?.trace(x)?;
+        Ok(Box::new(NetworkTrace { model: self, pass, x: x.clone(), full: None, taps: taps.to_vec() }))
     }
 }
 
 struct NetworkTrace<'a> {
     model: &'a NetworkModel,
-    traced: Traced,
+    pass: Box<dyn Pass>,
     x: Tensor,
     /// For seeds at taps that were not asked for: the reference can seed any value.
-    tape: Option<Tape<'a>>,
+    full: Option<Box<dyn Pass>>,
     taps: Vec<TapId>,
 }
 
 impl Trace for NetworkTrace<'_> {
     fn output(&self) -> &Tensor {
-        self.traced.output()
+        self.pass.output()
     }
 
     fn tap(&self, tap: TapId) -> Result<&Tensor> {
-        self.traced.value(self.model.node(tap)?)
+        self.pass.value(self.model.node(tap)?)
     }
 
     fn pull(&mut self, seeds: &[(Site, Tensor)]) -> Result<Tensor> {
@@ -156,13 +163,14 @@ impl Trace for NetworkTrace<'_> {
         };
         let seeds: Result<Vec<_>> = seeds.iter().map(|(site, seed)| Ok((at(site)?, seed.clone()))).collect();
         if known {
-            return self.traced.pull(&seeds?);
+            return self.pass.pull(&seeds?);
         }
-        if self.tape.is_none() {
-            self.tape = Some(self.model.reference.trace(&self.x, &[])?);
+        if self.full.is_none() {
+            let reference = Reference::new(Arc::clone(self.model.network()), DType::F32)?;
+            self.full = Some(Box::new(reference.trace(&self.x, &[])?));
         }
-        match &mut self.tape {
-            Some(tape) => tape.pull(&seeds?),
+        match &mut self.full {
+            Some(full) => full.pull(&seeds?),
             None => Err(Error::internal("a trace lost its tape")),
         }
     }

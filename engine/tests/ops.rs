@@ -19,3 +19,5 @@ mod plan;
 mod rows;
 #[path = "ops/speed.rs"]
 mod speed;
+#[path = "ops/training.rs"]
+mod training;

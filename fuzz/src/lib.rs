@@ -1,6 +1,10 @@
 //! What the fuzz targets share: a place for the file, a meter of memory, and the rule every reader is held to: an answer
 //! or an error of kind `Load` or `Usage`, never a panic, and never more memory than twice the file and a fixed allowance.
 
+mod png;
+
+pub use png::png;
+
 use candle_core::Device;
 use robust_benchmarks::data;
 use robust_core::{Input, Kind, Result, View};
@@ -99,6 +103,17 @@ pub fn dataset(spec: &str, len: usize) {
         if let Some(loaded) = judged(data.load(&[0, last], &view, &Device::Cpu)) {
             let rows = loaded.batch.map_or(0, |batch| batch.ids.len());
             assert_eq!(rows + loaded.failed.len(), 2);
+        }
+    }
+}
+
+/// Decodes an image; its pixels are bounded by their own limits, not by the file's size.
+pub fn image(bytes: &[u8]) {
+    let size = judged(robust_imaging::size(bytes));
+    for channels in [1, 3] {
+        if let Some(image) = judged(robust_imaging::flat(bytes, channels)) {
+            assert_eq!(Some((image.height, image.width)), size);
+            assert_eq!(image.planes().len(), channels * image.height * image.width);
         }
     }
 }

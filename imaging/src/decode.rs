@@ -1,13 +1,14 @@
-//! PNG, JPEG and WebP bytes -> pixels, with the sizes an attacker may claim bounded before anything is allocated.
+//! PNG, JPEG, WebP, PPM, BMP and TIFF bytes -> pixels, with the sizes an attacker may claim bounded before anything is
+//! allocated.
 //!
-//! PNG and lossless WebP values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG is decoded by [`crate::jpeg`],
-//! value for value as Pillow (libjpeg-turbo) does. Embedded colour profiles, gamma and EXIF orientation are not applied,
-//! as in Pillow and torchvision.
+//! Lossless values are exact: `v / 255` for 8 bits, `v / 65535` for 16. JPEG is decoded by [`crate::jpeg`], value for
+//! value as Pillow (libjpeg-turbo) does. Embedded colour profiles, gamma and EXIF orientation are not applied, as in
+//! Pillow and torchvision. What is transparent is laid over white.
 
 use crate::jpeg;
 use crate::resize::Bytes;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
-use robust_core::{Error, Kind, Result};
+use robust_core::{Error, Kind, Result, caught};
 use std::io::Cursor;
 
 /// Longest side accepted, in pixels.
@@ -44,42 +45,99 @@ pub enum Samples {
 
 /// `(height, width)` from the header alone.
 ///
-/// Errors ([`Kind::Load`]): not a PNG, JPEG or WebP, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
+/// Errors ([`Kind::Load`]): none of the formats, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
 pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
     if jpeg::is_jpeg(bytes) {
         return jpeg::size(bytes);
     }
-    let (width, height) = reader(bytes)?.into_dimensions().map_err(unreadable)?;
+    let (width, height) = guarded(|| reader(bytes)?.into_dimensions().map_err(unreadable))?;
     if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(bad(format!("image is {width}x{height}: at most {MAX_SIDE} per side and {MAX_PIXELS} pixels")));
     }
     Ok((height as usize, width as usize))
 }
 
-/// Pixels of an image with `channels` 1 or 3. Grey becomes RGB by repetition; RGB becomes one channel only where
-/// all three are equal everywhere; an alpha channel is dropped only where it is fully opaque, for blending it with a
-/// background of our choice would make an image nobody stored.
-///
-/// Errors: [`Kind::Usage`] for other channel counts; [`Kind::Load`] for what [`size`] refuses, truncated or corrupt
-/// data, transparency, and colour where one channel was asked for.
-pub fn decode(bytes: &[u8], channels: usize) -> Result<Picture> {
-    let Stored { height, width, per_pixel, samples } = stored(bytes)?;
-    let pixels = match samples {
-        Samples::U8(v) => planes(&opaque(&v, per_pixel, channels, 255)?, channels, 255.),
-        Samples::U16(v) => planes(&opaque(&v, per_pixel, channels, 65535)?, channels, 65535.),
-    };
-    Ok(Picture { channels, height, width, pixels })
+/// One image with the channels that were asked for: interleaved, nothing transparent left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flat {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub samples: Samples,
+    /// Whether part of it was transparent, and was laid over white.
+    pub transparent: bool,
 }
 
-/// [`decode`] as interleaved bytes, for those who compute with bytes as Pillow does.
-///
-/// Errors: those of [`decode`], and 16-bit samples, which have more than a byte can hold.
-pub fn decode_bytes(bytes: &[u8], channels: usize) -> Result<Bytes> {
-    let Stored { height, width, per_pixel, samples } = stored(bytes)?;
-    match samples {
-        Samples::U8(v) => Bytes::new(height, width, channels, opaque(&v, per_pixel, channels, 255)?),
-        Samples::U16(_) => Err(bad("image has 16 bits per sample, 8 are wanted to resize it".to_string())),
+impl Flat {
+    /// `[channels, height, width]` in [0,1].
+    pub fn planes(&self) -> Vec<f32> {
+        match &self.samples {
+            Samples::U8(v) => planes(v, self.channels, 255.),
+            Samples::U16(v) => planes(v, self.channels, 65535.),
+        }
     }
+
+    /// Least and greatest value, in [0,1].
+    pub fn range(&self) -> (f32, f32) {
+        fn ends<T: Copy + Ord + Into<f32>>(v: &[T], top: f32) -> (f32, f32) {
+            let share = |v: &T| -> f32 {
+                let v: f32 = (*v).into();
+                v / top
+            };
+            (v.iter().min().map_or(0., share), v.iter().max().map_or(0., share))
+        }
+        match &self.samples {
+            Samples::U8(v) => ends(v, 255.),
+            Samples::U16(v) => ends(v, 65535.),
+        }
+    }
+
+    /// As bytes; 16 bits are rounded to the nearest of the 256 levels.
+    ///
+    /// # Errors
+    /// Those of [`Bytes::new`].
+    pub fn bytes(self) -> Result<Bytes> {
+        let samples = match self.samples {
+            Samples::U8(v) => v,
+            Samples::U16(v) => v.into_iter().map(|v| ((u32::from(v) + 128) / 257) as u8).collect(),
+        };
+        Bytes::new(self.height, self.width, self.channels, samples)
+    }
+}
+
+/// An image with `channels` 1 or 3. Grey becomes RGB by repetition; RGB becomes one channel only where all three are
+/// equal everywhere. Partly transparent pixels are laid over white.
+///
+/// Errors: [`Kind::Usage`] for other channel counts; [`Kind::Load`] for what [`size`] refuses, truncated or corrupt
+/// data, and colour where one channel was asked for.
+pub fn flat(bytes: &[u8], channels: usize) -> Result<Flat> {
+    let Stored { height, width, per_pixel, samples } = stored(bytes)?;
+    let (samples, transparent) = match samples {
+        Samples::U8(v) => {
+            let (v, transparent) = flatten(v, per_pixel, channels, 255)?;
+            (Samples::U8(v), transparent)
+        }
+        Samples::U16(v) => {
+            let (v, transparent) = flatten(v, per_pixel, channels, 65535)?;
+            (Samples::U16(v), transparent)
+        }
+    };
+    Ok(Flat { height, width, channels, samples, transparent })
+}
+
+/// [`flat`] as pixels.
+///
+/// Errors: those of [`flat`].
+pub fn decode(bytes: &[u8], channels: usize) -> Result<Picture> {
+    let image = flat(bytes, channels)?;
+    Ok(Picture { channels, height: image.height, width: image.width, pixels: image.planes() })
+}
+
+/// [`flat`] as interleaved bytes, for those who compute with bytes as Pillow does.
+///
+/// Errors: those of [`flat`].
+pub fn decode_bytes(bytes: &[u8], channels: usize) -> Result<Bytes> {
+    flat(bytes, channels)?.bytes()
 }
 
 /// What the file holds, whatever its channels.
@@ -91,7 +149,7 @@ pub fn stored(bytes: &[u8]) -> Result<Stored> {
         let jpeg::Jpeg { channels, pixels, .. } = jpeg::decode(bytes)?;
         return Ok(Stored { height, width, per_pixel: channels, samples: Samples::U8(pixels) });
     }
-    let picture = reader(bytes)?.decode().map_err(unreadable)?;
+    let picture = guarded(|| reader(bytes)?.decode().map_err(unreadable))?;
     let per_pixel = usize::from(picture.color().channel_count());
     let samples = match picture {
         DynamicImage::ImageLuma8(p) => Samples::U8(p.into_raw()),
@@ -107,20 +165,44 @@ pub fn stored(bytes: &[u8]) -> Result<Stored> {
     Ok(Stored { height, width, per_pixel, samples })
 }
 
-/// Interleaved samples with `per_pixel` each -> with `channels` each, where nothing is lost by it.
-fn opaque<T: Copy + PartialEq>(samples: &[T], per_pixel: usize, channels: usize, top: T) -> Result<Vec<T>> {
+/// The decoders are other people's, and some answer broken files by a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|| Err(bad("the image is broken: its decoder gave up".to_string())))
+}
+
+/// Interleaved samples with `per_pixel` each -> with `channels` each, and whether any of it was transparent.
+fn flatten<T>(samples: Vec<T>, per_pixel: usize, channels: usize, top: T) -> Result<(Vec<T>, bool)>
+where
+    T: Copy + PartialEq + Into<u64> + TryFrom<u64>,
+{
     if !matches!(channels, 1 | 3) {
         return Err(Error::usage(format!("images decode to 1 or 3 channels, not {channels}")));
     }
+    if per_pixel == channels {
+        return Ok((samples, false));
+    }
     let colours = if per_pixel >= 3 { 3 } else { 1 };
-    let pixels = || samples.chunks_exact(per_pixel);
-    if per_pixel > colours && pixels().any(|p| p[colours] != top) {
-        return Err(bad("image is partly transparent".to_string()).hint("flatten it onto a background first"));
+    let whole: u64 = top.into();
+    // The mean of colour and white, weighted by the alpha value and rounded.
+    let over_white = |v: T, alpha: u64| {
+        let v: u64 = v.into();
+        let sum = v * alpha + whole * (whole - alpha);
+        T::try_from((sum + whole / 2) / whole).unwrap_or(top)
+    };
+    let (mut out, mut transparent) = (Vec::with_capacity(samples.len() / per_pixel * channels), false);
+    for pixel in samples.chunks_exact(per_pixel) {
+        let mut shown = [top; 3];
+        shown[..colours].copy_from_slice(&pixel[..colours]);
+        if per_pixel > colours && pixel[colours] != top {
+            transparent = true;
+            shown.iter_mut().for_each(|v| *v = over_white(*v, pixel[colours].into()));
+        }
+        if channels == 1 && colours == 3 && (shown[0] != shown[1] || shown[0] != shown[2]) {
+            return Err(bad("image is in colour, one channel is wanted".to_string()).hint("convert it to grey first"));
+        }
+        out.extend((0..channels).map(|c| shown[c.min(colours - 1)]));
     }
-    if channels == 1 && colours == 3 && pixels().any(|p| p[0] != p[1] || p[0] != p[2]) {
-        return Err(bad("image is in colour, one channel is wanted".to_string()).hint("convert it to grey first"));
-    }
-    Ok(pixels().flat_map(|p| (0..channels).map(|c| p[c.min(colours - 1)])).collect())
+    Ok((out, transparent))
 }
 
 /// Interleaved samples to planes divided by `top`.
@@ -131,8 +213,9 @@ fn planes<T: Copy + Into<f32>>(samples: &[T], channels: usize, top: f32) -> Vec<
 
 fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(e.to_string()))?;
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::WebP)) {
-        return Err(bad("not a PNG, JPEG or WebP image".to_string()));
+    use ImageFormat::{Bmp, Png, Pnm, Tiff, WebP};
+    if !matches!(reader.format(), Some(Png | WebP | Pnm | Bmp | Tiff)) {
+        return Err(bad("not a PNG, JPEG, WebP, PPM, BMP or TIFF image".to_string()));
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -149,6 +232,10 @@ pub(crate) fn bad(why: String) -> Error {
 fn unreadable(error: image::ImageError) -> Error {
     bad(error.to_string().to_lowercase())
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/src/png.rs"]
+mod made_up;
 
 #[cfg(test)]
 mod tests {
@@ -213,11 +300,61 @@ mod tests {
     }
 
     #[test]
-    fn alpha_is_dropped_only_when_opaque() {
+    fn what_is_transparent_is_laid_over_white() {
         let opaque = png(&[1, 2, 3, 255], 1, 1, ExtendedColorType::Rgba8);
         assert_eq!(decode(&opaque, 3).unwrap().pixels, [1. / 255., 2. / 255., 3. / 255.]);
-        assert!(message(&png(&[1, 2, 3, 254], 1, 1, ExtendedColorType::Rgba8), 3).contains("transparent"));
-        assert!(message(&png(&[9, 0], 1, 1, ExtendedColorType::La8), 1).contains("transparent"));
+        assert!(!flat(&opaque, 3).unwrap().transparent);
+        // As Pillow's Image.alpha_composite over white gives them.
+        let partly = png(&[0, 100, 200, 0, 0, 100, 200, 128, 10, 20, 30, 254], 3, 1, ExtendedColorType::Rgba8);
+        let laid = flat(&partly, 3).unwrap();
+        assert!(laid.transparent);
+        assert_eq!(laid.samples, Samples::U8(vec![255, 255, 255, 127, 177, 227, 11, 21, 31]));
+        let grey = flat(&png(&[9, 0, 9, 255], 2, 1, ExtendedColorType::La8), 1).unwrap();
+        assert_eq!((grey.samples, grey.transparent), (Samples::U8(vec![255, 9]), true));
+        let wide = [0u16, 0, 0, 32768].map(u16::to_ne_bytes).concat();
+        let wide = flat(&png(&wide, 1, 1, ExtendedColorType::Rgba16), 3).unwrap();
+        assert_eq!((wide.samples, wide.transparent), (Samples::U16(vec![32767; 3]), true));
+    }
+
+    #[test]
+    fn sixteen_bits_are_rounded_where_bytes_are_wanted() {
+        let samples = [0u16, 128, 129, 257, 32896, 65535].map(u16::to_ne_bytes).concat();
+        let image = decode_bytes(&png(&samples, 3, 2, ExtendedColorType::L16), 1).unwrap();
+        assert_eq!(image.samples, [0, 0, 1, 1, 128, 255]);
+    }
+
+    #[test]
+    fn a_palette_that_is_not_of_whole_colours_is_an_error_not_a_panic() {
+        let data = (b"IDAT", zlib(&[0, 0, 1]));
+        for bytes in [1, 2, 4, 5] {
+            let broken = raw_png(2, 1, 8, 3, &[(b"PLTE", vec![1; bytes]), data.clone()]);
+            assert_eq!(decode(&broken, 3).unwrap_err().kind, Kind::Load, "{bytes} bytes");
+        }
+        assert_eq!(decode(&raw_png(2, 1, 8, 3, &[data]), 3).unwrap_err().kind, Kind::Load);
+    }
+
+    #[test]
+    fn plain_formats_give_their_levels() {
+        let (a, b) = (0., 102. / 255.);
+        assert_eq!(decode(b"P3 2 1 255\n0 102 255 0 0 0\n", 3).unwrap().pixels, [a, 0., b, 0., 1., 0.]);
+        assert_eq!(decode(b"P6 2 1 255\n\x00\x66\xff\x00\x00\x00", 3).unwrap().pixels, [a, 0., b, 0., 1., 0.]);
+        assert_eq!(decode(b"P5 2 1 255\n\x66\xff", 1).unwrap().pixels, [b, 1.]);
+        // Fewer levels than 256 are stretched, as Pillow does.
+        assert_eq!(decode(b"P5 3 1 15\n\x00\x06\x0f", 1).unwrap().pixels, [0., b, 1.]);
+        let sample = [0u8, 102, 255, 0, 0, 0];
+        for format in [ImageFormat::Bmp, ImageFormat::Tiff] {
+            let mut bytes = Cursor::new(vec![]);
+            let picture = image::RgbImage::from_raw(2, 1, sample.to_vec()).unwrap();
+            picture.write_to(&mut bytes, format).unwrap();
+            let bytes = bytes.into_inner();
+            assert_eq!(decode(&bytes, 3).unwrap().pixels, [a, 0., b, 0., 1., 0.], "{format:?}");
+            for cut in [3, bytes.len() / 2, bytes.len() - 1] {
+                let _ = decode(&bytes[..cut], 3);
+            }
+        }
+        for bomb in [&b"P6 60000 60000 255\n"[..], b"P5 16385 1 255\n\x00", b"P6 4000000000 4000000000 255\n"] {
+            assert_eq!(decode(bomb, 3).unwrap_err().kind, Kind::Load);
+        }
     }
 
     #[test]
@@ -233,8 +370,8 @@ mod tests {
         let data = (b"IDAT", zlib(&[0, 0b0100_0000]));
         let opaque = decode(&raw_png(2, 1, 1, 3, &[palette.clone(), data.clone()]), 3).unwrap();
         assert_eq!(opaque.pixels, [1., 0., 0., 102. / 255., 51. / 255., 0.]);
-        let clear = raw_png(2, 1, 1, 3, &[palette, (b"tRNS", vec![255, 10]), data]);
-        assert!(message(&clear, 3).contains("transparent"));
+        let clear = raw_png(2, 1, 1, 3, &[palette, (b"tRNS", vec![255, 0]), data]);
+        assert_eq!(decode(&clear, 3).unwrap().pixels, [1., 1., 0., 1., 51. / 255., 1.]);
     }
 
     #[test]
@@ -268,7 +405,21 @@ mod tests {
         for cut in [0, 7, 20, 40, bytes.len() - 20] {
             assert_eq!(decode(&bytes[..cut], 3).unwrap_err().kind, Kind::Load, "cut at {cut}");
         }
-        assert!(message(b"GIF89a and more", 3).contains("not a PNG, JPEG or WebP"));
+        assert!(message(b"GIF89a and more", 3).contains("not a PNG, JPEG, WebP, PPM, BMP or TIFF"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+        /// What the fuzz target `png` does.
+        #[test]
+        fn files_whose_checksums_are_right_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let file = made_up::png(&bytes);
+            for channels in [1, 3] {
+                if let Ok(picture) = decode(&file, channels) {
+                    prop_assert_eq!(picture.pixels.len(), channels * picture.height * picture.width);
+                }
+            }
+        }
     }
 
     proptest! {

@@ -13,6 +13,6 @@ pub mod vector;
 pub mod warp;
 pub mod zoom;
 
-pub use decode::{MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, size, stored};
+pub use decode::{Flat, MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, flat, size, stored};
 pub use encode::{interleaved, level, png};
 pub use resize::{Bytes, Filter, resized};

@@ -21,6 +21,13 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
     }
     let asked = input.to_str().filter(|_| !input.exists()).and_then(|s| s.split_once("?key="));
     let (input, key) = asked.map_or((input, None), |(path, key)| (Path::new(path), Some(key)));
+    if [".onnx", ".onnx.gz"].iter().any(|end| input.to_string_lossy().to_lowercase().ends_with(end)) {
+        return Err(Error::usage(format!(
+            "`{}` is an ONNX file: a graph with its weights, loaded as it is",
+            input.display()
+        ))
+        .hint("`robust convert` is for weights alone; name the file with --model"));
+    }
     let bytes = crate::files::read(input)?;
     let within = |e: Error| e.within(input.display());
     let (tensors, mut notes): (Vec<View>, _) =
@@ -98,6 +105,9 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         let places: Vec<usize> = keys.iter().map(|k| text.find(k).unwrap()).collect();
         assert!(places.is_sorted(), "{text}");
+        // A graph is no weights alone.
+        let error = convert(&place.path().join("net.onnx"), &path).unwrap_err();
+        assert!(error.kind == robust_core::Kind::Usage && error.message.contains("an ONNX file"), "{error}");
         // A file that cannot be written leaves nothing.
         assert!(write(&tensors, &about, &place.path().join("no/a.safetensors")).is_err());
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);

@@ -18,6 +18,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     if bytes.starts_with(&[0x1f, 0x8b]) { unpack(&bytes).map_err(|e| e.within(path.display())) } else { Ok(bytes) }
 }
 
+/// Whether the file is gzip'd, told by its first bytes.
+///
+/// # Errors
+/// Kind `Load` for files that cannot be read.
+pub fn is_packed(path: &Path) -> Result<bool> {
+    let mut first = vec![];
+    let read = std::fs::File::open(path).and_then(|f| f.take(2).read_to_end(&mut first));
+    read.map_err(|e| Error::load(path.display(), e))?;
+    Ok(first == [0x1f, 0x8b])
+}
+
 /// The bytes of a file that has to be small.
 pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
     whole(path, most)

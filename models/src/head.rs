@@ -22,16 +22,18 @@ const FAINT: f64 = 1e-6;
 const FLOOR: f64 = 1e-30;
 const MAX_BYTES: u64 = 2 << 30;
 const KIND: &str = "robust.head";
+const ENCODER: &str = "robust.encoder";
 
 /// Scores of classes from embeddings `[n, d]`. Weights are f32 or f64 tensors on the CPU.
 #[derive(Debug, Clone)]
 pub enum Head {
-    /// `weight x + bias`: linear probes.
-    Linear { weight: Tensor, bias: Tensor },
+    /// `weight (x - centre) + bias`: linear probes. The centre is taken off first: entries that are large and hardly differ would
+    /// otherwise cancel in single precision.
+    Linear { weight: Tensor, bias: Tensor, centre: Option<Tensor> },
     /// `scale cos(weight, x) + bias`: prototypes and zero-shot text. Rows of `weight` have length 1.
     Cosine { weight: Tensor, scale: f64, bias: f64 },
-    /// `square x² + weight x + bias`: Gaussian naive Bayes.
-    Quadratic { square: Tensor, weight: Tensor, bias: Tensor },
+    /// `square y² + weight y + bias` of `y = x - centre`: Gaussian naive Bayes.
+    Quadratic { square: Tensor, weight: Tensor, bias: Tensor, centre: Option<Tensor> },
     /// The logarithm of what the `k` nearest of `bank` vote for each class, each with `exp(cos / temperature)` (Wu et al.
     /// 2018, as DINO's evaluation has it). Rows of `bank` have length 1.
     Neighbours { bank: Tensor, labels: Vec<u32>, k: usize, temperature: f64 },
@@ -73,7 +75,10 @@ impl Head {
             s.net.node(name, Op::Linear { weight, bias }, &[x])
         };
         match self {
-            Head::Linear { weight, bias } => dense(s, x, "head", weight, Some(bias)),
+            Head::Linear { weight, bias, centre } => {
+                let x = centred(s, x, centre.as_ref())?;
+                dense(s, x, "head", weight, Some(bias))
+            }
             Head::Cosine { weight, scale, bias } => {
                 let x = unit(s, x, "head.unit")?;
                 let x = dense(s, x, "head.cosines", weight, None)?;
@@ -81,7 +86,8 @@ impl Head {
                 let bias = made(s, "head.bias", vec![*bias], &[])?;
                 s.add(x, bias, "head")
             }
-            Head::Quadratic { square, weight, bias } => {
+            Head::Quadratic { square, weight, bias, centre } => {
+                let x = centred(s, x, centre.as_ref())?;
                 let squares = s.net.node("head.squares", Op::Binary(Binary::Mul), &[x, x])?;
                 let first = dense(s, squares, "head.square", square, None)?;
                 let second = dense(s, x, "head.linear", weight, Some(bias))?;
@@ -113,15 +119,36 @@ impl Head {
         Reference::new(Arc::new(net.finish(out)?), DType::F64)?.forward(x)
     }
 
+    fn centre(&self) -> Option<&Tensor> {
+        match self {
+            Head::Linear { centre, .. } | Head::Quadratic { centre, .. } => centre.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Writes a safetensors file, whole or not at all; equal heads are equal bytes.
     ///
     /// # Errors
     /// Kind `Write` when it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let (tensors, numbers): (Vec<(&str, Tensor)>, String) = match self {
-            Head::Linear { weight, bias } => (vec![("weight", weight.clone()), ("bias", bias.clone())], String::new()),
+        self.lay_down(path, None)
+    }
+
+    /// The same with the digest of the network that the head is for: no other will take it.
+    ///
+    /// # Errors
+    /// Kind `Write` when it cannot be written.
+    pub fn write_for(&self, path: &Path, encoder: &str) -> Result<()> {
+        self.lay_down(path, Some(encoder))
+    }
+
+    fn lay_down(&self, path: &Path, encoder: Option<&str>) -> Result<()> {
+        let (mut tensors, numbers): (Vec<(&str, Tensor)>, String) = match self {
+            Head::Linear { weight, bias, .. } => {
+                (vec![("weight", weight.clone()), ("bias", bias.clone())], String::new())
+            }
             Head::Cosine { weight, scale, bias } => (vec![("weight", weight.clone())], format!("{scale} {bias}")),
-            Head::Quadratic { square, weight, bias } => {
+            Head::Quadratic { square, weight, bias, .. } => {
                 (vec![("square", square.clone()), ("weight", weight.clone()), ("bias", bias.clone())], String::new())
             }
             Head::Neighbours { bank, labels, k, temperature } => {
@@ -130,13 +157,16 @@ impl Head {
                 (vec![("bank", bank.clone()), ("labels", labels)], format!("{k} {temperature}"))
             }
         };
+        tensors.extend(self.centre().map(|c| ("centre", c.clone())));
         let view = |(name, t): (&str, Tensor)| -> Result<View<'static>> {
             let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
             let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
             Ok((name.to_string(), Dtype::F64, t.dims().to_vec(), bytes.into()))
         };
         let views = tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?;
-        convert::write(&views, &BTreeMap::from([(KIND, self.name().to_string()), ("numbers", numbers)]), path)
+        let mut about = BTreeMap::from([(KIND, self.name().to_string()), ("numbers", numbers)]);
+        about.extend(encoder.map(|digest| (ENCODER, digest.to_string())));
+        convert::write(&views, &about, path)
     }
 
     /// Reads what [`Head::write`] wrote.
@@ -144,11 +174,34 @@ impl Head {
     /// # Errors
     /// Kind `Load` for files that are missing, damaged or no heads.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::with_encoder(path).map(|(head, _)| head)
+    }
+
+    /// A head for the network of this digest. Returns also what to say where the file does not tell which one it is for.
+    ///
+    /// # Errors
+    /// As [`Head::read`], and kind `Load` for the head of another encoder.
+    pub fn read_for(path: &Path, digest: &str) -> Result<(Self, Option<String>)> {
+        let (head, encoder) = Self::with_encoder(path)?;
+        match encoder {
+            Some(own) if own == digest => Ok((head, None)),
+            Some(own) => {
+                let short = |d: &str| d.chars().take(12).collect::<String>();
+                let why = format!("it is for the encoder {}, this one is {}", short(&own), short(digest));
+                Err(Error::load(format!("the head {}", path.display()), why).hint(
+                    "embeddings of another encoder, `pool`, `input` or normalisation mean something else: fit one on this very encoder with `robust probe`",
+                ))
+            }
+            None => Ok((head, Some("the head does not say which encoder it is for: fit it again to be sure".into()))),
+        }
+    }
+
+    fn with_encoder(path: &Path) -> Result<(Self, Option<String>)> {
         let bytes = files::read_small(path, MAX_BYTES)?;
         Self::parse(&bytes).map_err(|e| files::blame(e).within(path.display()))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    fn parse(bytes: &[u8]) -> Result<(Self, Option<String>)> {
         parse(bytes)?;
         let (_, about) = SafeTensors::read_metadata(bytes).map_err(|e| Error::load("the head", e))?;
         let about = about.metadata().clone().unwrap_or_default();
@@ -170,10 +223,17 @@ impl Head {
                 Error::load(format!("`{name}`"), format!("it has {n} entries, {} are expected", of.dims()[0]))
             })
         };
-        match (kind.as_str(), &numbers[..]) {
+        let centre = |of: &Tensor| match dict.contains("centre") {
+            false => Ok(None),
+            true => match (dict.sizes::<1>("centre")?, of.dims()) {
+                ([n], [_, d]) if n == *d => Ok(dict.tensor("centre").cloned()),
+                ([n], _) => Err(Error::load("`centre`", format!("its {n} entries are not those of an embedding"))),
+            },
+        };
+        let head = match (kind.as_str(), &numbers[..]) {
             ("linear", []) => {
                 let weight = matrix("weight")?;
-                Ok(Head::Linear { bias: classes(&weight, "bias")?, weight })
+                Ok(Head::Linear { bias: classes(&weight, "bias")?, centre: centre(&weight)?, weight })
             }
             ("cosine", &[scale, bias]) => Ok(Head::Cosine { weight: matrix("weight")?, scale, bias }),
             ("quadratic", []) => {
@@ -184,7 +244,7 @@ impl Head {
                         format!("it has shape {:?}, {:?} is expected", square.dims(), weight.dims()),
                     ));
                 }
-                Ok(Head::Quadratic { bias: classes(&weight, "bias")?, weight, square })
+                Ok(Head::Quadratic { bias: classes(&weight, "bias")?, centre: centre(&weight)?, weight, square })
             }
             ("neighbours", &[k, temperature]) if k >= 1. && temperature > 0. => {
                 let bank = matrix("bank")?;
@@ -203,8 +263,17 @@ impl Head {
             _ => {
                 Err(Error::load("the head", format!("kind `{kind}` with {} numbers is not known here", numbers.len())))
             }
-        }
+        };
+        Ok((head?, about.get(ENCODER).cloned()))
     }
+}
+
+/// The embedding less the centre.
+fn centred(s: &mut Stack, x: NodeId, centre: Option<&Tensor>) -> Result<NodeId> {
+    let Some(centre) = centre else { return Ok(x) };
+    let param = s.net.param("head.centre", centre.reshape((1, centre.elem_count()))?);
+    let centre = s.net.node("head.centre", Op::Param(param), &[])?;
+    s.net.node("head.centred", Op::Binary(Binary::Sub), &[x, centre])
 }
 
 /// `log(sum of the k nearest's votes + FAINT * sum of all votes)` per class; votes are relative to the nearest's.

@@ -8,25 +8,35 @@ mod convert;
 pub mod ensemble;
 mod facts;
 mod files;
+mod fold;
 mod head;
 pub mod hf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod labels;
 pub mod onnx;
+mod output;
 pub mod probe;
 mod pth;
 pub mod safetensors;
 mod spec;
 mod ssl;
+pub mod statistics;
 
 pub use convert::convert;
 pub use facts::{Facts, Normalisation, OpFacts, inspect};
 pub use head::Head;
+pub use labels::{ClassNames, class_names};
 pub use spec::{LoadedModel, load};
 
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Preprocess, Result};
 use robust_engine::{Binary, Builder, NodeId, Op};
+
+/// The line that makes a file of any PyTorch network; the zeros have the shape of a batch of images. Hints of refused weights
+/// begin with it: weights carry no code.
+pub(crate) const EXPORT: &str =
+    "torch.onnx.export(model.eval(), torch.zeros(1, 3, 32, 32), 'net.onnx', dynamo=True)";
 
 /// What a user may say about a model beyond where it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +49,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// Heads of each attention, where names and shapes do not say it.
     pub heads: Option<String>,
+    /// The layers of an `nn.Sequential`, which the tensors do not tell; see `arch::layers`.
+    pub layers: Option<String>,
     /// `relu`, `silu`, ...: for architectures whose tensors do not tell.
     pub activation: Option<String>,
     /// Subtracted from the pixels, one per channel or one for all.
@@ -51,8 +63,11 @@ pub struct Options {
     pub input: Option<[usize; 3]>,
     /// How the tokens of an encoder become one embedding: `cls` or `mean`.
     pub pool: Option<String>,
-    /// `features`: the value the last linear layer reads is the output, an embedding.
+    /// What of the model is its output. `features`: what the last linear layer reads, an embedding. `embedding`: the output is an
+    /// embedding and no scores of classes. Of ONNX files also the name of an output, or `embedding:NAME`.
     pub output: Option<String>,
+    /// The order of an ONNX file's axes, `nchw` or `nhwc`, where the graph does not tell.
+    pub layout: Option<String>,
     /// The file of a [`Head`] to put on the embedding.
     pub head: Option<std::path::PathBuf>,
     /// How images of other sizes become the input.

@@ -104,6 +104,14 @@ impl StateDict {
         self.tensors.get(name)
     }
 
+    pub(crate) fn insert(&mut self, name: String, tensor: Tensor) {
+        self.tensors.insert(name, tensor);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(Tensor::dims)
     }

@@ -1,11 +1,12 @@
 //! What users type for a model: `[name=]SOURCE[?key=value&key=value]`; of several as one, `[name=]ensemble:SOURCE+SOURCE`.
 
 use crate::safetensors::StateDict;
-use crate::{Head, Options, arch, builtin, ensemble, files, hf, onnx, pth};
+use crate::statistics::Statistics;
+use crate::{Head, Options, arch, builtin, ensemble, facts, files, hf, onnx, output, pth};
 use robust_core::{
-    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, nearest,
+    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, Value, nearest,
 };
-use robust_engine::{Network, NetworkModel, NodeId, Op};
+use robust_engine::{Network, NetworkModel, Op};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,18 +52,20 @@ const KEYS: &[&str] = &[
     "input",
     "variant",
     "heads",
+    "layers",
     "activation",
     "resize",
     "crop",
     "pool",
     "output",
+    "layout",
     "head",
     "interpolation",
 ];
 const SCHEMES: &[&str] = &["builtin", "ensemble", "hf", "onnx", "torch"];
 const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME, ensemble:A+B";
 /// torch.save has no ending of its own; `.pth.tar` is no tar archive.
-const TORCH: &[&str] = &[".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
+const TORCH: &[&str] = &[".pth", ".pt", ".pt2", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
 /// Loads the model a spec names.
 ///
@@ -76,17 +79,22 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
     let Parsed { name, source, options } = parse(spec)?;
     let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
     let name = name.unwrap_or(default_name);
-    let Parts { mut network, family, notes, ignored, mut embeds } = built;
-    if let Some(what) = &options.output {
-        network = cut(&network, what)?;
+    let Parts { mut network, family, mut notes, ignored, mut embeds, settled } = built;
+    notes.extend(facts::doubled(&network));
+    if let Some(what) = options.output.as_deref().filter(|_| !settled) {
+        network = output::declared(network, what, &mut notes)?;
         embeds = true;
     }
     if let Some(path) = &options.head {
-        let head = Head::read(path)?;
+        let (head, unsure) = Head::read_for(path, &robust_engine::digest(&network))?;
+        notes.extend(unsure);
         let (mut net, out) = network.reopen();
         let out = head.lay(&mut net, out).map_err(|e| e.within(path.display()))?;
         network = net.finish(out)?;
         embeds = false;
+    }
+    if !embeds {
+        network = output::two_classes(network, &mut notes)?;
     }
     let network = Arc::new(network);
     let card =
@@ -104,6 +112,8 @@ struct Parts {
     ignored: Vec<String>,
     /// Whether the output is an embedding, not scores of classes.
     embeds: bool,
+    /// Whether `?output=` is answered already.
+    settled: bool,
 }
 
 struct Read {
@@ -122,6 +132,9 @@ impl Read {
 }
 
 fn read(source: &Source, options: &Options) -> Result<Read> {
+    if options.layout.is_some() && !matches!(source, Source::Onnx(_)) {
+        return Err(Error::usage("`layout` is for ONNX files: other models take images channels first"));
+    }
     match source {
         Source::Builtin(which) => {
             let Options { preprocess, head, output, .. } = options.clone();
@@ -132,27 +145,34 @@ fn read(source: &Source, options: &Options) -> Result<Read> {
             }
             let found = builtin::find(which)?;
             let family = Some(found.arch().to_string());
-            let built = Parts { network: found.network()?, family, notes: vec![], ignored: vec![], embeds: false };
+            let built = Parts {
+                network: found.network()?,
+                family,
+                notes: vec![],
+                ignored: vec![],
+                embeds: false,
+                settled: false,
+            };
             Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
         }
         Source::Onnx(path) => {
-            let Options { arch, strip, key, variant, activation, heads, pool, .. } = options;
-            if [arch, strip, key, variant, activation, heads, pool].iter().any(|o| o.is_some()) {
+            let Options { arch, strip, key, variant, activation, heads, layers, pool, .. } = options;
+            if [arch, strip, key, variant, activation, heads, layers, pool].iter().any(|o| o.is_some()) {
                 return Err(Error::usage(
-                    "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input` \
-                                         and the preprocessing apply",
+                    "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input`, `layout`, `output`, `head` \
+                     and the preprocessing apply",
                 ));
             }
-            let read = onnx::import(files::read(path)?, options).map_err(|e| e.within(path.display()))?;
-            let built =
-                Parts { network: read.network, family: None, notes: read.notes, ignored: vec![], embeds: false };
+            let onnx::Imported { network, notes, embeds, settled } =
+                onnx::open(path, options).map_err(|e| e.within(path.display()))?;
+            let built = Parts { network, family: None, notes, ignored: vec![], embeds, settled };
             Ok(Read::new("onnx", built, stem(path)))
         }
         Source::Folder(path) => {
             hf::settled(options)?;
             let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
                 hf::read(path, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network, family: Some(family), notes, ignored, embeds };
+            let built = Parts { network, family: Some(family), notes, ignored, embeds, settled: false };
             Ok(Read { preprocess, ..Read::new("huggingface", built, hf::label(path)) })
         }
         Source::Safetensors(path) | Source::Pth(path) => {
@@ -186,12 +206,12 @@ fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Resul
     let built = arch::build(dict, options)?;
     notes.extend(built.notes);
     let (family, ignored, embeds) = (Some(built.family.to_string()), built.ignored, built.embeds);
-    Ok(Parts { network: built.network, family, notes, ignored, embeds })
+    Ok(Parts { network: built.network, family, notes, ignored, embeds, settled: false })
 }
 
 pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
     let input = match *network.input_row() {
-        [c, h, w] => Input::image(c, h, w),
+        [c, h, w] if !Input::is_line(&[c, h, w]) => Input::image(c, h, w),
         ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
     };
     let [k] = *network.output_row() else {
@@ -212,19 +232,6 @@ pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f6
         preprocess: None,
         default_threat: threat,
     })
-}
-
-/// The network up to what its last linear layer reads.
-fn cut(network: &Network, what: &str) -> Result<Network> {
-    if what != "features" {
-        return Err(Error::usage(format!("`output={what}` is not known")).hint("`output=features` is"));
-    }
-    let last = network.nodes().iter().rfind(|n| matches!(n.op, Op::Linear { .. })).and_then(|n| n.inputs.first());
-    let wide = |id: &NodeId| network.shapes()[id.0].batched && network.shapes()[id.0].row.len() == 1;
-    let id = last.copied().filter(wide).ok_or_else(|| {
-        Error::usage("`output=features` needs a model that ends in a linear layer over `[n, features]`")
-    })?;
-    network.reopen().0.finish(id)
 }
 
 /// The name of the value the last linear layer reads.
@@ -369,6 +376,7 @@ fn options(query: &str) -> Result<Options> {
     let mut options = Options::default();
     let mut seen = vec![];
     let mut sizes: Vec<(&str, &str)> = vec![];
+    let mut names: Vec<(&str, &Statistics)> = vec![];
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').filter(|(_, v)| !v.is_empty()).ok_or_else(|| {
             Error::usage(format!("parameter `{pair}` has no value")).hint("write `?key=value&key=value`")
@@ -383,13 +391,24 @@ fn options(query: &str) -> Result<Options> {
             "prefix" | "strip" => options.strip = Some(value.into()),
             "key" => options.key = Some(value.into()),
             "variant" => options.variant = Some(value.into()),
+            "layers" => options.layers = Some(value.into()),
             "heads" => options.heads = Some(value.into()),
             "output" => options.output = Some(value.into()),
+            "layout" => options.layout = Some(layout(value)?),
             "head" => options.head = Some(value.into()),
             "pool" => options.pool = Some(value.into()),
             "activation" => options.activation = Some(value.into()),
             "mean" if value == "none" => options.mean = Some(vec![0.]),
             "std" if value == "none" => options.std = Some(vec![1.]),
+            "mean" | "std" if value.starts_with(char::is_alphabetic) => {
+                let known = named(key, value)?;
+                if key == "mean" {
+                    options.mean = Some(known.mean.into())
+                } else {
+                    options.std = Some(known.std.into())
+                }
+                names.push((key, known));
+            }
             "mean" => options.mean = Some(numbers(key, value)?),
             "std" => options.std = Some(numbers(key, value)?),
             "input" => options.input = Some(image(value)?),
@@ -404,6 +423,13 @@ fn options(query: &str) -> Result<Options> {
             }
         }
     }
+    // A name is both, unless the other is said too.
+    for (key, known) in names {
+        match key {
+            "mean" => options.std = options.std.or(Some(known.std.into())),
+            _ => options.mean = options.mean.or(Some(known.mean.into())),
+        }
+    }
     options.preprocess = Preprocess::parse(|key| sizes.iter().find(|(k, _)| *k == key).map(|(_, value)| *value))?;
     if let Some(bad) = options.std.iter().flatten().find(|v| **v <= 0.) {
         return Err(Error::usage(format!("std = {bad} is not positive")));
@@ -411,12 +437,33 @@ fn options(query: &str) -> Result<Options> {
     Ok(options)
 }
 
+/// Statistics by name.
+fn named(key: &str, value: &str) -> Result<&'static Statistics> {
+    Statistics::find(value).ok_or_else(|| {
+        let names = Statistics::names();
+        let close = nearest(value, names.iter().copied()).map(|n| format!("did you mean `{key}={n}`? "));
+        Error::usage(format!("{key} = `{value}` is neither a list of numbers nor a name known here")).hint(format!(
+            "{}names are {}, none; numbers are such as `{key}=0.5,0.5,0.5` or `{key}=125.3/255`",
+            close.unwrap_or_default(),
+            names.join(", ")
+        ))
+    })
+}
+
+/// Numbers and fractions, such as `125.3/255`.
 pub(crate) fn numbers(key: &str, value: &str) -> Result<Vec<f64>> {
-    let read = |v: &str| v.trim().parse().ok().filter(|v: &f64| v.is_finite());
+    let read = |v: &str| Value::parse(v.trim()).and_then(|v| v.number(key)).ok();
     value.split(',').map(read).collect::<Option<_>>().ok_or_else(|| {
         Error::usage(format!("{key} = `{value}` is not a list of numbers"))
-            .hint(format!("for instance `{key}=0.5,0.5,0.5`"))
+            .hint(format!("for instance `{key}=0.5,0.5,0.5` or `{key}=1/255`"))
     })
+}
+
+fn layout(value: &str) -> Result<String> {
+    match value {
+        "nchw" | "nhwc" => Ok(value.into()),
+        _ => Err(Error::usage(format!("layout = `{value}` is not known")).hint("`layout=nhwc` or `layout=nchw`")),
+    }
 }
 
 fn image(value: &str) -> Result<[usize; 3]> {

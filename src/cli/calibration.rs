@@ -3,6 +3,7 @@
 use super::{Answer, STOP, load, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::calibration::{judge, report, to_text};
+use robust::classes::check_labels;
 use robust::core::{Error, Kind, Result};
 use robust::progress::Counter;
 use robust::say;
@@ -41,15 +42,14 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
-    let loaded = load::classifier(&args.model)?;
-    loaded
-        .notes
-        .iter()
-        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
-    let model = loaded.model.as_ref();
-    let known = data::open(&args.dataset)?;
+    let mut loaded = [load::classifier(&args.model)?];
+    let specs = [args.model.clone()];
+    load::tell_notes(&loaded[0]);
+    let (_, known) = load::data_for(&args.dataset, &mut loaded, &specs, false)?;
+    let model = loaded[0].model.as_ref();
     let strange = args.strangers.as_deref().map(data::open).transpose()?;
     let (ids, _) = args.pick.choose(known.as_ref())?;
+    load::scores(&loaded, &specs).iter().try_for_each(|scores| check_labels(known.as_ref(), &ids, scores))?;
     let others: Vec<u64> = strange.iter().flat_map(|d| 0..d.card().samples).collect();
     let counter = Counter::new((ids.len() + others.len()) as u64, args.no_progress);
     let tick = |n: usize| {
@@ -59,6 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     let judged = judge(model, known.as_ref(), &ids, tick)?;
     let strangers = strange.as_ref().map(|d| judge(model, d.as_ref(), &others, tick)).transpose()?;
     drop(counter);
+    load::tell_remarks(known.as_ref());
     for (id, why) in judged.failed.iter().take(3) {
         say(&format!("warning: sample {id} is left out: {why}"));
     }

@@ -2,9 +2,9 @@
 
 use super::{Format, pick, print, summary};
 use robust::attacks::Ready;
-use robust::benchmarks::corruptions::{Photos, parse};
+use robust::benchmarks::corruptions::{Photos, Suite, parse, stand_in};
 use robust::benchmarks::data;
-use robust::core::{Card, Error, Input, Outcome, Result, View};
+use robust::core::{Card, Error, Input, Outcome, Result, Spec, View};
 use robust::corrupted::{As, Job, sheet, write};
 use robust::plan::Plan;
 use robust::report::{Row, corruptions};
@@ -26,6 +26,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the suites are known ones; the rest depends on the images.
+    pub fn check(&self) -> Result<()> {
+        let made = self.corruptions.iter().filter(|text| !published::is_published(text));
+        made.map(|text| Spec::parse(text)?.name.parse::<Suite>()).try_for_each(|suite| suite.map(|_| ()))
+    }
+
     /// Every corruption asked for, as attacks on one model.
     pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
         let frost = match self.corruptions.is_empty() {
@@ -110,6 +116,9 @@ pub fn run(args: &Args) -> Result<()> {
     let shape = shape(&args.size)?;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let recipes = parse(&args.suite, &shape, frost.as_ref())?;
+    if let Some(note) = recipes.first().and_then(|recipe| stand_in(recipe.table, shape[1], shape[2])) {
+        say(&format!("note: {note}"));
+    }
     let data = data::open(&args.dataset)?;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));

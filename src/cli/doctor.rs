@@ -1,14 +1,13 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
 use super::{load, print, print_data};
-use robust::benchmarks::data;
+use robust::classes::check_labels;
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
 use robust::evaluate::judge_clean;
 use robust::known;
 use robust::models::{self, LoadedModel};
 use robust::plan::spread;
-use robust::say;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -54,26 +53,30 @@ pub fn run(args: &Args) -> Result<()> {
     if args.limit == 0 || args.limit > 4096 {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
-    let model = load::classifier(&args.model)?;
-    model
-        .notes
-        .iter()
-        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&model.name), robust::escape::line(note))));
+    args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
+    let mut loaded = [load::classifier(&args.model)?];
+    let specs = [args.model.clone()];
+    let model = &loaded[0];
+    load::tell_notes(model);
     let source = match (&args.dataset, model.format) {
         (Some(source), _) => source.clone(),
         (None, "builtin") => "builtin:mnist".to_string(),
         _ => return Err(Error::usage("no --dataset").hint("such as --dataset folder:val")),
     };
-    let data = data::open(&source)?;
+    let (_, data) = load::data_for(&source, &mut loaded, &specs, true)?;
+    let model = &loaded[0];
     let samples = data.card().samples;
     let ids = spread(&(0..samples).collect::<Vec<u64>>(), args.limit);
-    let loaded = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu)?;
-    let batch = loaded.batch.ok_or_else(|| Error::load(&source, "none of the samples looked at can be read"))?;
-    let attack = args.attack.clone().unwrap_or_else(|| usual(&model));
+    load::scores(&loaded, &specs).iter().try_for_each(|scores| check_labels(data.as_ref(), &ids, scores))?;
+    let rows = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu)?;
+    load::tell_remarks(data.as_ref());
+    let batch = rows.batch.ok_or_else(|| Error::load(&source, "none of the samples looked at can be read"))?;
+    let attack = args.attack.clone().unwrap_or_else(|| usual(model));
 
     let mut found = doctor::examine(model.model.as_ref(), &batch)?;
     found.extend(doctor::examine_gradients(model.model.as_ref(), &batch)?);
-    found.extend(published(args, &model, data.card(), &batch)?);
+    found.extend(doctor::examine_neighbours(&model.network, &batch)?);
+    found.extend(published(args, model, data.card(), &batch)?);
     let mut target = Target::white_box(model.model.clone());
     let lost = |f: &Finding| matches!(f.code, Code::NonDeterministic);
     if found.iter().any(lost) {

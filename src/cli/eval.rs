@@ -1,20 +1,22 @@
 //! `robust eval`: load, plan, run, summarise.
 
 use super::heads::{self, Opened};
-use super::load::Wanted;
+use super::load::{self, Wanted};
 use super::summary::write_summary;
 use super::{Format, STOP, corrupt, goal, machine, pick, print, target};
 use robust::attacks::{self, Ready};
-use robust::benchmarks::{data, subset};
+use robust::benchmarks::subset;
 use robust::core::{AimSpec, Dataset, Draw, Error, Kind, Outcome, Result, Site};
+use robust::engine::Network;
 use robust::folder::{self, Record, Session};
 use robust::models::{Head, LoadedModel};
 use robust::plan::{self, Keep, Plan, PlannedData, PlannedHead, PlannedModel};
 use robust::progress::{Meter, Metered, Progress};
-use robust::report::{Row, encoders};
+use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
-use robust::{clock, doctor, escape, evaluate, given, say, stages};
+use robust::{classes, clock, doctor, escape, evaluate, given, rows, say, stages};
+use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +140,8 @@ pub struct Prepared {
     pub meter: Arc<Meter>,
     /// Samples attacked at once.
     pub batch_size: usize,
+    /// Of each model, for the doctor.
+    networks: Vec<Arc<Network>>,
     /// Heads that belong into the run's folder.
     heads: Vec<(PlannedHead, Head)>,
 }
@@ -149,19 +153,25 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     if args.batch_size == 0 || args.batch_size > plan::UNIT {
         return Err(Error::usage(format!("--batch-size {} is not between 1 and {}", args.batch_size, plan::UNIT)));
     }
+    // Spelling comes first: models and data may take minutes to load.
+    args.attack.iter().try_for_each(|spec| given::check(spec))?;
+    args.corruption.check()?;
     let goal = args.goal.as_deref().map(AimSpec::parse).transpose()?;
     let wanted = if args.goal.is_some() { Wanted::Embeddings } else { Wanted::Scores };
-    let Opened { loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
-    let (source, data) = load_data(args, &loaded)?;
+    let Opened { mut loaded, sources, heads } = args.heads.open(&args.model, wanted, args.out.as_deref())?;
+    let (source, data) = load_data(args, &mut loaded, if heads.is_empty() { &sources } else { &[] })?;
     let meter = Arc::new(Meter::default());
     let (ids, pick) = choose(args, data.as_ref())?;
+    // Before anything is attacked: a label in the last unit would end the run there.
+    load::scores(&loaded, &sources).iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
     let models = planned(&loaded, sources, &heads, &subjects);
     let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", escape::line(&f.evidence), f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
-    Ok(Prepared { plan, subjects, data, meter, batch_size, heads })
+    let networks = loaded.iter().map(|m| m.network.clone()).collect();
+    Ok(Prepared { plan, subjects, data, meter, batch_size, networks, heads })
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -190,13 +200,13 @@ pub fn evaluate(args: &Args, prepared: &Prepared) -> Result<Done> {
 
 fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
     let Prepared { plan, subjects, data, meter, .. } = prepared;
-    let (mut journal, mut outcomes, mut record) = open(args, root, plan, prepared.batch_size)?;
+    let (mut journal, mut outcomes, mut record) = open(args, root, prepared)?;
     super::on_leaving(continues(args, root));
     robust::heads::keep(root, prepared.heads.iter().map(|(planned, head)| (planned, head)))?;
     // The doctor looks at scores of classes, once: also in a run that went on before it could write down what it found.
     let unchecked = record.sessions.iter().all(|s| s.doctor.is_empty());
     if unchecked && !args.no_doctor && args.goal.is_none() {
-        let found = consult(plan, subjects, data.as_ref())?;
+        let found = consult(plan, subjects, &prepared.networks, data.as_ref())?;
         if let Some(session) = record.sessions.last_mut() {
             session.doctor = found;
         }
@@ -221,6 +231,7 @@ fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
         (session.attack_seconds, session.stages) = (times.attacks, times.stages);
         session.network_seconds = meter.seconds() - before;
     }
+    load::tell_remarks(data.as_ref());
     let written = folder::write_record(root, &record);
     result?;
     written?;
@@ -228,9 +239,14 @@ fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
 }
 
 /// Lets the doctor look at a few samples: loading and gradients.
-fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
+fn consult(
+    plan: &Plan,
+    subjects: &[Subject],
+    networks: &[Arc<Network>],
+    data: &dyn Dataset,
+) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
-    for subject in subjects {
+    for (subject, network) in subjects.iter().zip(networks) {
         let model = &subject.target.deployed;
         let view = model.card().view();
         let Some(batch) = data.load(&plan::spread(&plan.ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch
@@ -239,6 +255,7 @@ fn consult(plan: &Plan, subjects: &[Subject], data: &dyn Dataset) -> Result<Vec<
         };
         let mut found = doctor::examine(model.as_ref(), &batch)?;
         found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
+        found.extend(doctor::examine_neighbours(network, &batch)?);
         all.push((model.card().name.clone(), found));
     }
     Ok(all)
@@ -270,7 +287,8 @@ fn resumable(error: Error, args: &Args, root: &Path) -> Error {
     }
 }
 
-fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dataset>)> {
+/// `specs`: of models that score the classes of their own files.
+fn load_data(args: &Args, loaded: &mut [LoadedModel], specs: &[String]) -> Result<(String, Box<dyn Dataset>)> {
     let source = match &args.dataset {
         Some(source) => source.clone(),
         None if loaded.iter().all(|m| m.format == "builtin") => "builtin:mnist".to_string(),
@@ -279,9 +297,7 @@ fn load_data(args: &Args, loaded: &[LoadedModel]) -> Result<(String, Box<dyn Dat
                 .hint("such as --dataset folder:val; `robust list datasets` shows what can be read"));
         }
     };
-    let opened = data::open_with_notes(&source)?;
-    opened.notes.iter().for_each(|note| say(&format!("note: {}", escape::line(note))));
-    Ok((source, opened.data))
+    load::data_for(&source, loaded, specs, false)
 }
 
 fn subjects(
@@ -357,19 +373,18 @@ fn make_plan(
     ids: Vec<u64>,
     pick: String,
 ) -> Result<Plan> {
-    let card = data.card().clone();
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
         robust: env!("CARGO_PKG_VERSION").to_string(),
         models,
         ids,
-        dataset: PlannedData { source, card },
+        dataset: PlannedData::of(&source, data),
         pick,
         seed: args.seed,
         unit: plan::UNIT,
         evidence: args.evidence,
         shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
-        interpreter: format!("plan/f32/{}", robust_engine::Plan::chosen_kernels()?),
+        interpreter: robust_engine::Cpu::chosen()?.name(),
     })
 }
 
@@ -437,11 +452,12 @@ fn default_folder(plan: &Plan) -> Result<PathBuf> {
     Ok(Path::new("runs").join(format!("{}-{}-{fingerprint}{part}", names.join("+"), clean(&plan.dataset.card.name))))
 }
 
-fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+fn open(args: &Args, root: &Path, prepared: &Prepared) -> Result<(folder::Journal, Vec<Outcome>, Record)> {
+    let Prepared { plan, data, batch_size, .. } = prepared;
     let session = Session {
         started: clock::now(),
         threads: rayon::current_num_threads(),
-        batch_size,
+        batch_size: *batch_size,
         machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         ..Session::default()
@@ -456,12 +472,14 @@ fn open(args: &Args, root: &Path, plan: &Plan, batch_size: usize) -> Result<(fol
             return Err(Error::usage(format!("the run in {} does {theirs} of its plan, not {ours}", root.display()))
                 .hint("give each shard a folder of its own with --out"));
         }
+        rows::same_rule(&record.plan, data.as_ref())?;
         if record.fingerprint != fingerprint || record.plan.fingerprint()? != fingerprint {
             let differences = record.plan.differences(plan)?.join("; ");
             return Err(Error::usage(format!("the run in {} has other settings: {differences}", root.display()))
                 .hint("resume with the settings it was started with, or choose a new folder with --out"));
         }
         let (journal, outcomes) = folder::resume(root, plan)?;
+        rows::still_there(plan, &outcomes, data.as_ref())?;
         let (done, all) = (outcomes.len(), plan.rows());
         say(&format!("resuming {}: {done} of {all} outcomes are there", root.display()));
         record.sessions.push(session);
@@ -503,6 +521,7 @@ fn conclude(args: &Args, done: Done) -> Result<()> {
         let stages = stages::joined(record.sessions.iter().map(|s| s.stages.as_slice()));
         print(&stages::to_text(&stages, &outcomes))?;
     }
+    report::own_class(&record.plan, &outcomes).iter().for_each(|note| say(&format!("note: {note}")));
     for d in &diagnoses {
         d.findings.iter().filter(|f| f.severity > doctor::Severity::Note).for_each(|f| {
             say(&format!("warning: {}: {}\n  hint: {}", escape::line(&d.model), escape::line(&f.evidence), f.advice));

@@ -54,6 +54,9 @@ impl Options {
         for (spec, encoder) in specs.iter().zip(&encoders) {
             say(&format!("fitting heads on {}", encoder.name));
             for headed in heads::put_on(encoder, &asked, &on, root)? {
+                headed.notes.iter().for_each(|note| {
+                    say(&format!("note: {}: {}", robust::escape::line(&headed.model.name), robust::escape::line(note)))
+                });
                 opened.loaded.push(headed.model);
                 opened.sources.push(spec.clone());
                 opened.heads.push((headed.planned, headed.head));

@@ -1,8 +1,9 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
-use super::{print, print_data};
+use super::{load, print, print_data};
 use robust::benchmarks::data;
-use robust::core::Result;
+use robust::core::{Batch, Result};
+use robust::doctor::Finding;
 use robust::escape::line;
 use robust::models::{self, Facts, LoadedModel};
 use robust::{doctor, known, plan, say};
@@ -53,22 +54,29 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         return dataset(args);
     }
     match models::load(&args.what) {
-        Ok(model) => examine(args, &model),
+        Ok(model) => examine(args, model),
         // `images.npz` names no scheme either.
         Err(error) => dataset(args).map_err(|_| error),
     }
 }
 
-fn examine(args: &InspectArgs, model: &LoadedModel) -> Result<()> {
-    let facts = models::inspect(model);
+fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
+    let mut loaded = [model];
+    let facts = models::inspect(&loaded[0]);
+    let model = &loaded[0];
     let published = known::recognise(known::table(), &model.name, &args.what);
     let found = match &args.dataset {
         Some(source) => {
-            let data = data::open(source)?;
+            let (_, data) = load::data_for(source, &mut loaded, std::slice::from_ref(&args.what), true)?;
+            let model = &loaded[0];
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
-            Some(batch.map_or(Ok(vec![]), |b| doctor::examine(model.model.as_ref(), &b))?)
+            let examine = |b: Batch| -> Result<Vec<Finding>> {
+                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
+                    .concat())
+            };
+            Some(batch.map_or(Ok(vec![]), examine)?)
         }
         None => None,
     };
@@ -93,10 +101,14 @@ fn to_text(f: &Facts) -> String {
     let domain = f.input.domain.map_or("unbounded".to_string(), |(a, b)| format!("in [{a}, {b}]"));
     let mut text = format!("{}: {} {}\n", line(&f.name), f.format, f.family.as_deref().unwrap_or("graph"));
     text += &format!("input: {:?} {domain}\n{}: {}\n", f.input.shape, f.output, f.classes);
-    text += &match &f.normalisation {
-        Some(n) => format!("normalisation inside: mean {}; std {}\n", list(&n.mean), list(&n.std)),
-        None => "normalisation inside: none\n".to_string(),
+    text += &match (&f.normalisation, &f.own_normalisation) {
+        (Some(n), _) => format!("normalisation added: mean {}; std {}\n", list(&n.mean), list(&n.std)),
+        (None, None) => "normalisation added: none\n".to_string(),
+        (None, Some(_)) => "normalisation added: none, the network has its own\n".to_string(),
     };
+    if let Some(n) = &f.own_normalisation {
+        text += &format!("the network's own first layers: mean {}; std {}\n", list(&n.mean), list(&n.std));
+    }
     if let Some(how) = &f.preprocess {
         text += &format!("preprocessing: {how}\n");
     }

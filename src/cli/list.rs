@@ -2,8 +2,8 @@
 
 use super::{print, print_data};
 use clap::ValueEnum;
-use robust::core::{Error, Result, documentation, nearest};
-use robust::{attacks, benchmarks::data, models};
+use robust::core::{Entry, Error, Result, documentation, nearest};
+use robust::{attacks, benchmarks::data, corrupt, given, models};
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -40,11 +40,13 @@ struct Line {
 }
 
 fn lines() -> Vec<Line> {
-    let attacks = attacks::ALL.iter().map(|e| {
+    let attack = |name: String, e: &Entry| {
         let norms: Vec<&str> = e.norms.iter().map(|n| n.suffix()).collect();
         let more = format!("{}; needs {}", norms.join(" "), format!("{:?}", e.needs).to_lowercase());
-        Line { kind: What::Attacks, name: e.name.to_string(), summary: e.summary(), more }
-    });
+        Line { kind: What::Attacks, name, summary: e.summary(), more }
+    };
+    let attacks = attacks::ALL.iter().map(|e| attack(e.name.to_string(), e));
+    let attacks = attacks.chain([attack("file:POINTS".to_string(), &given::ENTRY)]);
     let builtins = models::builtin::BUILTINS.iter().map(|b| Line {
         kind: What::Models,
         name: format!("builtin:{}", b.name),
@@ -104,17 +106,19 @@ pub fn list(args: &ListArgs) -> Result<()> {
 }
 
 pub fn explain(args: &ExplainArgs) -> Result<()> {
-    if let Ok((entry, _)) = attacks::find(&args.name) {
+    let wanted = args.name.trim_end_matches(':');
+    let apart = [&given::ENTRY, &corrupt::ENTRY].into_iter().find(|e| wanted.split(':').next() == Some(e.name));
+    if let Some(entry) = apart.or_else(|| attacks::find(&args.name).ok().map(|(entry, _)| entry)) {
         return print(&format!("{}\n\nPaper: {}\n", documentation(entry.source), entry.paper));
     }
-    let wanted = args.name.trim_end_matches(':');
     let lines = lines();
     let bare = |l: &Line| l.name.trim_start_matches("?arch=").trim_end_matches(':').to_string();
     let matches = |l: &&Line| bare(l) == wanted || bare(l).trim_start_matches("builtin:") == wanted;
     if let Some(line) = lines.iter().find(matches) {
         return print(&format!("{}\n\n{}\n({})\n", line.name, line.summary, line.more));
     }
-    let names: Vec<String> = attacks::names().into_iter().chain(lines.iter().map(bare)).collect();
+    let apart = [given::ENTRY.name, corrupt::ENTRY.name].map(String::from);
+    let names: Vec<String> = attacks::names().into_iter().chain(apart).chain(lines.iter().map(bare)).collect();
     let error = Error::usage(format!("nothing is called `{}`", args.name));
     Err(match nearest(wanted, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean `{near}`? `robust list` shows everything")),

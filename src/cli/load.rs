@@ -1,10 +1,11 @@
 //! Models as commands take them: by what they give, under names of their own, and again for a finished run.
 
 use robust::benchmarks::data;
+use robust::classes::{self, Scores};
 use robust::core::{Dataset, Error, Kind, Output, Result};
-use robust::models::LoadedModel;
+use robust::models::{LoadedModel, class_names};
 use robust::plan::{Plan, PlannedModel};
-use robust::{escape, heads, say, verify};
+use robust::{bounds, escape, heads, say, verify};
 use std::path::Path;
 
 /// What a command asks of a model.
@@ -40,7 +41,7 @@ pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust::models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };
     Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", model.name)).hint(format!(
-        "what its last layer reads is one: --model {}",
+        "what its last layer reads is one: --model {}; `?output=embedding` says that the output itself is one",
         escape::shell(&format!("{spec}{}output=features", if spec.contains('?') { '&' } else { '?' }))
     )))
 }
@@ -64,6 +65,60 @@ pub fn models(specs: &[String], wanted: Wanted) -> Result<Vec<LoadedModel>> {
         loaded.push(model);
     }
     Ok(loaded)
+}
+
+/// What is known of the classes of each model; `specs` are their own. Encoders have none.
+pub fn scores<'a>(loaded: &'a [LoadedModel], specs: &[String]) -> Vec<Scores<'a>> {
+    let classifiers = loaded.iter().zip(specs).filter_map(|(model, spec)| match model.card.output {
+        Output::Logits { k } => Some((model, spec, k)),
+        Output::Embedding { .. } => None,
+    });
+    let scores = |(model, spec, outputs): (&'a LoadedModel, &String, usize)| {
+        let names = class_names(spec).filter(|found| found.names.len() == outputs);
+        Scores { model: &model.name, outputs, names }
+    };
+    classifiers.map(scores).collect()
+}
+
+/// The data set that these models are to be measured on, with labels that are their classes, and the name under which it opens
+/// again; models that know no range of their inputs get that of the data. `lenient`: classes that do not fit are told, not
+/// refused.
+///
+/// # Errors
+/// Those of [`classes::open`] and [`bounds::settle`].
+pub fn data_for(
+    source: &str,
+    loaded: &mut [LoadedModel],
+    specs: &[String],
+    lenient: bool,
+) -> Result<(String, Box<dyn Dataset>)> {
+    let (source, opened) = classes::open(source, &scores(loaded, specs), lenient)?;
+    opened.notes.iter().for_each(|note| say(&format!("note: {}", escape::line(note))));
+    settle(loaded, opened.data.as_ref())?;
+    Ok((source, opened.data))
+}
+
+/// Gives models that know no range of their inputs that of the data.
+///
+/// # Errors
+/// Those of [`bounds::settle`].
+pub fn settle(loaded: &mut [LoadedModel], data: &dyn Dataset) -> Result<()> {
+    for model in loaded {
+        if let Some(note) = bounds::settle(model, data)? {
+            say(&format!("note: {}", escape::line(&note)));
+        }
+    }
+    Ok(())
+}
+
+/// What was met while samples were loaded.
+pub fn tell_remarks(data: &dyn Dataset) {
+    data.remarks().iter().for_each(|remark| say(&format!("note: {}", escape::line(remark))));
+}
+
+/// What loading a model noticed.
+pub fn tell_notes(model: &LoadedModel) {
+    model.notes.iter().for_each(|note| say(&format!("note: {}: {}", escape::line(&model.name), escape::line(note))));
 }
 
 /// A run names its models as it was given them, and relative paths start where it was started.
@@ -121,8 +176,8 @@ pub fn reopen(
         loaded = plan.models.iter().map(put).collect::<Result<_>>()?;
     }
     let data = match dataset {
-        Some(source) => data::open(source)?,
-        None => data::open(&plan.dataset.source).map_err(|e| {
+        Some(source) => data::open_proven(source)?,
+        None => data::open_proven(&plan.dataset.source).map_err(|e| {
             let hint = format!(
                 "--dataset says where the run's data set is now{}",
                 e.hint.as_ref().map_or(String::new(), |h| format!("; {h}"))
@@ -130,6 +185,10 @@ pub fn reopen(
             e.hint(hint)
         })?,
     };
-    verify::check_identity(plan, &loaded, data.as_ref())?;
+    // As the run did, which told of it then.
+    loaded.iter_mut().try_for_each(|model| bounds::settle(model, data.as_ref()).map(|_| ()))?;
+    if let Some(note) = verify::check_identity(plan, &loaded, data.as_ref())? {
+        say(&format!("note: {}", escape::line(&note)));
+    }
     Ok((loaded, data))
 }

@@ -6,7 +6,6 @@ use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::heads::{self, Training};
 use robust::measure::{Settings, measure, of_head, to_text};
 use robust::progress::Counter;
-use robust::say;
 use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(clap::Args)]
@@ -87,17 +86,18 @@ fn parse_eps(text: &str) -> std::result::Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<()> {
     machine::set_threads(args.threads)?;
+    args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
     let norm: Norm = args.norm.parse()?;
     if norm == Norm::L0 {
         return Err(Error::usage("noise and PGD do not work in L0").hint("norms are linf, l2 and l1"));
     }
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
-    let encoder = load::encoder(&args.model)?;
-    encoder.notes.iter().for_each(|note| {
-        say(&format!("note: {}: {}", robust::escape::line(&encoder.name), robust::escape::line(note)))
-    });
+    let mut loaded = [load::encoder(&args.model)?];
+    load::tell_notes(&loaded[0]);
     let data = data::open(&args.dataset)?;
+    load::settle(&mut loaded, data.as_ref())?;
+    let [encoder] = loaded;
     let (ids, _) = args.pick.choose(data.as_ref())?;
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
     let batch = args.memory.batch(BATCH, std::slice::from_ref(&encoder))?;

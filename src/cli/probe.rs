@@ -95,22 +95,23 @@ pub fn run(args: &Args) -> Result<()> {
     let mut value = json!({ "schema": "robust.probe/1", "model": args.model, "head": args.output });
     if args.method == Kind::Text {
         let head = text(args)?;
+        let image = encoder(args)?;
         if let Some(test) = &args.test {
-            let test = embed(encoder(args)?.as_ref(), test, None)?;
-            value["test_accuracy"] = json!(accuracy(&head, &test)?);
+            value["test_accuracy"] = json!(accuracy(&head, &embed(image.as_ref(), test, None)?.0)?);
         }
-        head.write(&args.output)?;
+        head.write_for(&args.output, &image.card().digest)?;
         return finish(args, &value);
     }
     let (Some(train), None, None) = (&args.train, &args.tokens, &args.prompts) else {
         return Err(Error::usage("`--prompts` and `--tokens` are for `--method text`, which needs no `--train`"));
     };
     let model = encoder(args)?;
-    let mut train = embed(model.as_ref(), train, args.limit)?;
+    let (mut train, unseen) = embed(model.as_ref(), train, args.limit)?;
     if let Some(shots) = args.shots {
         train = train.few(shots)?;
     }
-    let Fit { head, l2, held_out } = fit(&train, &method(args))?;
+    let Fit { head, l2, held_out, notes } = fit(&train, &method(args))?;
+    notes.iter().chain(&unseen).for_each(|note| say(&format!("note: {note}")));
     value["kind"] = json!(head.name());
     value["train_samples"] = json!(train.labels.len());
     value["classes"] = json!(train.classes());
@@ -118,9 +119,9 @@ pub fn run(args: &Args) -> Result<()> {
     value["l2"] = json!(l2);
     value["held_out_accuracy"] = json!(held_out);
     if let Some(test) = &args.test {
-        value["test_accuracy"] = json!(accuracy(&head, &embed(model.as_ref(), test, None)?)?);
+        value["test_accuracy"] = json!(accuracy(&head, &embed(model.as_ref(), test, None)?.0)?);
     }
-    head.write(&args.output)?;
+    head.write_for(&args.output, &model.card().digest)?;
     finish(args, &value)
 }
 
@@ -159,12 +160,14 @@ fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
     Ok(loaded.model)
 }
 
-/// The embeddings of a data set's images, in the order of their ids.
-fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<Features> {
+/// The embeddings of a data set's images, in the order of their ids, and what to say of classes without any.
+fn embed(model: &dyn Model, source: &str, limit: Option<u64>) -> Result<(Features, Option<String>)> {
     let data = data::open(source)?;
     let pick = limit.map_or(subset::Pick::All, subset::Pick::Limit);
     let ids = subset::choose(data.card().samples, &pick)?;
-    heads::embed(model, data.as_ref(), source, &ids)
+    let features = heads::embed(model, data.as_ref(), source, &ids)?;
+    let unseen = heads::unseen(data.as_ref(), &features);
+    Ok((features, unseen))
 }
 
 fn text(args: &Args) -> Result<Head> {

@@ -24,6 +24,11 @@ pub struct MergeArgs {
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
     let (record, outcomes, journal) = parts::merge(&args.dirs, &args.out)?;
+    if record.plan.dataset.is_by_names() {
+        say(
+            "note: an earlier version named the folder by the names and sizes of its files: only samples that several lines hold could be compared",
+        );
+    }
     let (rows, _) = summary::write_summary(&args.out, &record, &outcomes)?;
     journal.check()?;
     drop(journal);

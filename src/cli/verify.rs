@@ -2,11 +2,10 @@
 
 use super::{Format, STOP, load, print, print_data};
 use robust::benchmarks::corruptions::Photos;
-use robust::core::{Error, Kind, Outcome, Result};
+use robust::core::{Error, Kind, Result};
 use robust::escape::{cell, line};
-use robust::report;
-use robust::verify::{Checked, verify};
-use robust::{folder, runs, say};
+use robust::verify::{Checked, Tables, check_tables, contradictions, verify};
+use robust::{folder, report, runs, say};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -39,24 +38,17 @@ pub fn run(args: &Args) -> Result<()> {
     let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;
-    let summary = check_summary(args, &record, &outcomes)?;
+    let plan = contradictions(&record.plan, &models, data.as_ref(), args.dataset.is_some());
+    let tables = check_tables(&args.dir, &record, &outcomes)?;
     match args.format {
-        Format::Text => print(&to_text(&checked))?,
-        Format::Json => print_data(&to_json(&checked)?)?,
+        Format::Text => print(&(to_text(&checked) + &files_to_text(&plan, &tables)))?,
+        Format::Json => print_data(&to_json(&checked, &plan, &tables)?)?,
         Format::Csv => print_data(&to_csv(&checked)?)?,
     }
-    judge(&record, &checked, summary)
+    judge(&record, &checked, &plan, &tables)
 }
 
-/// The summary must be what the outcomes say, seconds included.
-fn check_summary(args: &Args, record: &folder::Record, outcomes: &[Outcome]) -> Result<Option<String>> {
-    let path = args.dir.join("summary.json");
-    let Ok(there) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let (rows, _) = runs::table(record, outcomes);
-    Ok((there != report::to_json(&rows)?).then(|| "summary.json is not what the outcomes say".to_string()))
-}
-
-fn judge(record: &folder::Record, checked: &[Checked], summary: Option<String>) -> Result<()> {
+fn judge(record: &folder::Record, checked: &[Checked], plan: &[String], tables: &Tables) -> Result<()> {
     let wrong: u64 = checked.iter().map(|c| c.wrong.len() as u64).sum();
     let rows: u64 = checked.iter().map(|c| c.rows).sum();
     let all = record.plan.rows() as u64;
@@ -65,10 +57,13 @@ fn judge(record: &folder::Record, checked: &[Checked], summary: Option<String>) 
         return Err(Error::new(Kind::Evidence, format!("{wrong} of {rows} rows do not hold; {place}: {why}"))
             .hint("the files were changed after the run, or by another version: run the evaluation again"));
     }
-    if let Some(why) = summary {
-        return Err(
-            Error::new(Kind::Evidence, why).hint("run the same `robust eval` with --resume: it rewrites the summary")
-        );
+    if let Some(why) = plan.first() {
+        return Err(Error::new(Kind::Evidence, format!("run.json does not hold: {}", line(why)))
+            .hint("the file was changed after the run, or by another version: run the evaluation again"));
+    }
+    if let Some((name, why)) = tables.wrong.first() {
+        return Err(Error::new(Kind::Evidence, format!("{name} is not what the outcomes say: {why}"))
+            .hint("run the same `robust eval` with --resume: it writes the tables again"));
     }
     if rows < all {
         return Err(Error::new(
@@ -108,8 +103,26 @@ fn to_text(checked: &[Checked]) -> String {
     text
 }
 
-fn to_json(checked: &[Checked]) -> Result<String> {
-    let value = serde_json::json!({ "schema": "robust.verify/1", "results": checked });
+/// What became of the files beside the lines, and what nothing here proves.
+fn files_to_text(plan: &[String], tables: &Tables) -> String {
+    let mut text = match plan.is_empty() {
+        true => "run.json: samples, classes, inputs and attacks are those of the data set and the models\n".to_string(),
+        false => plan.iter().map(|why| format!("run.json: {}\n", line(why))).collect(),
+    };
+    let names = |names: &[String]| names.iter().map(|n| line(n)).collect::<Vec<_>>().join(", ");
+    for (what, list) in
+        [("as the outcomes say", &tables.hold), ("not there", &tables.missing), ("not checked", &tables.unchecked)]
+    {
+        if !list.is_empty() {
+            text += &format!("{what}: {}\n", names(list));
+        }
+    }
+    tables.wrong.iter().for_each(|(name, why)| text += &format!("{}: {}\n", line(name), line(why)));
+    text + "taken as written: seconds, machines, seeds, what the doctor found before the run, how the attacks searched\n"
+}
+
+fn to_json(checked: &[Checked], plan: &[String], tables: &Tables) -> Result<String> {
+    let value = serde_json::json!({ "schema": "robust.verify/1", "results": checked, "plan": plan, "tables": tables });
     Ok(format!("{value}\n"))
 }
 

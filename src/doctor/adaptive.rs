@@ -85,7 +85,7 @@ pub fn counter_measures(
         for (attack, how, through) in ways(counter, target, norm, eps, soft)? {
             let Ok(left) = bench.run(&attack, &attack, &through) else { continue };
             worst.iter_mut().zip(&left.held).for_each(|(w, h)| *w &= *h);
-            let together = Held { name: String::new(), held: worst.clone(), of: own.of };
+            let together = Held { name: String::new(), held: worst.clone(), fooled: vec![], of: own.of };
             tried.push(Tried {
                 counter,
                 attack,

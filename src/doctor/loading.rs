@@ -1,17 +1,16 @@
 //! The loading doctor: most wrong numbers come from a model or a data set that was loaded wrongly. A few dozen labelled
 //! samples are judged as they are and in the ways people get them wrong; what would be better is said with the fix.
 
-use super::{Code, Finding};
+use super::{Code, Finding, Severity};
 use crate::evaluate::row_keys;
 use candle_core::{DType, IndexOp, Tensor};
-use robust_core::{Batch, Draw, Input, InputKind, Model, Result, argmax, stream};
+use robust_core::{Batch, Draw, Goal, Input, InputKind, Model, Result, argmax, readable, stream};
+use robust_models::statistics::KNOWN;
 
-/// Means and deviations that published networks were trained with.
-const NORMALISATIONS: [(&str, [f64; 3], [f64; 3]); 4] = [
-    ("0.485,0.456,0.406&std=0.229,0.224,0.225", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ("0.4914,0.4822,0.4465&std=0.2471,0.2435,0.2616", [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]),
-    ("0.5,0.5,0.5&std=0.5,0.5,0.5", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-    ("0.1307&std=0.3081", [0.1307; 3], [0.3081; 3]),
+/// Labels that count from another class than the model's outputs.
+const OFFSETS: [(i64, &str); 2] = [
+    (-1, "labels count from 1, the model's classes from 0"),
+    (1, "the model's first output is no class of the data, such as background"),
 ];
 
 /// A variant must be this much better than what was given, and significantly so.
@@ -20,8 +19,14 @@ const BETTER: f64 = 0.15;
 /// From this clean accuracy on nothing is suspected.
 const ENOUGH: f64 = 0.9;
 
-/// And this good in itself: among a dozen variants, guessing gets lucky.
+/// A variant that is this good in itself is the right one; one that is worse may be, and is a warning.
 const GOOD: f64 = 0.5;
+
+/// Share of samples with tied labels from which on it is worth a word.
+const TIED: f64 = 0.02;
+
+/// Standard errors from guessing, below which a variant is luck: there are some thirty of them.
+const LUCK: f64 = 3.5;
 
 /// Forwards of the same rows, as in AutoAttack's own check.
 const REPEATS: u64 = 5;
@@ -33,7 +38,7 @@ struct Doctor<'a> {
 }
 
 /// Examines a model on labelled samples, [`SAMPLES`](super::SAMPLES) or so. Five forwards a sample for an accurate model, about
-/// twenty for one that is not; finds nothing in a healthy pair.
+/// thirty for one that is not; finds nothing in a healthy pair.
 pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
     let labels = batch.labels.clone().unwrap_or_default();
     let doctor = Doctor { model, batch, labels: &labels };
@@ -42,7 +47,9 @@ pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
     doctor.determinism(&scores, &mut found)?;
     doctor.coupling(&scores, &mut found)?;
     softmax(&scores, &mut found);
+    not_finite(&scores, &mut found);
     if labels.len() == batch.len() {
+        doctor.ties(&scores, &mut found);
         doctor.accuracy(&scores, &mut found)?;
     }
     Ok(found)
@@ -87,8 +94,37 @@ impl Doctor<'_> {
         Ok(())
     }
 
+    /// Right is what the judge of a run calls right: the label's score above every other.
     fn hits(&self, scores: &[Vec<f32>]) -> usize {
-        scores.iter().zip(self.labels).filter(|(z, y)| argmax(z) == Some(**y)).count()
+        self.rights(scores, 0).into_iter().filter(|r| *r).count()
+    }
+
+    /// Which samples would be right if so much were added to every label.
+    fn rights(&self, scores: &[Vec<f32>], offset: i64) -> Vec<bool> {
+        let shifted = |y: &u32| u32::try_from(i64::from(*y) + offset).unwrap_or(u32::MAX);
+        let goal = Goal::Untargeted(self.labels.iter().map(shifted).collect());
+        scores.iter().enumerate().map(|(i, z)| goal.judge(i, z).is_some_and(|p| !goal.reached(p))).collect()
+    }
+
+    /// Rows whose label has the largest score, but not alone.
+    fn tied(&self, scores: &[Vec<f32>]) -> Vec<usize> {
+        let goal = Goal::Untargeted(self.labels.to_vec());
+        let tied = |(i, z): (usize, &Vec<f32>)| goal.judge(i, z).filter(|p| p.margin == 0.).map(|_| i);
+        scores.iter().enumerate().filter_map(tied).collect()
+    }
+
+    fn ties(&self, scores: &[Vec<f32>], found: &mut Vec<Finding>) {
+        let tied = self.tied(scores);
+        let first = tied.iter().filter(|&&i| argmax(&scores[i]) == self.labels.get(i).copied()).count();
+        let (n, all) = (tied.len(), scores.len());
+        if n as f64 > TIED * all as f64 {
+            let text = format!(
+                "in {n} of {all} clean samples the label shares the largest score with another class: they count as wrong \
+                 (argmax, which takes the first of equal scores, would call {first} of them right)"
+            );
+            let advice = "scores are clipped, rounded or saturated: export the model without what makes them equal";
+            found.push(Finding::new(Code::Ties, text, advice).with("tied", n as f64).with("samples", all as f64));
+        }
     }
 
     /// The best way to be wrong, if one beats what was given.
@@ -97,41 +133,81 @@ impl Doctor<'_> {
         if given as f64 >= ENOUGH * n as f64 {
             return Ok(());
         }
+        // Classes that are masked everywhere are not guessed.
+        let open = |k: &usize| scores.iter().any(|z| z.get(*k).is_some_and(|v| *v > f32::NEG_INFINITY));
+        let classes = (0..self.model.card().output.width()).filter(open).count().max(1) as f64;
+        let guessed = 1. / classes + LUCK * ((1. - 1. / classes) / classes / n as f64).sqrt();
+        let as_given = self.rights(scores, 0);
         let mut best: Option<(usize, Finding)> = None;
+        let mut tried = vec![];
+        for (offset, reason) in OFFSETS {
+            let advice = format!("{reason}: add `?offset={offset}` to the data set's name");
+            tried.push((self.rights(scores, offset), Code::LabelOffset, advice));
+        }
         for (x, code, advice) in variants(&self.batch.x, &self.model.card().input)? {
-            let hits = self.hits(&self.scores(&x, 0)?);
+            tried.push((self.rights(&self.scores(&x, 0)?, 0), code, advice));
+        }
+        for (rights, code, advice) in tried {
+            let hits = rights.iter().filter(|r| **r).count();
             let gain = (hits as f64 - given as f64) / n as f64;
-            // Two standard errors of a difference of two rates, so that small samples do not accuse.
-            let doubt = 2. * (0.5 / n as f64).sqrt();
-            let good = hits as f64 >= GOOD * n as f64;
-            if good && gain > BETTER.max(doubt) && best.as_ref().is_none_or(|(h, _)| hits > *h) {
-                let evidence = format!("{hits} of {n} samples are right that way, {given} as given");
-                best = Some((hits, Finding::new(code, evidence, advice)));
+            // Two standard errors of a paired difference, so that small samples do not accuse.
+            let changed = as_given.iter().zip(&rights).filter(|(a, b)| a != b).count() as f64 / n as f64;
+            let doubt = 2. * (changed / n as f64).sqrt();
+            let lucky = hits as f64 <= guessed * n as f64;
+            if !lucky && gain > BETTER.max(doubt) && best.as_ref().is_none_or(|(h, _)| hits > *h) {
+                let evidence = match code {
+                    Code::LabelOffset => format!(
+                        "labels are one off: {hits} of {n} samples ({:.1} %) are right with labels moved by one, {given} as given",
+                        100. * hits as f64 / n as f64
+                    ),
+                    _ => format!("{hits} of {n} samples are right that way, {given} as given"),
+                };
+                let mut finding = Finding::new(code, evidence, advice);
+                if (hits as f64) < GOOD * n as f64 {
+                    finding.severity = Severity::Warning;
+                }
+                best = Some((hits, finding));
             }
         }
-        let classes = self.model.card().output.width() as f64;
         // Within two standard errors of guessing.
         let chance = 1. / classes + 2. * (1. / classes / n as f64).sqrt();
+        // Those that have a finding of their own say nothing about the order of classes.
+        let undecided = self.tied(scores).len() + scores.iter().filter(|z| !readable(z)).count();
         if let Some((_, finding)) = best {
             found.push(finding);
-        } else if n >= 16 && given as f64 / n as f64 <= chance {
+        } else if n >= 16 && (given + undecided) as f64 / n as f64 <= chance {
             found.push(Finding::new(
                 Code::AtChance,
                 format!("{given} of {n} clean samples are right, guessing gives {:.1}", n as f64 / classes),
-                "are these the classes, in the order, that the model was trained on? Was it trained at all?",
+                "are these the classes, in the order, that the model was trained on? Does it expect pixels in a range or by a \
+                 normalisation that none of the usual ones is (`?mean=..&std=..`)? Was it trained at all?",
             ));
         }
         Ok(())
     }
 }
 
+/// Equal bits; NaN equals NaN, whichever it is.
 fn same(a: &[f32], b: &[f32]) -> bool {
-    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan())
 }
 
+/// Equal up to rounding, against the largest finite score; what is not finite equals its like.
 fn close(a: &[f32], b: &[f32]) -> bool {
-    let top = a.iter().chain(b).fold(0f32, |m, v| m.max(v.abs()));
-    a.iter().zip(b).all(|(x, y)| (x - y).abs() <= 1e-4 * (1. + top))
+    let top = a.iter().chain(b).filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(f64::from(v.abs())));
+    let near = |x: &f32, y: &f32| (f64::from(*x) - f64::from(*y)).abs() <= 1e-4 * (1. + top);
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x == y || x.is_nan() && y.is_nan() || near(x, y))
+}
+
+/// Rows that nobody can judge.
+fn not_finite(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
+    let n = scores.iter().filter(|z| !readable(z)).count();
+    if n > 0 {
+        let text = format!("{n} of {} clean samples get NaN or infinite scores: they cannot be judged", scores.len());
+        let advice = "look for logarithms, square roots and divisions at zero in the model, and for scores beyond 3.4e38; a class \
+                      may be masked with minus infinity, all of them may not";
+        found.push(Finding::new(Code::NotFiniteScores, text, advice).with("share", n as f64 / scores.len() as f64));
+    }
 }
 
 fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
@@ -149,24 +225,33 @@ fn softmax(scores: &[Vec<f32>], found: &mut Vec<Finding>) {
 /// The inputs a model may have been meant for, each with what it would mean.
 fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
     let mut all = vec![];
+    if input.kind == InputKind::Features && input.domain == Some((0., 1.)) {
+        return flat_variants(x);
+    }
     let ([c, h, w], InputKind::Image) = (input.shape.as_slice(), input.kind) else { return Ok(all) };
-    let range = "the model expects pixels in [0,255]: add ?std=0.00392156862745098 (1/255)";
+    let range = "the model expects pixels in [0,255]: add ?std=1/255";
     all.push((x.affine(255., 0.)?, Code::InputRange, range.to_string()));
-    for (text, mean, std) in
-        NORMALISATIONS.iter().filter(|(t, ..)| *c == 3 || t.starts_with("0.1307") || t.starts_with("0.5"))
-    {
-        let values = |v: &[f64; 3]| {
-            Tensor::new(v[..*c].iter().map(|v| *v as f32).collect::<Vec<_>>(), x.device())?.reshape((1, *c, 1, 1))
+    let range = "the model expects pixels in [0,1], and they are scaled up before it: leave ?std=1/255 out";
+    all.push((x.affine(1. / 255., 0.)?, Code::InputRange, range.to_string()));
+    for known in KNOWN.iter().filter(|k| [1, *c].contains(&k.mean.len())) {
+        let values = |v: &[f64]| {
+            let values: Vec<f32> = v.iter().map(|v| *v as f32).collect();
+            Tensor::new(values, x.device())?.reshape((1, v.len(), 1, 1))
         };
-        if *c > 3 {
-            continue;
-        }
-        let (mean, std) = (values(mean)?, values(std)?);
-        let missing = format!("the model expects normalised input: add ?mean={text}");
-        all.push((x.broadcast_sub(&mean)?.broadcast_div(&std)?, Code::MissingNormalisation, missing));
-        let doubled =
-            "the input seems to be normalised twice: leave ?mean= and ?std= out, the file normalises by itself";
-        all.push((x.broadcast_mul(&std)?.broadcast_add(&mean)?, Code::DoubledNormalisation, doubled.to_string()));
+        let (mean, std) = (values(known.mean)?, values(known.std)?);
+        let missing = format!("the model expects normalised input: add ?{}", known.text());
+        let centred = x.broadcast_sub(&mean)?;
+        all.push((centred.broadcast_div(&std)?, Code::MissingNormalisation, missing));
+        let list = |v: &[f64]| v.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+        let bytes =
+            format!("the model expects pixels in [0,255] less their mean: add ?mean={}&std=1/255", list(known.mean));
+        all.push((centred.affine(255., 0.)?, Code::MissingNormalisation, bytes));
+        let doubled = format!(
+            "the input seems to be normalised twice, by {}: leave ?mean= and ?std= out if the file normalises by itself (`robust inspect` \
+             says so), or else they are not those of its training",
+            known.text()
+        );
+        all.push((x.broadcast_mul(&std)?.broadcast_add(&mean)?, Code::DoubledNormalisation, doubled));
     }
     if *c == 3 {
         let swapped = Tensor::cat(&[x.i((.., 2..3))?, x.i((.., 1..2))?, x.i((.., 0..1))?], 1)?;
@@ -181,6 +266,19 @@ fn variants(x: &Tensor, input: &Input) -> Result<Vec<(Tensor, Code, String)>> {
             "images are stored channels last where the model reads channels first: transpose them to [n, c, h, w]";
         all.push((last, Code::ChannelsLast, advice.to_string()));
         all.push((first, Code::ChannelsLast, advice.to_string()));
+    }
+    Ok(all)
+}
+
+/// Those of pixels in rows, whose channels nobody knows: of grey images.
+fn flat_variants(x: &Tensor) -> Result<Vec<(Tensor, Code, String)>> {
+    let range = "the model expects pixels in [0,255]: scale them inside the model when it is exported".to_string();
+    let mut all = vec![(x.affine(255., 0.)?, Code::InputRange, range)];
+    for known in KNOWN.iter().filter(|k| k.mean.len() == 1) {
+        let (mean, std) = (known.mean[0], known.std[0]);
+        let missing =
+            format!("the model expects normalised input: put (x - {mean}) / {std} into the model when it is exported");
+        all.push((x.affine(1. / std, -mean / std)?, Code::MissingNormalisation, missing));
     }
     Ok(all)
 }

@@ -8,6 +8,7 @@
 mod adaptive;
 mod gradients;
 mod loading;
+mod neighbours;
 mod outcomes;
 mod trials;
 
@@ -15,6 +16,7 @@ pub use adaptive::{Counter, Tried, counter_measures};
 pub use gradients::examine as examine_gradients;
 pub(crate) use gradients::slope;
 pub use loading::examine;
+pub use neighbours::examine as examine_neighbours;
 pub use outcomes::{compare, foresee};
 pub use trials::{Held, Trials, run as run_trials};
 
@@ -60,6 +62,8 @@ pub enum Code {
     DoubledNormalisation,
     ChannelOrder,
     ChannelsLast,
+    /// Labels count from another class than the model's outputs.
+    LabelOffset,
     Softmax,
     CoupledRows,
     NonDeterministic,
@@ -75,6 +79,10 @@ pub enum Code {
     NotFiniteGradient,
     /// Cross-entropy in single precision has no slope: what other tools would climb.
     SaturatedLoss,
+    /// Votes of neighbours, whose gradients lead attacks astray.
+    SteepVotes,
+    /// Which neighbours vote depends on their order.
+    TiedNeighbours,
     /// The gradient is not the derivative.
     GradientMismatch,
     /// It turns round within a step.
@@ -93,6 +101,12 @@ pub enum Code {
     LostIn8Bits,
     /// Too few classes for the DLR losses.
     FewClasses,
+    /// Scores of clean samples that are NaN or infinite: they cannot be judged.
+    NotFiniteScores,
+    /// Samples whose label shares the largest score with another class: they count as wrong.
+    Ties,
+    /// Points made elsewhere that lie outside the threat model: they were never judged.
+    PointsOutside,
 }
 
 impl Code {
@@ -101,12 +115,15 @@ impl Code {
             Code::LostIn8Bits | Code::FewClasses => Severity::Note,
             Code::Softmax
             | Code::OneDraw
+            | Code::SteepVotes
+            | Code::TiedNeighbours
             | Code::SaturatedLoss
             | Code::ShatteredGradient
             | Code::UnstablePrediction
             | Code::MoreStepsHelp
             | Code::SingleStepBeatsIterated
             | Code::NotMonotone
+            | Code::Ties
             | Code::RobustAbovePublished => Severity::Warning,
             _ => Severity::Critical,
         }

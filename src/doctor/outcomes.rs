@@ -2,8 +2,9 @@
 
 use super::{Code, Finding};
 use crate::plan::{Plan, PlannedAttack, PlannedModel};
+use crate::report::Points;
 use robust_attacks::find;
-use robust_core::{Access, Outcome, Region, Verdict};
+use robust_core::{Access, Outcome, Place, Region, Verdict};
 use std::collections::BTreeMap;
 
 /// Samples that a weaker attack may fool by luck before it counts: one, or two in a thousand as AutoAttack's own flag.
@@ -60,6 +61,7 @@ fn of_model(model: &PlannedModel, outcomes: &[Outcome]) -> Vec<Finding> {
         })
         .collect();
     let mut found: Vec<Finding> = model.attacks.iter().filter_map(|a| one_draw(&model.name, a)).collect();
+    found.extend(model.attacks.iter().filter_map(|a| outside(a, mine.iter().filter(|o| o.attack == a.label))));
     for (i, strong) in lines.iter().enumerate().filter(|(_, l)| l.kind == Kind::Iterated) {
         found.extend(last_resort(strong));
         for (j, weak) in lines.iter().enumerate().filter(|(j, _)| *j != i) {
@@ -82,6 +84,20 @@ fn one_draw(model: &str, attack: &PlannedAttack) -> Option<Finding> {
     blind.then(|| {
         Finding::new(Code::OneDraw, text, "the number is too high: add --eot 20, or use autoattack:version=rand")
     })
+}
+
+/// Points that were never judged say nothing about the model.
+fn outside<'a>(attack: &PlannedAttack, outcomes: impl Iterator<Item = &'a &'a Outcome> + Clone) -> Option<Finding> {
+    let points = Points::of(&attack.threat, outcomes.clone().copied()).filter(|p| p.outside > 0)?;
+    let first =
+        outcomes.filter(|o| matches!(o.place, Some(Place::Outside(_)))).find_map(|o| Some((o.id, o.why.as_ref()?)));
+    let first = first.map_or(String::new(), |(id, why)| format!(" (sample {id}: {why})"));
+    let (n, most) = (points.outside, points.outside_most);
+    let text = format!("{}: {n} points lie outside {}, the furthest by {most:.2e}{first}", attack.label, attack.threat);
+    let advice = "they were not judged and their samples count as not robust: give the epsilon and the norm that they were made \
+                  for, one row per sample in the data set's order, in the model's input range; `robust explain file` says more";
+    let finding = Finding::new(Code::PointsOutside, text, advice);
+    Some(finding.with("outside", n as f64).with("furthest", most))
 }
 
 /// AutoAttack's own flag: its attack without gradients found what those with gradients had left.

@@ -29,6 +29,8 @@ impl Trials {
 pub struct Held {
     pub name: String,
     pub held: Vec<bool>,
+    /// Samples that could not be judged neither held nor were fooled.
+    pub fooled: Vec<bool>,
     /// All samples, for accuracies.
     pub of: usize,
 }
@@ -66,11 +68,15 @@ impl<'a> Bench<'a> {
     /// What was left, and what fooled.
     fn attack(&self, name: &str, ready: &Ready, target: &Target) -> Result<(Held, Vec<Labelled>)> {
         let judged = attack_batch(target, ready, self.batch, &self.clean, self.seed, self.batch.len())?;
-        let tried = judged.iter().filter(|j| j.outcome.verdict != Verdict::CleanMiss);
-        let held = tried.map(|j| j.outcome.verdict != Verdict::Fooled).collect();
+        // Of one batch and one clean pass, every attack takes the same samples.
+        let tried = self.clean.iter().zip(&judged).filter(|(c, _)| c.fault.is_none());
+        let tried = tried.filter(|(_, j)| j.outcome.verdict != Verdict::CleanMiss);
+        let verdicts: Vec<Verdict> = tried.map(|(_, j)| j.outcome.verdict).collect();
+        let are = |wanted: Verdict| -> Vec<bool> { verdicts.iter().map(|v| *v == wanted).collect() };
+        let (held, fooled_ones) = (are(Verdict::Held), are(Verdict::Fooled));
         let fooled = judged.iter().filter(|j| j.outcome.verdict == Verdict::Fooled);
         let points = fooled.filter_map(|j| Some((j.outcome.label?, j.point.clone()?))).collect();
-        Ok((Held { name: name.to_string(), held, of: judged.len() }, points))
+        Ok((Held { name: name.to_string(), held, fooled: fooled_ones, of: judged.len() }, points))
     }
 }
 
@@ -128,7 +134,8 @@ fn longer(bench: &Bench, (norm, eps): (Norm, f64), all: &mut Vec<Held>) -> Resul
         )
     };
     let (short, long) = (pgd(20)?, pgd(200)?);
-    let (a, b, n) = (short.count(), long.count(), short.held.len());
+    let standing = |h: &Held| h.fooled.iter().filter(|f| !**f).count();
+    let (a, b, n) = (standing(&short), standing(&long), short.held.len());
     all.extend([short, long]);
     let gain = a.saturating_sub(b);
     let text = format!("PGD leaves {a} of {n} samples after 20 steps and {b} after 200");
@@ -139,7 +146,7 @@ fn longer(bench: &Bench, (norm, eps): (Norm, f64), all: &mut Vec<Held>) -> Resul
 
 /// Whether a weaker attack finds what the stronger one leaves, beyond one sample by luck.
 fn beats(code: Code, own: &Held, weaker: &Held, what: &str) -> Option<Finding> {
-    let only = own.held.iter().zip(&weaker.held).filter(|(own, weak)| **own && !**weak).count();
+    let only = own.held.iter().zip(&weaker.fooled).filter(|(own, weak)| **own && **weak).count();
     let n = own.held.len();
     let text = format!("{what} fools {only} of the {} samples that {} left standing", own.count(), own.name);
     let advice = "gradients are masked: report the worst case over both, and try counter-measures with `--adaptive`";

@@ -45,6 +45,9 @@ pub struct Recorded {
     /// A bit per id, the first in the highest bit of the first byte: 1 held.
     pub bits: String,
     pub held: u64,
+    /// The clean images as the model was shown them; baselines of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
     pub interpreter: String,
     pub model_digest: String,
     /// The version that attacked.
@@ -95,6 +98,7 @@ impl Baseline {
                 attack_digest: m.attack_digest.clone(),
                 bits: Recorded::encode(&m.bits),
                 held: m.bits.iter().filter(|b| **b).count() as u64,
+                images: m.images.clone(),
                 interpreter: m.interpreter.clone(),
                 model_digest: m.model_digest.clone(),
                 robust: m.robust.clone(),

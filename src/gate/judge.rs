@@ -6,6 +6,7 @@ use crate::compare::POWER;
 use crate::doctor::Grade;
 use crate::escape::{line, shell};
 use crate::report::{Row, is_worst};
+use crate::rows;
 use crate::runs::{Loaded, brief, ids_digest};
 use crate::stats::{Paired, Side, detectable_drop, holm, p_text, rate};
 use robust_core::{Error, Region, Result, Verdict as Sample};
@@ -25,6 +26,10 @@ pub struct Measured {
     pub threat: String,
     pub dataset: String,
     pub data_digest: String,
+    /// Whether the digest is of a folder's content, which earlier versions' was not.
+    pub by_content: bool,
+    /// The clean rows as the model was shown them: [`rows::named`].
+    pub images: Option<String>,
     pub ids: Vec<u64>,
     pub seed: u64,
     pub attack_digest: String,
@@ -158,6 +163,8 @@ fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> R
         threat: if clean { String::new() } else { row.threat.clone() },
         dataset: row.dataset.clone(),
         data_digest: row.data_digest.clone(),
+        by_content: plan.dataset.by_content,
+        images: position.and_then(|i| run.images.get(i)).cloned().flatten(),
         seed: plan.seed,
         resumed: run.is_read_back(),
         attack_digest: blake3::hash(facts.to_string().as_bytes()).to_hex().to_string(),
@@ -201,6 +208,11 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
     let mut differ = vec![];
     if samples.data_digest != now.data_digest {
         differ.push(format!("the data set is {} then {}", brief(&samples.data_digest), brief(&now.data_digest)));
+    } else if let (Some(was), Some(is), None) = (&then.images, &now.images, &now.missing)
+        && samples.ids == now.ids
+        && rows::contradict(was, is)
+    {
+        differ.push("the images of one data set are read otherwise".to_string());
     }
     // Samples that a cut-off run has not reached are missing, not others.
     if samples.ids != now.ids && now.missing.is_none() {
@@ -217,7 +229,13 @@ fn paired(now: &Measured, baseline: &Baseline) -> Result<Option<Before>> {
     if !differ.is_empty() {
         let what = format!("{} under {} in suite `{}`", line(&now.model), line(&now.attack), line(&now.suite));
         return Err(Error::usage(format!("the baseline of {what} is of something else: {}", line(&differ.join("; "))))
-            .hint("if that was meant, write a new baseline with --update-baseline"));
+            .hint(match now.by_content && samples.data_digest != now.data_digest {
+                true => {
+                    "if that was meant, or if the baseline was written by a version that named folders by the names and sizes \
+                     of their files instead of their content, write a new one with --update-baseline"
+                }
+                false => "if that was meant, write a new baseline with --update-baseline",
+            }));
     }
     if now.missing.is_some() {
         return Ok(None);

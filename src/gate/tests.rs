@@ -26,6 +26,8 @@ fn measured(config: &Config, attack: &str, n: usize, held: usize, digest: &str) 
         threat: "Linf 0.1".into(),
         dataset: "d".into(),
         data_digest: "data".into(),
+        by_content: false,
+        images: Some("view:as they were".into()),
         ids: (0..n as u64).collect(),
         seed: 0,
         attack_digest: "a".into(),
@@ -145,6 +147,7 @@ fn a_baseline_survives_its_file_and_other_things_are_refused_by_name() {
     assert_eq!(recorded.held(samples.ids.len()).unwrap(), base.bits);
     for (now, word) in [
         (Measured { data_digest: "e".into(), ..base.clone() }, "data set"),
+        (Measured { images: Some("view:rows".into()), ..base.clone() }, "read otherwise"),
         (Measured { ids: (1..14).collect(), ..base.clone() }, "samples"),
         (Measured { seed: 3, ..base.clone() }, "seed is 0 then 3"),
         (Measured { attack_digest: "b".into(), ..base.clone() }, "parameters"),

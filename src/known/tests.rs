@@ -145,7 +145,7 @@ fn a_wrong_normalisation_is_a_probable_loading_error_and_the_right_one_is_none()
     other.models[0].attacks[0].aim = Some(Aim::new(AimKind::Away, Similarity::Cosine, 0.5));
     assert_eq!(find(&(other, outcomes.clone())), []);
     let mut other = plan.clone();
-    let train = PlannedData { source: "here".into(), card: plan.dataset.card.clone() };
+    let train = PlannedData { source: "here".into(), card: plan.dataset.card.clone(), by_content: false };
     let [encoder, head, file] = ["any", "knn", "heads/any-knn.safetensors"].map(String::from);
     other.models[0].head = Some(PlannedHead { encoder, head, file, train, limit: None });
     assert_eq!(find(&(other, outcomes.clone())), []);

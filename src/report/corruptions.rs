@@ -3,6 +3,7 @@
 use crate::plan::{Plan, PlannedModel};
 use crate::stats::rate;
 use comfy_table::{CellAlignment, Table, presets};
+use robust_benchmarks::corruptions::stand_in;
 use robust_benchmarks::metrics::corruption::{Errors, Line, Source, TEST, alexnet};
 use robust_core::{Error, Outcome, Result, Verdict};
 use serde::{Deserialize, Serialize};
@@ -145,9 +146,18 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
         worst_accuracy: share(held.values().filter(|h| h.0).count()),
         union_accuracy: others.then(|| share(held.values().filter(|h| h.1).count())),
         mce: None,
-        notes: notes(&errors),
+        notes: notes(&errors).into_iter().chain(size(model, suite)).collect(),
         errors,
     }
+}
+
+/// What a size without severities of its own means for the numbers.
+fn size(model: &PlannedModel, suite: &str) -> Option<String> {
+    let attack = model.attacks.iter().find(|a| a.is_recipe() && a.threat.to_string() == suite)?;
+    let &[_, h, w] = attack.threat.input.shape.as_slice() else { return None };
+    let table = attack.label.split_once(",table=")?.1;
+    let table = table.split(',').next().and_then(|side| side.parse().ok());
+    stand_in(table, h, w)
 }
 
 fn notes(errors: &Errors) -> Vec<String> {

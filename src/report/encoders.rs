@@ -205,7 +205,7 @@ mod tests {
             encoder: encoder.into(),
             head: "knn".into(),
             file: String::new(),
-            train: PlannedData { source: String::new(), card: plan.dataset.card.clone() },
+            train: PlannedData { source: String::new(), card: plan.dataset.card.clone(), by_content: false },
             limit: None,
         };
         for (name, encoder) in [("x+knn", "x"), ("y+knn", "y")] {

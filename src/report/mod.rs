@@ -6,19 +6,23 @@ mod curve;
 pub mod encoders;
 mod json;
 pub mod page;
+mod sentence;
 mod svg;
+mod targets;
 mod text;
 
 pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
 pub use json::{SCHEMA, to_json};
+pub use sentence::sentences;
+pub use targets::own_class;
 pub use text::to_text;
 
 use crate::doctor::Grade;
 use crate::plan::Plan;
 use crate::run::is_compat;
 use crate::stats::{rate, wilson};
-use robust_core::{Outcome, Region, Verdict};
+use robust_core::{Outcome, Place, Region, ThreatModel, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -65,9 +69,66 @@ pub struct Row {
     pub encoder: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// Of one attack, where its points did not all simply lie within the threat model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<Points>,
     /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
     #[serde(skip)]
     pub aimed: bool,
+}
+
+/// Points that did not simply lie within the threat model, as those made by other tools may not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Points {
+    /// Moved to the nearest legal point, and then judged.
+    pub moved: u64,
+    /// The largest change of an entry among them, in input units.
+    pub moved_most: f64,
+    /// What counts as rounding, in input units: [`ThreatModel::rounding`].
+    pub rounding: f64,
+    /// Too far outside: never judged, so that their samples failed.
+    pub outside: u64,
+    /// How far the furthest of them lies outside ([`ThreatModel::beyond`]).
+    pub outside_most: f64,
+}
+
+impl Points {
+    /// Of the outcomes of one attack; `None` where there is nothing to tell.
+    pub fn of<'a>(threat: &ThreatModel, outcomes: impl Iterator<Item = &'a Outcome>) -> Option<Self> {
+        let mut points = Self { rounding: threat.rounding(), ..Self::default() };
+        for place in outcomes.filter_map(|o| o.place) {
+            let (count, most, by) = match place {
+                Place::Moved(by) => (&mut points.moved, &mut points.moved_most, by),
+                Place::Outside(by) => (&mut points.outside, &mut points.outside_most, by),
+            };
+            *count += 1;
+            *most = most.max(by);
+        }
+        (points.moved + points.outside > 0).then_some(points)
+    }
+
+    /// One sentence for the points that were moved, one for those outside.
+    pub fn notes(&self, model: &str, attack: &str, threat: &str) -> Vec<String> {
+        let mut notes = vec![];
+        if self.moved > 0 {
+            let (most, rounding) = (self.moved_most, self.rounding);
+            let why = match most <= rounding {
+                true => format!("points up to {rounding:.0e} off are taken for rounding"),
+                false => format!("more than rounding, which is at most {rounding:.0e}"),
+            };
+            notes.push(format!(
+                "{} points of {model} under {attack} were moved into {threat}, by at most {most:.2e} in an entry ({why}).",
+                self.moved
+            ));
+        }
+        if self.outside > 0 {
+            notes.push(format!(
+                "{} points of {model} under {attack} lie outside {threat}, the furthest by {:.2e}: they were not judged.",
+                self.outside, self.outside_most
+            ));
+        }
+        notes
+    }
 }
 
 /// Whether a row joins a model's attacks.
@@ -129,11 +190,13 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
             });
             let union = &mut unions[place].2;
             union.seconds += tally.seconds;
-            for outcome in outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label) {
+            let mine = || outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label);
+            for outcome in mine() {
                 tally.add(outcome);
                 union.add(outcome);
             }
-            rows.push(row(plan, model, index, &attack.label, &tally));
+            let points = Points::of(&attack.threat, mine());
+            rows.push(Row { points, ..row(plan, model, index, &attack.label, &tally) });
             slot += 1;
         }
         let name = if model.attacks.iter().any(|a| is_compat(&a.params)) { WORST_COMPAT } else { WORST };
@@ -145,6 +208,8 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
 fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str, tally: &Tally) -> Row {
     let threat = &model.attacks[attack].threat;
     let n = tally.verdicts.len() as u64;
+    // As many as there are, and none beyond: the ids of the outcomes, not a word of the plan.
+    let last = tally.verdicts.last_key_value().map_or(0, |(id, _)| *id);
     let clean_correct = tally.clean.values().filter(|c| **c).count() as u64;
     let held = tally.count(Verdict::Held);
     Row {
@@ -168,12 +233,13 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         backwards: tally.backwards,
         seconds: tally.seconds,
         seed: plan.seed,
-        full: n == plan.dataset.card.samples,
+        full: n == plan.dataset.card.samples && last < n.max(1),
         model_digest: model.digest.clone(),
         data_digest: plan.dataset.card.digest.clone(),
         reliability: None,
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
+        points: None,
         aimed: model.attacks[attack].aim.is_some(),
     }
 }

@@ -1,6 +1,6 @@
 //! The table people read, and the sentences that keep it honest.
 
-use super::{Row, is_worst};
+use super::{Row, is_worst, sentences};
 use crate::escape::line;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -40,7 +40,7 @@ pub fn to_text(rows: &[Row]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
-    for note in notes(rows) {
+    for note in notes(rows).into_iter().chain(sentences(rows, |r| line(&r.model))) {
         text += &format!("\n{note}");
     }
     text.push('\n');
@@ -66,6 +66,7 @@ fn notes(rows: &[Row]) -> Vec<String> {
                 line(&r.attack)
             ));
         }
+        notes.extend(r.points.iter().flat_map(|p| p.notes(&line(&r.model), &line(&r.attack), &r.threat)));
         if r.fragile > 0 {
             notes.push(format!(
                 "{} samples of {} under {} sit within rounding of the boundary.",

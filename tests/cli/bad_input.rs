@@ -110,7 +110,7 @@ fn attacks_that_make_no_sense() {
         place.fails(&format!("eval --model builtin:mnist-at --first 4 --attack {attack}"), 2, words);
     };
     fails("pgdd:eps=0.3", &["unknown attack `pgdd`", "did you mean `pgd`"]);
-    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean `steps`"]);
+    fails("pgd:eps=0.3,stepps=4", &["no parameter `stepps`", "did you mean steps=4?"]);
     fails("pgd:eps=8", &["8/255"]);
     fails("pgd:eps=-1", &["not a distance"]);
     fails("pgd-l2:eps=1000", &["L2"]);
@@ -118,6 +118,14 @@ fn attacks_that_make_no_sense() {
     fails("pgd:eps=nonsense", &["eps=nonsense", "not a number"]);
     fails("pgd:steps=0", &["at least 1"]);
     fails("pgd:target=10", &["target=10", "10 classes"]);
+    fails("pgd:target=random", &["target=random is not next, second, least or the number of a class"]);
+    fails("pgd-linf:epsilon=8/255", &["no parameter `epsilon`", "did you mean eps=8/255?"]);
+    // Spelling is looked at before any file is.
+    for attack in ["pgdd:eps=0.1", "pgd:stepps=3", "file:adv.npy,projct=true"] {
+        place.fails(&format!("eval --model gone.onnx --dataset folder:gone --attack {attack}"), 2, &["did you mean"]);
+        place.fails(&format!("doctor gone.onnx --dataset folder:gone --attack {attack}"), 2, &[]);
+    }
+    place.fails("eval --model gone.onnx --dataset folder:gone --corruptions mnistc", 2, &["did you mean"]);
     fails("pgd --attack pgd", &["given twice"]);
     place.fails("eval --model builtin:mnist-at", 2, &["--attack"]);
 }

@@ -1,4 +1,4 @@
-//! The README and CONTRIBUTING are kept true. `ROBUST_BLESS=1` rewrites the README's tables from the indexes.
+//! The pages and CONTRIBUTING are kept true. `ROBUST_BLESS=1` rewrites the pages' tables from the indexes.
 
 use robust::{attacks, benchmarks::data, models};
 use std::fmt::Write;
@@ -12,23 +12,27 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap()
 }
 
-fn tables() -> String {
+fn attacks_table() -> String {
     let mut text = "\n| attack | norms | needs | paper |\n|---|---|---|---|\n".to_string();
     for e in attacks::ALL {
         let norms: Vec<String> = e.norms.iter().map(|n| n.to_string()).collect();
         let needs = format!("{:?}", e.needs).to_lowercase();
         writeln!(text, "| `{}` | {} | {needs} | {} |", e.name, norms.join(", "), e.paper).unwrap();
     }
-    text += "\n| model | what it is |\n|---|---|\n";
+    text + "\n"
+}
+
+fn models_tables() -> String {
+    let mut text = "\n| model | what it is |\n|---|---|\n".to_string();
     for b in models::builtin::BUILTINS {
         writeln!(text, "| `builtin:{}` | {} |", b.name, b.summary).unwrap();
     }
-    text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 11 to 21 |\n";
+    text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 7 to 26; weights inside or in files beside it |\n";
     text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names; \
              also those of a TorchScript program (OpenAI's `.pt`), whose code is not run |\n";
     let types: Vec<&str> = models::hf::model_types().collect();
     text += &format!(
-        "| `FOLDER` | a Hugging Face folder with `model_type` {}, or one of OpenCLIP (`docs/encoders.md`) |\n",
+        "| `FOLDER` | a Hugging Face folder with `model_type` {}, or one of OpenCLIP ([encoders](encoders.md)) |\n",
         types.join(", ")
     );
     text += "| `hf:ORG/NAME[@REV]` | such a folder by its name on the hub, from the cache of the hub's tools; a build with \
@@ -37,25 +41,48 @@ fn tables() -> String {
     for a in models::arch::ARCHITECTURES {
         writeln!(text, "| `{}` | {} |", a.name, a.doc.replace('|', "\\|")).unwrap();
     }
-    text += "\n| data | what it is | example |\n|---|---|---|\n";
+    text + "\n"
+}
+
+fn data_table() -> String {
+    let mut text = "\n| data | what it is | example |\n|---|---|---|\n".to_string();
     for s in data::SOURCES {
         writeln!(text, "| `{}:` | {} | `{}` |", s.scheme, s.summary, s.example).unwrap();
     }
     text + "\n"
 }
 
-#[test]
-fn the_readme_lists_every_attack_model_and_data_source() {
+/// What stands between the marks of a page is what the indexes say.
+fn page_holds(name: &str, tables: &str) {
     let (open, close) =
         ("<!-- tables: written by ROBUST_BLESS=1 cargo test --test cli docs -->\n", "<!-- end of tables -->");
-    let readme = read("README.md");
-    let (before, rest) = readme.split_once(open).unwrap();
+    let page = read(name);
+    let (before, rest) = page.split_once(open).unwrap();
     let (there, after) = rest.split_once(close).unwrap();
     if std::env::var_os("ROBUST_BLESS").is_some() {
-        std::fs::write(path("README.md"), format!("{before}{open}{}{close}{after}", tables())).unwrap();
+        std::fs::write(path(name), format!("{before}{open}{tables}{close}{after}")).unwrap();
         return;
     }
-    assert_eq!(there, tables(), "the README's tables are old: ROBUST_BLESS=1 cargo test --test cli docs");
+    assert_eq!(there, tables, "the tables of {name} are old: ROBUST_BLESS=1 cargo test --test cli docs");
+}
+
+#[test]
+fn the_pages_list_every_attack_model_and_data_source() {
+    page_holds("docs/attacks.md", &attacks_table());
+    page_holds("docs/architectures.md", &models_tables());
+    page_holds("docs/data.md", &data_table());
+}
+
+/// A person who has never heard of the tool reads the whole of it.
+#[test]
+fn the_readme_is_short_and_its_links_lead_somewhere() {
+    let readme = read("README.md");
+    let words = readme.split_whitespace().count();
+    assert!(words <= 1_500, "the README has {words} words");
+    let targets = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for target in targets.filter(|t| !t.contains("://")) {
+        assert!(path(target).exists(), "the README links to {target}, which does not exist");
+    }
 }
 
 /// The worked example of CONTRIBUTING is code that is compiled and run by a test of the attacks' room.

@@ -1,5 +1,6 @@
 //! Points leave as files that others, and we ourselves, can read.
 
+use crate::nets::{Planted, Tail};
 use crate::support::Place;
 use serde_json::Value;
 
@@ -40,4 +41,19 @@ fn points_leave_as_images_and_arrays_and_come_back() {
     assert!(survive > 0 && survive <= fooled.len() as u64);
     place.ok("eval --model builtin:mnist-at --first 4 --attack fgsm:eps=0.1 --evidence none --out none");
     place.fails("export none --out nothing", 4, &["no adversarial points", "--evidence"]);
+}
+
+#[test]
+fn images_of_whole_levels_are_legal_by_their_levels() {
+    let place = Place::new();
+    let planted = Planted::new(&place, 80, 8, 4);
+    planted.net(&place, "lin.onnx", &Tail { nodes: &[], constants: &[] });
+    place.ok("eval --model lin.onnx --dataset npy:d.npy,y.npy --attack pgd-linf:eps=8/255,steps=20 --out run");
+    let said = place.ok("export run --out adv --png --json");
+    let result = serde_json::from_str::<Value>(&said.out).unwrap()["results"][0].clone();
+    // Every level is within eight of the clean one, so none is outside.
+    let fooled = result["fooled"].as_u64().unwrap();
+    assert!(fooled > 30, "{result}");
+    assert_eq!(result["illegal_8bit"], 0, "{result}");
+    assert!(result["survive_8bit"].as_u64().unwrap() > fooled * 3 / 4, "{result}");
 }

@@ -42,6 +42,41 @@ fn an_encoder_is_measured_with_and_without_a_head() {
     );
 }
 
+/// A network for 28x28 images whose features are all zero.
+fn dead(place: &Place) {
+    let shapes: [(&str, &[usize], f32); 8] = [
+        ("conv1.weight", &[1, 1, 5, 5], 0.1),
+        ("conv1.bias", &[1], 0.),
+        ("conv2.weight", &[1, 1, 5, 5], 0.1),
+        ("conv2.bias", &[1], 0.),
+        ("fc1.weight", &[4, 49], 0.),
+        ("fc1.bias", &[4], -1.),
+        ("fc2.weight", &[10, 4], 0.1),
+        ("fc2.bias", &[10], 0.),
+    ];
+    let bytes = |s: &[usize], v: f32| v.to_le_bytes().repeat(s.iter().product());
+    let all: Vec<_> = shapes.iter().map(|(n, s, v)| (*n, s.to_vec(), bytes(s, *v))).collect();
+    let views = all
+        .iter()
+        .map(|(n, s, b)| (*n, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, s.clone(), b).unwrap()));
+    std::fs::write(place.path("dead.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn embeddings_of_zero_have_no_numbers_and_are_said() {
+    let place = Place::new();
+    dead(&place);
+    let run = "measure --model dead.safetensors?output=features --dataset builtin:mnist --limit 12 --levels 1 --steps 2 --no-progress";
+    let json: Value = serde_json::from_str(&place.ok(&format!("{run} --format json")).out).unwrap();
+    assert_eq!(json["zero_embeddings"], 12);
+    let level = &json["disturbances"][1]["levels"][0];
+    for value in [&json["uniformity"], &level["displacement"], &level["cosine"], &level["nearest_flips"]] {
+        assert!(value.is_null(), "{json}");
+    }
+    assert!(json["disturbances"][1]["rmqm_style"].is_null() && json.get("tolerance").is_none(), "{json}");
+    assert!(place.ok(run).out.contains("12 of 12 clean embeddings are zero"));
+}
+
 #[test]
 fn what_cannot_be_measured_is_said() {
     let place = Place::new();

@@ -38,7 +38,7 @@ pub use random::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use serde::{Deserialize, Serialize};
-pub use suite::{MIN_SIDE, Recipe, Suite, parse};
+pub use suite::{MIN_SIDE, Recipe, Suite, parse, stand_in};
 pub use tables::{SIDES, Table, of_side};
 
 /// Whose code is followed where published programs differ.

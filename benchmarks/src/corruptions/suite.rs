@@ -140,17 +140,17 @@ fn check_shape(suite: Suite, shape: &[usize]) -> Result<usize> {
             format!("images of {c} channels, 3 (RGB) are wanted"),
             "grey 28x28 images have a suite of their own, mnist-c",
         ),
-        _ if h != w => refuse(format!("images of {h}x{w} are not square"), "crop them: folder:DIR?resize=256&crop=224"),
-        _ if h < MIN_SIDE => refuse(
+        _ if h.min(w) < MIN_SIDE => refuse(
             format!(
                 "images of {h}x{w} are too small: glass_blur, defocus_blur and the others need at least {MIN_SIDE}x{MIN_SIDE}"
             ),
             "resize them: folder:DIR?resize=32x32",
         ),
-        Suite::CifarC if h != 32 => {
+        Suite::CifarC if [h, w] != [32, 32] => {
             refuse(format!("images of {h}x{w}, CIFAR's are 32x32"), "imagenet-c has tables for 224, 299, 64 and 32")
         }
-        _ => Ok(h),
+        // What is not square is corrupted on a square of the longer side.
+        _ => Ok(h.max(w)),
     }
 }
 
@@ -188,10 +188,25 @@ fn table(text: Option<String>, suite: Suite, profile: Profile, side: usize) -> R
             Error::usage(format!("table={text} is not one of the published sides")).hint(format!("they are {known}"))
         }),
         None if profile == Profile::ImageCorruptions => Ok(Some(224)),
-        None if of_side(side).is_some() => Ok(Some(side)),
-        None => Err(Error::load(suite.name(), format!("no severities were published for images of {side}x{side}"))
-            .hint(format!("sides with a table are {known}; table=224 uses that one's"))),
+        None => Ok(Some(nearest_side(side))),
     }
+}
+
+/// The side with published severities that is nearest in proportion.
+fn nearest_side(side: usize) -> usize {
+    let apart = |s: usize| (s.max(side) as f64) / (s.min(side).max(1) as f64);
+    SIDES.into_iter().min_by(|a, b| apart(*a).total_cmp(&apart(*b))).unwrap_or(SIDES[0])
+}
+
+/// What keeps the numbers of images of `h` by `w` from being compared with published ones, where severities for images of
+/// side `table` are used.
+pub fn stand_in(table: Option<usize>, h: usize, w: usize) -> Option<String> {
+    let table = table.filter(|side| [h, w] != [*side, *side])?;
+    let square = if h == w { "" } else { ", on a square of the longer side that mirrors the image," };
+    Some(format!(
+        "No severities were published for images of {h}x{w}: those for {table}x{table} are used{square} so mCE is not comparable with \
+         published numbers."
+    ))
 }
 
 fn needs_photos(corruption: &Corruption) -> bool {
@@ -251,6 +266,10 @@ impl Recipe {
     /// # Errors
     /// Kind `Load` naming the corruption that cannot take the image.
     pub fn apply(&self, x: &Bytes, random: &mut Random) -> Result<Bytes> {
+        if x.height != x.width {
+            let side = x.height.max(x.width);
+            return self.apply(&mirrored(x, side)?, random)?.crop(x.height, x.width);
+        }
         let side = self.table.unwrap_or(x.height);
         let table = of_side(side).unwrap_or(&super::tables::LARGE);
         let mut call =
@@ -269,6 +288,23 @@ impl Recipe {
         let x = levels(row, c, h, w)?;
         Ok(self.apply(&x, random)?.planes())
     }
+}
+
+/// The image in the middle of a square, mirrored at its edges as often as it takes.
+fn mirrored(x: &Bytes, side: usize) -> Result<Bytes> {
+    let (h, w, c) = (x.height, x.width, x.channels);
+    // As a crop from the centre takes it back.
+    let from = |n: usize| ((side - n) as f64 / 2.).round_ties_even() as usize;
+    let (top, left) = (from(h), from(w));
+    let place = |at: usize, before: usize, n: usize| {
+        let along = (at as i64 - before as i64).rem_euclid(2 * n as i64) as usize;
+        if along < n { along } else { 2 * n - 1 - along }
+    };
+    let pixel = |i: usize| {
+        let from = (place(i / side, top, h) * w + place(i % side, left, w)) * c;
+        &x.samples[from..from + c]
+    };
+    Bytes::new(side, side, c, (0..side * side).flat_map(pixel).copied().collect())
 }
 
 /// Planes in [0,1] as interleaved bytes, nothing rounded.
@@ -330,8 +366,8 @@ mod tests {
         assert!(error("imagenet-c", &[4, 224, 224]).message.contains("4 channels, 3 (RGB)"));
         assert!(error("imagenet-c", &[3, 20, 20]).message.contains("glass_blur"));
         assert!(error("imagenet-c", &[3, 20, 20]).message.contains("at least 32x32"));
-        assert!(error("imagenet-c", &[3, 224, 200]).message.contains("not square"));
-        assert!(error("imagenet-c", &[3, 96, 96]).hint.unwrap().contains("table=224"));
+        assert!(error("imagenet-c", &[3, 224, 31]).message.contains("at least 32x32"));
+        assert!(error("cifar-c", &[3, 32, 40]).message.contains("CIFAR's are 32x32"));
         assert_eq!(parse("imagenet-c:table=224", &[3, 96, 96], None).unwrap().len(), 75);
         assert!(error("cifar-c", &[3, 64, 64]).message.contains("CIFAR's are 32x32"));
         assert!(error("mnist-c", &[3, 28, 28]).message.contains("with 3 channels"));
@@ -339,6 +375,60 @@ mod tests {
         assert!(error("imagenet-d", &[3, 224, 224]).hint.unwrap().contains("imagenet-c"));
         assert!(error("cifar-c:only=fogg", &[3, 32, 32]).hint.unwrap().contains("`fog`"));
         assert!(error("cifar-c:severity=3", &[3, 32, 32]).hint.unwrap().contains("severities"));
+    }
+
+    #[test]
+    fn other_sizes_take_the_nearest_table_and_say_so() {
+        for (shape, table) in [
+            ([3, 96, 96], 64),
+            ([3, 128, 128], 224),
+            ([3, 40, 32], 32),
+            ([3, 256, 256], 224),
+            ([3, 384, 384], 299),
+            ([3, 200, 224], 224),
+            ([3, 64, 64], 64),
+        ] {
+            let recipe = parse("imagenet-c:only=fog,severities=1", &shape, None).unwrap().remove(0);
+            assert_eq!(recipe.table, Some(table), "{shape:?}");
+            let note = stand_in(recipe.table, shape[1], shape[2]);
+            assert_eq!(note.is_some(), shape != [3, table, table], "{note:?}");
+            assert!(
+                note.is_none_or(|n| n.contains("not comparable") && n.contains("mirrors") == (shape[1] != shape[2]))
+            );
+        }
+        assert_eq!(stand_in(None, 50, 40), None);
+    }
+
+    #[test]
+    fn what_is_not_square_is_corrupted_as_part_of_a_square() {
+        let (h, w) = (34, 48);
+        let row: Vec<f32> = (0..3 * h * w).map(|i| ((i * 37 + i / 50) % 256) as f32 / 255.).collect();
+        for recipe in parse("imagenet-c:severities=3", &[3, h, w], None).unwrap() {
+            let made = recipe.apply_row(&row, &[3, h, w], &mut Random::native(1, &recipe.label(), 5)).unwrap();
+            assert!(made.len() == row.len() && made != row, "{}", recipe.label());
+        }
+        // Brightness looks at each pixel alone, so nothing but the pixels themselves may matter.
+        let bright = &parse("imagenet-c:severities=3,only=brightness,table=64", &[3, h, w], None).unwrap()[0];
+        let made = bright.apply_row(&row, &[3, h, w], &mut Random::native(1, "x", 5)).unwrap();
+        let square: Vec<f32> = (0..3)
+            .flat_map(|c| {
+                let plane = &row[c * h * w..(c + 1) * h * w];
+                (0..w * w).map(move |i| plane.get(i).copied().unwrap_or(0.))
+            })
+            .collect();
+        let whole = bright.apply_row(&square, &[3, w, w], &mut Random::native(1, "x", 5)).unwrap();
+        for c in 0..3 {
+            assert_eq!(made[c * h * w..(c + 1) * h * w], whole[c * w * w..c * w * w + h * w]);
+        }
+    }
+
+    #[test]
+    fn a_mirrored_image_begins_in_the_middle_and_comes_back_whole() {
+        let x = Bytes::new(1, 3, 1, vec![1, 2, 3]).unwrap();
+        let square = mirrored(&x, 3).unwrap();
+        assert_eq!(square.samples, [1, 2, 3, 1, 2, 3, 1, 2, 3]);
+        let wide = Bytes::new(2, 7, 1, (0..14).collect()).unwrap();
+        assert_eq!(mirrored(&wide, 7).unwrap().crop(2, 7).unwrap(), wide);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Data sets that are one array of images and one of labels, in whatever file: rows are found by their position.
 
-use super::Reader;
 use super::blob::Blob;
-use super::rows::{Bad, assemble, shape_text};
+use super::rows::{Bad, assemble, changed, shape_text};
+use super::values::Values;
+use super::{Natural, Reader};
 use candle_core::Device;
 use robust_core::{DataCard, Dataset, Error, Input, InputKind, Loaded, Result, View};
 use std::io::Read;
@@ -13,12 +14,13 @@ pub(crate) enum Kind {
     Unsigned,
     Signed,
     Float,
+    Bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dtype {
     pub kind: Kind,
-    /// Bytes: 1, 2, 4 or 8 for integers, 4 or 8 for floats.
+    /// Bytes: 1, 2, 4 or 8 for integers, 2, 4 or 8 for floats, 1 for booleans.
     pub size: usize,
     pub big_endian: bool,
 }
@@ -44,14 +46,29 @@ impl Dtype {
         if self.kind == Kind::Signed { ((bits << unused) as i64 >> unused) as u64 } else { bits }
     }
 
-    /// Images as f32: bytes divided by 255, floats as they are.
-    fn pixel(self, bytes: &[u8]) -> f32 {
+    /// One element as it was stored. Integers beyond 2^53 are rounded.
+    pub fn number(self, bytes: &[u8]) -> f64 {
         match (self.kind, self.size) {
-            (Kind::Float, 4) => f32::from_bits(self.bits(bytes) as u32),
-            (Kind::Float, _) => f64::from_bits(self.bits(bytes)) as f32,
-            _ => f32::from(bytes[0]) / 255.,
+            (Kind::Float, 2) => half(self.bits(bytes) as u16),
+            (Kind::Float, 4) => f64::from(f32::from_bits(self.bits(bytes) as u32)),
+            (Kind::Float, _) => f64::from_bits(self.bits(bytes)),
+            (Kind::Signed, _) => self.bits(bytes) as i64 as f64,
+            (Kind::Bool, _) => f64::from(u8::from(self.bits(bytes) != 0)),
+            (Kind::Unsigned, _) => self.bits(bytes) as f64,
         }
     }
+}
+
+/// An IEEE half: a sign, five bits of exponent, ten of fraction.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1F), f64::from(bits & 0x3FF) / 1024.);
+    let size = match exponent {
+        0 => fraction * 2f64.powi(-14),
+        31 if fraction == 0. => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1. + fraction) * 2f64.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -size } else { size }
 }
 
 /// A C-ordered array, checked against the bytes that are there.
@@ -82,6 +99,9 @@ impl Array {
             (_, Some(bytes)) => {
                 let held = blob.len();
                 Err(Error::load(what, format!("shape {shape:?} needs {bytes} bytes, the file has {held}")))
+            }
+            _ if shape.is_empty() => {
+                Err(Error::load(what, "a single number, an array with one row per sample is wanted"))
             }
             _ => Err(Error::load(what, format!("shape {shape:?} is not one of rows that fit in memory"))),
         }
@@ -132,42 +152,35 @@ impl Array {
         self.shape.first().copied().unwrap_or(0)
     }
 
-    fn row(&self, id: u64) -> std::io::Result<Vec<u8>> {
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The one blob of an array that is no records.
+    pub fn only_part(&self) -> Option<&Blob> {
+        self.parts.first().map(|(_, blob)| blob)
+    }
+
+    /// The elements of a row's bytes.
+    pub fn numbers<'a>(&self, raw: &'a [u8]) -> impl Iterator<Item = f64> + use<'a> {
+        let dtype = self.dtype;
+        raw.chunks_exact(dtype.size).map(move |element| dtype.number(element))
+    }
+
+    pub fn row(&self, id: u64) -> std::io::Result<Vec<u8>> {
         let mut raw = vec![0; self.row_bytes];
         let part = self.parts.partition_point(|(first, _)| *first <= id).checked_sub(1);
         let (first, blob) = part.and_then(|part| self.parts.get(part)).ok_or(std::io::ErrorKind::UnexpectedEof)?;
         blob.read_at((id - first) * self.stride as u64 + self.skip as u64, &mut raw)?;
         Ok(raw)
-    }
-
-    /// Labels from an array of integers `[n]` or `[n, 1]`.
-    pub fn labels(&self, what: &str) -> Result<Vec<u32>> {
-        if !matches!(self.shape.as_slice(), [_] | [_, 1]) {
-            return Err(Error::load(
-                what,
-                format!("labels have shape {:?}, one number per image is wanted", self.shape),
-            )
-            .hint("for one-hot labels take the argmax"));
-        }
-        if self.dtype.kind == Kind::Float {
-            return Err(
-                Error::load(what, "labels are floating-point").hint("store them as integers: `y.astype('int64')`")
-            );
-        }
-        let Some((_, blob)) = self.parts.first() else { return Ok(vec![]) };
-        let mut reader = blob.reader();
-        let mut raw = [0u8; 8];
-        let raw = &mut raw[..self.dtype.size];
-        let mut labels = Vec::with_capacity(self.rows());
-        for id in 0..self.rows() {
-            reader.read_exact(raw).map_err(|e| Error::load(what, e))?;
-            let bits = self.dtype.bits(raw);
-            labels.push(u32::try_from(bits).map_err(|_| {
-                let value = if self.dtype.kind == Kind::Signed { (bits as i64).to_string() } else { bits.to_string() };
-                Error::load(what, format!("label {value} of sample {id} is not a class number"))
-            })?);
-        }
-        Ok(labels)
     }
 }
 
@@ -182,7 +195,10 @@ fn check_rows(subject: &str, images: usize, labels: usize) -> Result<()> {
 pub(crate) struct ArraySet {
     card: DataCard,
     images: Array,
+    values: Values,
     labels: Vec<u32>,
+    /// How labels and values were read.
+    pub notes: Vec<String>,
 }
 
 impl ArraySet {
@@ -192,21 +208,21 @@ impl ArraySet {
             let rows = images.rows();
             return Self::with_labels(subject, card, images, vec![0; rows]);
         };
-        check_rows(subject, images.rows(), labels.rows())?;
-        Self::with_labels(subject, card, images, labels.labels(subject)?)
+        let (labels, note) = labels.labels(subject, images.rows())?;
+        let mut set = Self::with_labels(subject, card, images, labels)?;
+        set.notes.extend(note);
+        Ok(set)
     }
 
     pub fn with_labels(subject: &str, mut card: DataCard, images: Array, labels: Vec<u32>) -> Result<Self> {
         check_rows(subject, images.rows(), labels.len())?;
-        if images.dtype != Dtype::U8 && images.dtype.kind != Kind::Float {
-            return Err(Error::load(subject, "images are integers other than bytes")
-                .hint("store them as uint8 in 0..255 or as float32 in 0..1"));
-        }
+        let values = Values::of(subject, &images)?;
         card.samples = images.rows() as u64;
-        Ok(Self { card, labels, images })
+        let notes = values.note.clone().into_iter().collect();
+        Ok(Self { card, labels, images, values, notes })
     }
 
-    pub fn labels(&self) -> &[u32] {
+    pub fn all_labels(&self) -> &[u32] {
         &self.labels
     }
 
@@ -215,34 +231,25 @@ impl ArraySet {
         self
     }
 
+    /// A row's values as they lie in the array.
+    fn stored(&self, id: u64) -> std::io::Result<Vec<f32>> {
+        let (raw, dtype, top) = (self.images.row(id)?, self.images.dtype, self.values.top);
+        Ok(match dtype {
+            Dtype { kind: Kind::Unsigned, size: 1, .. } => raw.iter().map(|&v| f32::from(v) / top).collect(),
+            Dtype { kind: Kind::Float, size: 4, .. } => {
+                raw.chunks_exact(4).map(|v| f32::from_bits(dtype.bits(v) as u32)).collect()
+            }
+            _ => self.images.numbers(&raw).map(|v| v as f32 / top).collect(),
+        })
+    }
+
     fn pixels(&self, id: u64, order: Order, view: &View) -> Result<Vec<f32>, Bad> {
-        let raw = self.images.row(id).map_err(|e| Bad::Sample(format!("cannot be read: {e}")))?;
-        let dtype = self.images.dtype;
-        let stored: Vec<f32> = raw.chunks_exact(dtype.size).map(|element| dtype.pixel(element)).collect();
-        if dtype.kind == Kind::Float {
-            self.check_range(id, &stored, view)?;
-        }
+        let mut stored = self.stored(id).map_err(|e| Bad::Sample(format!("cannot be read: {e}")))?;
+        self.values.check(&self.card.name, id, &mut stored, view.input.domain)?;
         Ok(match order {
             Order::AsStored => stored,
             Order::ChannelsLast(c) => (0..c).flat_map(|k| stored.iter().skip(k).step_by(c).copied()).collect(),
         })
-    }
-
-    fn check_range(&self, id: u64, row: &[f32], view: &View) -> Result<(), Bad> {
-        if let Some(v) = row.iter().find(|v| !v.is_finite()) {
-            return Err(Bad::Sample(format!("holds {v}")));
-        }
-        let Some((low, high)) = view.input.domain else { return Ok(()) };
-        let (min, max) = row.iter().fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
-        if min >= low && max <= high {
-            return Ok(());
-        }
-        let hint = match min >= 0. && max <= 255. {
-            true => "divide by 255, or store the images as uint8",
-            false => "undo the normalisation: pixels are wanted as they were, mean and std belong to the model",
-        };
-        let why = format!("sample {id} has values from {min} to {max}, the model wants {low} to {high}");
-        Err(Bad::Set(Error::load(&self.card.name, why).hint(hint)))
     }
 }
 
@@ -254,7 +261,24 @@ impl Dataset for ArraySet {
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded> {
         let row = self.images.shape.get(1..).unwrap_or_default();
         let order = order(row, &view.input).map_err(|why| Error::load(&self.card.name, why))?;
-        assemble(ids, self.card.samples, view, device, |id| self.labels[id as usize], |id| self.pixels(id, order, view))
+        let label = |id: u64| self.labels[id as usize];
+        let loaded = assemble(ids, self.card.samples, view, device, label, |id| self.pixels(id, order, view))?;
+        match self.images.parts.iter().any(|(_, blob)| blob.written()) {
+            true => Err(changed(&self.card.name)),
+            false => Ok(loaded),
+        }
+    }
+
+    fn domain(&self) -> Option<(f32, f32)> {
+        self.values.domain
+    }
+
+    fn labels(&self, ids: &[u64]) -> Option<Vec<u32>> {
+        ids.iter().map(|&id| self.labels.get(id as usize).copied()).collect()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.values.remark().into_iter().collect()
     }
 }
 
@@ -263,11 +287,10 @@ impl Reader for ArraySet {
         self.labels[id as usize]
     }
 
-    fn natural(&self, id: u64) -> Result<(Vec<usize>, Vec<f32>), String> {
-        let raw = self.images.row(id).map_err(|e| e.to_string())?;
-        let dtype = self.images.dtype;
-        let pixels = raw.chunks_exact(dtype.size).map(|element| dtype.pixel(element)).collect();
-        Ok((self.images.shape.get(1..).unwrap_or_default().to_vec(), pixels))
+    fn natural(&self, id: u64, _: &mut usize) -> Result<Natural, String> {
+        let values = self.stored(id).map_err(|e| e.to_string())?;
+        let range = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
+        Ok(Natural { shape: self.images.shape.get(1..).unwrap_or_default().to_vec(), range: Some(range) })
     }
 }
 
@@ -285,10 +308,13 @@ fn order(row: &[usize], input: &Input) -> Result<Order, String> {
     if input.kind == InputKind::Tokens {
         return Err(format!("the model wants tokens, the data set has images of {}", shape_text(row)));
     }
+    if row == input.shape && input.kind != InputKind::Image || one_channel_fits(row, &input.shape) {
+        return Ok(Order::AsStored);
+    }
     match (input.shape.as_slice(), row) {
         (&[c, h, w], _) if input.kind == InputKind::Image => {
             let (first, last) = (row == [c, h, w], row == [h, w, c]);
-            match (first || (c == 1 && row == [h, w]), last) {
+            match (first, last) {
                 (true, true) if c > 1 => Err(format!(
                     "{} may mean channels first or channels last: the data set is ambiguous",
                     shape_text(row)
@@ -298,10 +324,27 @@ fn order(row: &[usize], input: &Input) -> Result<Order, String> {
                 _ => Err(misfit()),
             }
         }
-        // One channel has one order, so a flat input can take it as it lies.
-        ([d], [h, w] | [1, h, w] | [h, w, 1]) if h.checked_mul(*w) == Some(*d) => Ok(Order::AsStored),
-        _ if row == input.shape => Ok(Order::AsStored),
         _ => Err(misfit()),
+    }
+}
+
+/// Whether a row of one channel has the model's entries: one channel has one order, so either may lie flat.
+fn one_channel_fits(row: &[usize], wanted: &[usize]) -> bool {
+    let size = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let flat = |shape: &[usize]| shape.len() == 1 || Input::is_line(shape);
+    let plane = |shape: &[usize]| match *shape {
+        [h, w] | [1, h, w] => Some((h, w)),
+        _ => None,
+    };
+    let stored = match *row {
+        [h, w, 1] => Some((h, w)),
+        _ => plane(row),
+    };
+    match (flat(row), flat(wanted)) {
+        (true, true) => size(row) == size(wanted),
+        (true, false) => plane(wanted).is_some() && size(row) == size(wanted),
+        (false, true) => stored.is_some() && size(row) == size(wanted),
+        (false, false) => stored.is_some() && stored == plane(wanted),
     }
 }
 
@@ -320,14 +363,29 @@ mod tests {
         assert_eq!(told(&[3, 32, 32], &[3, 32, 32]), Ok(Order::AsStored));
         assert_eq!(told(&[32, 32, 3], &[3, 32, 32]), Ok(Order::ChannelsLast(3)));
         assert_eq!(told(&[28, 28], &[1, 28, 28]), Ok(Order::AsStored));
-        assert_eq!(told(&[28, 28, 1], &[1, 28, 28]), Ok(Order::ChannelsLast(1)));
+        assert_eq!(told(&[28, 28, 1], &[1, 28, 28]), Ok(Order::AsStored));
         assert_eq!(told(&[1, 1, 1], &[1, 1, 1]), Ok(Order::AsStored));
-        assert_eq!(told(&[1, 28, 28], &[784]), Ok(Order::AsStored));
+        for (row, want) in [
+            (&[1, 28, 28][..], &[784][..]),
+            (&[28, 28], &[784, 1]),
+            (&[28, 28, 1], &[1, 784]),
+            (&[28, 28], &[1, 784, 1]),
+            (&[784], &[1, 28, 28]),
+            (&[784], &[1, 1, 784]),
+            (&[1, 784], &[784]),
+        ] {
+            assert_eq!(told(row, want), Ok(Order::AsStored), "{row:?} {want:?}");
+        }
         assert!(told(&[3, 3, 3], &[3, 3, 3]).unwrap_err().contains("ambiguous"));
         assert_eq!(told(&[3, 32, 32], &[1, 28, 28]).unwrap_err(), "the model wants 1x28x28, the data set has 3x32x32");
-        for (row, want) in
-            [(&[32, 32][..], &[3, 32, 32][..]), (&[3, 32, 31], &[3, 31, 32]), (&[3, 2, 2], &[12]), (&[], &[1])]
-        {
+        for (row, want) in [
+            (&[32, 32][..], &[3, 32, 32][..]),
+            (&[3, 32, 31], &[3, 31, 32]),
+            (&[3, 2, 2], &[12]),
+            (&[12], &[3, 2, 2]),
+            (&[2, 8], &[1, 4, 4]),
+            (&[], &[1]),
+        ] {
             assert!(told(row, want).is_err(), "{row:?} {want:?}");
         }
     }
@@ -354,7 +412,23 @@ mod tests {
         let raw: Vec<u8> = [3i64, 1 << 33].iter().flat_map(|v| v.to_be_bytes()).collect();
         let dtype = Dtype { kind: Kind::Signed, size: 8, big_endian: true };
         let labels = Array::new("y", Blob::memory(raw), vec![2], dtype).unwrap();
-        assert!(labels.labels("y").unwrap_err().message.contains("label 8589934592 of sample 1"));
+        assert!(labels.labels("y", 2).unwrap_err().message.contains("label 8589934592 of sample 1"));
+    }
+
+    #[test]
+    fn halves_are_read_to_the_last_bit() {
+        // As numpy gives them: a third, the largest, the least normal and the least of all.
+        for (bits, value) in [
+            (0x3555u16, 0.333251953125),
+            (0xC000, -2.),
+            (0x7BFF, 65504.),
+            (0x0400, 6.103515625e-5),
+            (0x0001, 5.960464477539063e-8),
+            (0x8000, 0.),
+        ] {
+            assert_eq!(half(bits), value, "{bits:#x}");
+        }
+        assert!(half(0x7C00) == f64::INFINITY && half(0xFC00) == f64::NEG_INFINITY && half(0x7E00).is_nan());
     }
 
     #[test]

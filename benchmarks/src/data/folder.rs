@@ -1,27 +1,38 @@
 //! ImageFolder: one folder per class, in a directory or in a tar archive. Classes, labels and the order of samples are
-//! torchvision's: class folders sorted by name; within one, folders sorted by path and then files by name. A list of
-//! classes, beside the folders or named by `?classes=FILE`, gives them other labels: a part of ImageNet keeps its own.
+//! torchvision's: class folders sorted by name; within one, folders sorted by path and then files by name. Folders whose
+//! names are numbers have their labels by number ([`numbering`]). A list of classes, beside the folders or named by
+//! `?classes=FILE`, gives them other labels: a part of ImageNet keeps its own. Hidden folders and `__MACOSX` are no classes.
 
 use super::archive;
 use super::blob::{Blob, Cache};
 use super::classes::{self, Classes};
-use super::images::{ImageSet, Images, preprocess};
+use super::images::{ImageSet, Images, joined, preprocess};
 use super::spec::Query;
 use super::tree::{Place, Store, Tree, walk};
-use super::{Found, base_name, fixed};
+use super::{Found, Labelling, base_name, fixed, numbering};
+use rayon::prelude::*;
 use robust_core::{DataCard, Error, Result};
 use robust_imaging::size;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-const READ: [&str; 4] = [".png", ".jpg", ".jpeg", ".webp"];
-/// Images to torchvision, so samples here too, that fail by name: dropping them would change every later id.
-const UNREAD: [&str; 5] = [".ppm", ".bmp", ".pgm", ".tif", ".tiff"];
+/// What torchvision reads: [`super::wds`] has the same without the dots.
+const READ: [&str; 10] = [".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff"];
 /// One level above the class folders, they would be taken for classes.
 const SPLITS: [&str; 5] = ["train", "val", "valid", "validation", "test"];
 
 fn wanted(path: &str) -> bool {
-    classes::is_list(path) || (path.contains('/') && (named_as(path, &READ) || named_as(path, &UNREAD)))
+    classes::is_list(path) || (path.contains('/') && named_as(path, &READ))
+}
+
+/// What tools leave behind: `.ipynb_checkpoints`, `__MACOSX`, files of attributes.
+fn is_hidden(path: &str) -> bool {
+    let (folders, file) = path.rsplit_once('/').unwrap_or(("", path));
+    file.starts_with("._") || folders.split('/').any(is_hidden_folder)
+}
+
+pub(super) fn is_hidden_folder(name: &str) -> bool {
+    name.starts_with('.') && name != ".." || name == "__MACOSX"
 }
 
 fn named_as(path: &str, endings: &[&str]) -> bool {
@@ -30,7 +41,7 @@ fn named_as(path: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| end.ends_with(ending.as_bytes()))
 }
 
-/// `folder:PATH?classes=FILE|sorted&subset=robustbench` and how to preprocess.
+/// `folder:PATH?classes=FILE|sorted|natural|numbers|imagenet&subset=robustbench` and how to preprocess.
 pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let subject = path.display().to_string();
     let prepare = preprocess(query)?;
@@ -45,26 +56,33 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let list = listed(query, &store, lists, &mut notes)?;
     let (folders, mut samples) = index(&subject, tree, hash.is_some(), &mut notes)?;
     let fixed = chosen(&subject, query, &mut samples)?;
-    let mut digest = hash.unwrap_or_else(|| list_digest(&folders, &samples)).to_hex().to_string();
+    let asked = query.get("classes").filter(|way| numbering::WAYS[..3].contains(way));
+    // A list's labels stand for those of the numbers, whose notes would only confuse.
+    let mut counted = vec![];
+    let numbering::Numbering { mut names, labels, mut labelling } = numbering::number(&folders, asked, &mut counted)?;
+    let mut digests = digests(hash, &store, &folders, &mut samples);
     let mut name = format!("folder:{}", base_name(path));
-    let mut names = folders;
     let mut imagenet = fixed && fixed::wnids().eq(names.iter().map(String::as_str));
-    if let Some(list) = list {
-        let labels: Result<Vec<u32>, String> = names.iter().map(|folder| list.classes.label(folder)).collect();
-        match labels {
-            Ok(labels) => {
-                samples.iter_mut().for_each(|sample| sample.label = labels[sample.label as usize]);
-                notes.push(format!("labels are those of {}, {} classes", list.name, list.classes.names.len()));
-                digest = blake3::hash(format!("{digest} {}", list.hash).as_bytes()).to_hex().to_string();
-                name += &format!("?classes={}", list.name);
-                imagenet = fixed && fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
-                names = list.classes.names;
+    match fitting(list, &folders, &mut notes)? {
+        Some((list, labels)) => {
+            samples.iter_mut().for_each(|sample| sample.label = labels[sample.label as usize]);
+            notes.push(format!("labels are those of {}, {} classes", list.name, list.classes.names.len()));
+            digests = digests.map(|digest| digest.map(|d| joined(&d, &list.hash.to_string())));
+            name += &format!("?classes={}", list.name);
+            imagenet = fixed && fixed::wnids().zip(0..).all(|(wnid, label)| list.classes.label(&wnid) == Ok(label));
+            names = list.classes.names;
+            labelling = if list.asked { Labelling::Told } else { Labelling::Listed };
+        }
+        None => {
+            notes.append(&mut counted);
+            // What the files hold says nothing of how their folders are numbered.
+            if labels.iter().zip(0..).any(|(label, place)| *label != place) {
+                digests = digests.map(|digest| digest.map(|d| joined(&d, &names.join("\n"))));
             }
-            Err(why) if list.asked => return Err(Error::load(&list.name, why)),
-            Err(why) => notes.push(format!("{} is not used: {why}", list.name)),
+            samples.iter_mut().for_each(|sample| sample.label = labels[sample.label as usize]);
         }
     }
-    let source = Folder { store, samples };
+    let source = Folder { store, samples, labelling };
     if fixed && names.len() != fixed::CLASSES && query.get("subset").is_some() {
         let why = format!("{} classes are not ImageNet's, so labels would be others than RobustBench's", names.len());
         return Err(Error::load(subject, why)
@@ -73,10 +91,12 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     if fixed && names.len() == fixed::CLASSES {
         name += if name.contains('?') { "&" } else { "?" };
         name += &fixed_name(&source, imagenet, &mut notes);
-        digest = blake3::hash(format!("{digest} subset=robustbench").as_bytes()).to_hex().to_string();
+        digests = digests.map(|digest| digest.map(|d| joined(&d, "subset=robustbench")));
     }
+    let [digest, formerly] = digests;
+    let digest = digest.unwrap_or_default();
     let card = DataCard { name, digest, samples: source.samples.len() as u64, classes: Some(names) };
-    Ok(Found { data: Box::new(ImageSet::new(card, source, prepare)), notes })
+    Ok(Found { data: Box::new(ImageSet::new(card, source, prepare).named_formerly(formerly)), notes })
 }
 
 /// What the name of the fixed set says of its images and labels: what makes published numbers no measure for it.
@@ -115,6 +135,21 @@ struct List {
     asked: bool,
 }
 
+/// The labels that a list has for the folders, if it has them all.
+fn fitting(list: Option<List>, folders: &[String], notes: &mut Vec<String>) -> Result<Option<(List, Vec<u32>)>> {
+    let Some(list) = list else { return Ok(None) };
+    let labels: Result<Vec<u32>, String> = folders.iter().map(|folder| list.classes.label(folder)).collect();
+    match labels {
+        Ok(labels) => Ok(Some((list, labels))),
+        Err(why) if list.asked => Err(Error::load(&list.name, why)),
+        // A file that merely has the name is not the user's word.
+        Err(why) => {
+            notes.push(format!("{} is not used: {why}", list.name));
+            Ok(None)
+        }
+    }
+}
+
 /// The list `?classes=` names, else one beside the class folders.
 fn listed(
     query: &Query,
@@ -128,11 +163,19 @@ fn listed(
         }
         let bytes = blob.read_all().map_err(|e| Error::load(name, e))?;
         let classes = Classes::parse(name, &bytes)?;
-        Ok(Some(List { name: base_name(Path::new(name)), hash: blake3::hash(&bytes), classes, asked }))
+        Ok(Some(List { name: base_name(Path::new(name)), hash: classes.hash(&bytes), classes, asked }))
     };
     match (query.get("classes"), lists.first()) {
-        (Some("sorted"), _) | (None, None) => Ok(None),
-        (Some(file), _) => parse(file, Blob::open(Path::new(file))?, true),
+        (Some("sorted" | "natural" | "numbers"), _) | (None, None) => Ok(None),
+        (Some("imagenet"), _) => {
+            let text: String = fixed::wnids().map(|wnid| wnid + "\n").collect();
+            parse("imagenet", Blob::memory(text.into_bytes()), true)
+        }
+        (Some(file), _) => {
+            let blob = Blob::open(Path::new(file));
+            let hint = |e: Error| numbering::unknown(file).map_or(e.clone(), |hint| e.hint(hint));
+            parse(file, blob.map_err(hint)?, true)
+        }
         (None, Some((name, _, place))) => {
             // A file that merely has the name is not the user's word.
             let list = store.blob(name, *place).map_err(|why| Error::load(name, why));
@@ -150,11 +193,14 @@ struct Sample {
     name: Box<str>,
     size: u64,
     place: Place,
+    /// Of the content, for files of a folder.
+    hash: Option<blake3::Hash>,
 }
 
 struct Folder {
     store: Store,
     samples: Vec<Sample>,
+    labelling: Labelling,
 }
 
 /// Images looked at to tell originals, which have many sizes, from copies.
@@ -190,11 +236,28 @@ impl Images for Folder {
         let sample = &self.samples[id as usize];
         self.store.bytes(&sample.name, sample.place)
     }
+
+    fn labelling(&self) -> Labelling {
+        self.labelling
+    }
+
+    fn hash(&self, id: u64) -> Option<blake3::Hash> {
+        self.samples[id as usize].hash
+    }
+
+    fn written(&self) -> Option<String> {
+        self.store.written().then(|| "the archive of the data set".to_string())
+    }
 }
 
-/// Class names and samples in their order. An archive's folders above the class folders are stripped.
+/// Class folders sorted by name, and samples in their order with the place of their folder as label. An archive's folders above the class folders are stripped.
 fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Result<(Vec<String>, Vec<Sample>)> {
-    let Tree { files: mut images, folders, .. } = tree;
+    let Tree { files, folders, .. } = tree;
+    let (hidden, mut images): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, ..)| is_hidden(path));
+    if let Some((first, ..)) = hidden.first() {
+        let count = hidden.len();
+        notes.push(format!("{count} files that are hidden or lie in hidden folders are passed over, such as {first}"));
+    }
     if images.is_empty() {
         return Err(Error::load(subject, "no images in it")
             .hint("one folder of .png, .jpg or .webp images per class is wanted: CLASS/NAME.png; shards of a WebDataset are `wds:`"));
@@ -218,9 +281,11 @@ fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Re
     images.sort_by(|(a, ..), (b, ..)| order_key(a).cmp(&order_key(b)));
     images.dedup_by(|(a, ..), (b, ..)| a == b);
     let mut classes: BTreeSet<String> = images.iter().map(|(path, ..)| class_of(path).to_string()).collect();
-    for folder in folders.iter().filter_map(|path| path.strip_prefix(&shared)) {
-        let class = class_of(folder);
-        if !class.is_empty() && classes.insert(class.to_string()) {
+    let above = folders.iter().filter_map(|path| path.strip_prefix(&shared)).map(class_of);
+    let (hidden, plain): (BTreeSet<&str>, BTreeSet<&str>) = above.partition(|class| is_hidden_folder(class));
+    notes.extend(hidden.iter().map(|class| format!("hidden folder {class} is no class")));
+    for class in plain.into_iter().filter(|class| !class.is_empty()) {
+        if classes.insert(class.to_string()) {
             notes.push(format!("class folder {class} holds no images; it keeps its label"));
         }
     }
@@ -228,8 +293,7 @@ fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Re
     let labels: BTreeMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
     let samples = images.into_iter().map(|(path, size, place)| {
         let label = labels.get(class_of(&path)).copied().unwrap_or_default();
-        let place = if named_as(&path, &UNREAD) { Place::Nowhere("is neither PNG, JPEG nor WebP") } else { place };
-        Sample { label, name: path.into(), size, place }
+        Sample { label, name: path.into(), size, place, hash: None }
     });
     let samples = samples.collect();
     Ok((classes, samples))
@@ -258,6 +322,49 @@ fn common_folders(images: &[(String, u64, Place)]) -> usize {
     above
 }
 
+/// What names the set: an archive's own digest, or that of every file of a folder. The second is what earlier versions
+/// named a folder by.
+fn digests(
+    archive: Option<blake3::Hash>,
+    store: &Store,
+    classes: &[String],
+    samples: &mut [Sample],
+) -> [Option<String>; 2] {
+    let text = |hash: blake3::Hash| Some(hash.to_hex().to_string());
+    if let Some(hash) = archive {
+        return [text(hash), None];
+    }
+    let formerly = list_digest(classes, samples);
+    samples.par_iter_mut().filter(|sample| matches!(sample.place, Place::File)).for_each(|sample| {
+        let blob = store.blob(&sample.name, sample.place).ok();
+        sample.hash = blob.and_then(|blob| blob.digest().ok());
+        if sample.hash.is_none() {
+            sample.place = Place::Nowhere("cannot be read");
+        }
+    });
+    [text(content_digest(classes, samples)), text(formerly)]
+}
+
+/// Over the class names, and every image's path and content. Of what cannot be read it is the size that counts.
+fn content_digest(classes: &[String], samples: &[Sample]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let name = |hasher: &mut blake3::Hasher, text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    };
+    name(&mut hasher, "folder by content");
+    hasher.update(&(classes.len() as u64).to_le_bytes());
+    classes.iter().for_each(|class| name(&mut hasher, class));
+    for sample in samples {
+        name(&mut hasher, &sample.name);
+        match &sample.hash {
+            Some(hash) => hasher.update(&[1]).update(hash.as_bytes()),
+            None => hasher.update(&[0]).update(&sample.size.to_le_bytes()),
+        };
+    }
+    hasher.finalize()
+}
+
+/// As earlier versions had it: class names, and every image's path and size.
 fn list_digest(classes: &[String], samples: &[Sample]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for class in classes {

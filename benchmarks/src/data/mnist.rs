@@ -40,7 +40,7 @@ pub(super) fn pair(subject: &str, name: String, images: &Blob, labels: &Blob) ->
     let set =
         ArraySet::new(subject, card, idx(&within("images"), images, 3)?, Some(&idx(&within("labels"), labels, 1)?))?;
     // The files hold no names; letters and merged classes (EMNIST) are not digits.
-    let digits = set.labels().iter().all(|&label| label < 10);
+    let digits = set.all_labels().iter().all(|&label| label < 10);
     Ok(set.with_classes(digits.then(|| (0..10).map(|d: u32| d.to_string()).collect())))
 }
 

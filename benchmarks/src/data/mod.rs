@@ -5,9 +5,16 @@
 //! without a name, or where `ROBUST_CACHE` (or `?cache=DIR`) names a folder, kept there by the packed file's digest.
 //!
 //! Digests are blake3 over the content: of the file (archives, shards, `npz:` and `safetensors:` with the names of the
-//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the list
-//! of class names and of every image's relative path and size, not the pixels. Parameters that change labels or pixels
-//! enter the digest and the name.
+//! arrays used), of both files (`npy:`), of the unpacked contents (`mnist:`, `cifar10:`), and for folders over the class
+//! names and every image's relative path and content: all of its files are read once when it is opened, and each must
+//! hash to the same whenever it is read again. Of files that stay open, length and time of change must stay as they
+//! were. An unpacked copy in the cache is used only while it has the digest that it was written with. Parameters that
+//! change labels or pixels enter the digest and the name.
+//!
+//! Values are pixels in [0,1], or features where an array of floats leaves that range in most rows; `?domain=lo:hi` or `none`
+//! says so otherwise. A single image has at most 64 Mi pixels ([`robust_imaging::MAX_PIXELS`]) and 16,384 a side; larger and
+//! broken ones are samples that fail. `?offset=-1` is added to every label. What is decided is told in the notes of
+//! [`open_with_notes`], what is met while samples are loaded in [`Dataset::remarks`].
 //!
 //! Sources of image files (`folder:`, `wds:`, `parquet:`) take `?resize=256&crop=224&interpolation=bicubic`: resizing of
 //! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give. Of ImageNet's
@@ -19,13 +26,16 @@ mod blob;
 mod builtin;
 mod cifar;
 mod classes;
+mod declared;
 mod fixed;
 mod folder;
 mod images;
 mod inspect;
+mod labels;
 mod mnist;
 mod npy;
 mod npz;
+mod numbering;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod pickle;
@@ -33,8 +43,10 @@ mod rows;
 mod safetensors;
 mod spec;
 mod tree;
+mod values;
 mod wds;
 
+pub use classes::Classes;
 pub use inspect::{ClassCount, DataFacts, inspect};
 use robust_core::{Dataset, Preprocess, Result};
 use std::path::Path;
@@ -70,12 +82,12 @@ pub static SOURCES: &[Source] = &[
     },
     Source {
         scheme: "folder",
-        summary: "ImageFolder: one folder of PNG, JPEG or WebP images per class, as it is or as .tar or .tar.gz",
+        summary: "ImageFolder: one folder of PNG, JPEG, WebP, PPM, BMP or TIFF images per class, as it is or as .tar or .tar.gz",
         example: "folder:imagenet/val?resize=256&crop=224&interpolation=bilinear",
     },
     Source {
         scheme: "wds",
-        summary: "WebDataset: tar shards of KEY.jpg (png, webp) with KEY.cls or KEY.json",
+        summary: "WebDataset: tar shards of KEY.jpg (png, webp, ppm, bmp, tif) with KEY.cls or KEY.json",
         example: "wds:shards/val-{000..049}.tar?resize=256&crop=224",
     },
     Source {
@@ -105,6 +117,22 @@ pub struct Opened {
     pub data: Box<dyn Dataset>,
     /// One line each: arrays chosen, temporary space used, classes without images.
     pub notes: Vec<String>,
+    pub labelling: Labelling,
+}
+
+/// Where labels come from: how far they can be trusted to be a model's classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labelling {
+    /// They are numbers in the source.
+    Stored,
+    /// The place of a class folder among all, by name; by number where all names are numbers.
+    Sorted,
+    /// The number that is the folder's name.
+    Numbers,
+    /// A list of classes that lies beside the folders.
+    Listed,
+    /// As the user said.
+    Told,
 }
 
 /// Opens what `spec` names: a scheme of [`SOURCES`], or a path that is looked at.
@@ -117,8 +145,17 @@ pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
 
 /// [`open`], with the notes.
 pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    let Found { data, notes } = spec::open(spec, false)?;
-    Ok(Opened { data, notes })
+    let Found { data, notes } = spec::open(spec, spec::Ask::default())?;
+    let labelling = data.labelling();
+    Ok(Opened { data, notes, labelling })
+}
+
+/// [`open`] for whoever must not believe a cache: packed archives are unpacked once more, and what the cache holds of
+/// them must be equal.
+///
+/// Errors: those of [`open`].
+pub fn open_proven(spec: &str) -> Result<Box<dyn Dataset>> {
+    Ok(spec::open(spec, spec::Ask { anew: true, ..Default::default() })?.data)
 }
 
 /// Points that somebody else made, to be judged: like [`open`], but arrays need no labels beside them, a single `.npy` file
@@ -126,7 +163,12 @@ pub fn open_with_notes(spec: &str) -> Result<Opened> {
 ///
 /// Errors: those of [`open`].
 pub fn open_points(spec: &str) -> Result<Box<dyn Dataset>> {
-    Ok(spec::open(spec, true)?.data)
+    Ok(spec::open(spec, spec::Ask { points: true, ..Default::default() })?.data)
+}
+
+/// The names of ImageNet's 1,000 classes in WordNet (`n01440764`), in the order of their labels: what `?classes=imagenet` takes.
+pub fn wnids() -> impl Iterator<Item = String> {
+    fixed::wnids()
 }
 
 /// A data set that can also be looked at without a model.
@@ -134,18 +176,37 @@ trait Reader: Dataset {
     /// Of an id below the number of samples.
     fn label(&self, id: u64) -> u32;
 
-    /// Shape and values of a sample as it is stored, after the source's own preprocessing.
-    fn natural(&self, id: u64) -> Result<(Vec<usize>, Vec<f32>), String>;
+    /// What a sample is like as it is stored, after the source's own preprocessing. Of images at most `budget` pixels are
+    /// decoded, which is lowered by them.
+    fn natural(&self, id: u64, budget: &mut usize) -> Result<Natural, String>;
+
+    fn labelling(&self) -> Labelling {
+        Labelling::Stored
+    }
 
     fn preprocess(&self) -> Option<Preprocess> {
         None
     }
 }
 
+/// Shape of a sample, and its least and greatest value where they were looked at.
+struct Natural {
+    shape: Vec<usize>,
+    range: Option<(f32, f32)>,
+}
+
 /// [`Opened`], from the inside.
 struct Found {
     data: Box<dyn Reader>,
     notes: Vec<String>,
+}
+
+impl Found {
+    /// A set of arrays, which has notes of its own.
+    fn of(mut set: array::ArraySet, mut notes: Vec<String>) -> Self {
+        notes.append(&mut set.notes);
+        Self { data: Box::new(set), notes }
+    }
 }
 
 /// The last part of a path: names of data sets hold no machine's folders.

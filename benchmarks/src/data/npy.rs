@@ -36,7 +36,7 @@ pub(super) fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found>
         }
     }
     let card = DataCard { name, digest: digest_of(&parts), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, x, Some(&y))?), notes: vec![] })
+    Ok(Found::of(ArraySet::new(&subject, card, x, Some(&y))?, vec![]))
 }
 
 /// One file of points without labels.
@@ -46,7 +46,7 @@ pub(super) fn open_points(points: &Path) -> Result<Found> {
     let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
     let name = format!("npy:{}", base_name(points));
     let card = DataCard { name, digest: digest_of(&[("images", hash)]), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, array(&subject, &blob)?, None)?), notes: vec![] })
+    Ok(Found::of(ArraySet::new(&subject, card, array(&subject, &blob)?, None)?, vec![]))
 }
 
 /// The array in the bytes of one .npy file.
@@ -70,17 +70,24 @@ pub(super) fn array(what: &str, blob: &Blob) -> Result<Array> {
     let text = std::str::from_utf8(text).map_err(|_| fail("the header is not text".to_string()))?;
     let header =
         Literal(text).header().ok_or_else(|| fail(format!("cannot make sense of the header `{}`", text.trim())))?;
-    let dtype = dtype(header.descr).ok_or_else(|| match header.descr.contains('O') {
-        true => fail("holds pickled Python objects, which are never executed".to_string()),
-        false => fail(format!("elements of type `{}` are not read", header.descr)),
-    });
-    let dtype = dtype.map_err(|e| e.hint("integers, float32 and float64 are: `a.astype('float32')`"))?;
+    let dtype = dtype(header.descr).ok_or_else(|| refused(what, header.descr))?;
     if header.fortran && header.shape.len() > 1 {
         return Err(fail("in Fortran order".to_string()).hint("save `np.ascontiguousarray(a)`"));
     }
     let from = (start + len) as u64;
     let body = blob.slice(from, blob.len() - from).ok_or_else(|| fail("truncated".to_string()))?;
     Array::new(what, body, header.shape, dtype)
+}
+
+fn refused(what: &str, descr: &str) -> Error {
+    let numbers =
+        "store pixels as uint8 or float32 (`a.astype('float32')`), labels as class numbers (`a.astype('int64')`)";
+    match descr.trim_start_matches(['<', '>', '|', '=']).chars().next() {
+        Some('O') => Error::load(what, "holds pickled Python objects, which are never executed").hint(numbers),
+        Some('U' | 'S') => Error::load(what, "holds text, numbers are wanted")
+            .hint("number the classes: `names, y = np.unique(y, return_inverse=True)`"),
+        _ => Error::load(what, format!("elements of type `{descr}` are not read")).hint(numbers),
+    }
 }
 
 fn dtype(descr: &str) -> Option<Dtype> {
@@ -90,7 +97,8 @@ fn dtype(descr: &str) -> Option<Dtype> {
     let kind = match (kind, size) {
         ("u", 1 | 2 | 4 | 8) => Kind::Unsigned,
         ("i", 1 | 2 | 4 | 8) => Kind::Signed,
-        ("f", 4 | 8) => Kind::Float,
+        ("f", 2 | 4 | 8) => Kind::Float,
+        ("b", 1) => Kind::Bool,
         _ => return None,
     };
     let big_endian = match order {
@@ -199,12 +207,12 @@ mod tests {
             |descr: &str, shape: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}");
         let cases = [
             (with("|O", "(2,)"), "never executed"),
-            (with("<f2", "(3,)"), "not read"),
+            (with("<U1", "(3,)"), "text"),
             (with("<c8", "(3,)"), "not read"),
             (with("|u1", "(7,)"), "needs 7 bytes, the file has 6"),
             (with("|u1", "(5,)"), "needs 5 bytes"),
             (with("|u1", "(0, 6)"), "no elements"),
-            (with("|u1", "()"), "not one of rows"),
+            (with("|u1", "()"), "a single number"),
             (with("<f8", "(4611686018427387904, 4611686018427387904)"), "not one of rows"),
             (with("|u1", "(18446744073709551616,)"), "make sense"),
             (with("|u1", "(-6,)"), "make sense"),

@@ -29,7 +29,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let name = format!("npz:{}", base_name(path));
     let names: Vec<_> = [x].into_iter().chain(y).map(|name| (name, hash)).collect();
     let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, labels.as_ref())?), notes })
+    Ok(Found::of(ArraySet::new(&subject, card, images, labels.as_ref())?, notes))
 }
 
 /// The bytes of one member: a span of the archive where it is stored, else unpacked to a scratch file.

@@ -45,6 +45,14 @@ pub(crate) fn assemble(
     Ok(loaded)
 }
 
+/// What lies behind a data set is no longer what named it.
+pub(crate) fn changed(what: &str) -> Error {
+    Error::load(what, "it was changed after the data set was opened").hint(
+        "what was computed before is of the old content: let nothing write to the data while a run reads it, and start a \
+         new run with another --out",
+    )
+}
+
 /// `3x32x32`
 pub(crate) fn shape_text(shape: &[usize]) -> String {
     match shape {

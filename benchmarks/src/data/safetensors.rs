@@ -42,7 +42,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let name = format!("safetensors:{}", base_name(path));
     let names: Vec<_> = [x.as_str()].into_iter().chain(y.as_deref()).map(|name| (name, hash)).collect();
     let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
-    Ok(Found { data: Box::new(ArraySet::new(&subject, card, images, labels.as_ref())?), notes })
+    Ok(Found::of(ArraySet::new(&subject, card, images, labels.as_ref())?, notes))
 }
 
 fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> Result<Array> {
@@ -57,12 +57,13 @@ fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> 
         Stored::I16 => Dtype::little(Kind::Signed, 2),
         Stored::I32 => Dtype::little(Kind::Signed, 4),
         Stored::I64 => Dtype::little(Kind::Signed, 8),
+        Stored::BOOL => Dtype::little(Kind::Bool, 1),
+        Stored::F16 => Dtype::little(Kind::Float, 2),
         Stored::F32 => Dtype::little(Kind::Float, 4),
         Stored::F64 => Dtype::little(Kind::Float, 8),
         other => {
-            return Err(
-                Error::load(what, format!("elements of type {other:?} are not read")).hint("integers, F32 and F64 are")
-            );
+            return Err(Error::load(what, format!("elements of type {other:?} are not read"))
+                .hint("integers, booleans, F16, F32 and F64 are: `x.float()`"));
         }
     };
     let (from, to) = info.data_offsets;

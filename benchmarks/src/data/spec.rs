@@ -1,12 +1,21 @@
 //! What the user typed: `scheme:place?key=value&key=value`, or a path that is looked at.
 
-use super::{Found, SOURCES, archive, builtin, cifar, folder, mnist, npy, npz, safetensors, wds};
+use super::{Found, SOURCES, archive, builtin, cifar, declared, folder, mnist, npy, npz, safetensors, wds};
 use robust_core::{Error, PREPROCESSING as IMAGE, Result, nearest};
 use std::path::{Path, PathBuf};
 
+/// Names of images and of labels, the first pair that a file has before the others: what people and libraries write.
+const PAIRS: [(&[&str], &[&str]); 4] = [
+    (&["x", "images", "data"], &["y", "labels", "targets"]),
+    (
+        &["x_test", "test_x", "test_images", "test_data", "images_test"],
+        &["y_test", "test_y", "test_labels", "test_targets", "labels_test"],
+    ),
+    (&["image", "img", "imgs", "inputs"], &["label", "target", "classes", "class"]),
+    (&["arr_0"], &["arr_1"]),
+];
 const IMAGES: [&str; 3] = ["x", "images", "data"];
 const POINTS: [&str; 3] = ["x_adv", "adv", "adversarial"];
-const LABELS: [&str; 3] = ["y", "labels", "targets"];
 
 /// `key=value` pairs after the `?`.
 #[derive(Debug, Default)]
@@ -14,6 +23,17 @@ pub(super) struct Query {
     pairs: Vec<(String, String)>,
     /// Points to judge are wanted: whatever labels lie beside them are not read.
     pub points: bool,
+    /// See [`Ask::anew`].
+    pub anew: bool,
+}
+
+/// What whoever opens a data set wants of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ask {
+    /// Labels are not needed, see [`super::open_points`].
+    pub points: bool,
+    /// Caches are not believed, see [`super::open_proven`].
+    pub anew: bool,
 }
 
 impl Query {
@@ -38,12 +58,12 @@ impl Query {
             }
             pairs.push((key.to_string(), value.to_string()));
         }
-        Ok(Self { pairs, points: false })
+        Ok(Self { pairs, ..Self::default() })
     }
 }
 
-/// `points`: labels are not needed, see [`super::open_points`].
-pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
+/// The data set that `spec` names.
+pub(super) fn open(spec: &str, Ask { points, anew }: Ask) -> Result<Found> {
     // A path that is there wins over any reading of its colons and question marks.
     let scheme = match Path::new(spec).exists() {
         true => None,
@@ -56,25 +76,25 @@ pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
     };
     let (place, query) = split_query(rest);
     let known: &[&str] = match scheme {
-        "mnist" => &["split"],
-        "cifar10" => &["split", "cache"],
-        "cifar100" => &["split", "labels", "cache"],
-        "npz" | "safetensors" => &["x", "y"],
-        "npy" => &["severity"],
-        "folder" => &[&IMAGE[..], &["classes", "subset", "cache"]].concat(),
-        "wds" => &[&IMAGE[..], &["cache"]].concat(),
-        "parquet" => &[&IMAGE[..], &["images", "labels"]].concat(),
+        "mnist" => &["split", "offset"],
+        "cifar10" => &["split", "cache", "offset"],
+        "cifar100" => &["split", "labels", "cache", "offset"],
+        "npz" | "safetensors" => &["x", "y", "offset", "domain"],
+        "npy" => &["severity", "offset", "domain"],
+        "folder" => &[&IMAGE[..], &["classes", "subset", "cache", "offset"]].concat(),
+        "wds" => &[&IMAGE[..], &["cache", "offset"]].concat(),
+        "parquet" => &[&IMAGE[..], &["images", "labels", "offset"]].concat(),
         _ => &[],
     };
     if !SOURCES.iter().any(|source| source.scheme == scheme) {
         return Err(unknown(scheme));
     }
-    let query = Query { points, ..Query::parse(query, known)? };
+    let query = Query { points, anew, ..Query::parse(query, known)? };
     if place.is_empty() {
         let example = SOURCES.iter().find(|source| source.scheme == scheme).map_or("", |source| source.example);
         return Err(Error::usage(format!("`{spec}` names no place")).hint(format!("for example `{example}`")));
     }
-    match scheme {
+    let found = match scheme {
         "builtin" => builtin::open(place),
         "mnist" => mnist::open(&existing(place)?, &query),
         "npz" => npz::open(&existing(place)?, &query),
@@ -89,7 +109,8 @@ pub(super) fn open(spec: &str, points: bool) -> Result<Found> {
         "wds" => wds::open(place, &query),
         "parquet" => parquet(place, &query),
         _ => folder::open(&existing(place)?, &query),
-    }
+    };
+    declared::apply(found?, &query)
 }
 
 #[cfg(feature = "parquet")]
@@ -202,7 +223,11 @@ pub(super) fn pick_arrays<'a>(subject: &str, names: &'a [String], query: &Query)
     if query.points {
         return Ok((one("x", &[&IMAGES[..], &POINTS].concat(), "points")?, None));
     }
-    Ok((one("x", &IMAGES, "images")?, Some(one("y", &LABELS, "labels")?)))
+    let has = |key: &str, usual: &[&str]| {
+        query.get(key).is_some() || names.iter().any(|name| usual.contains(&name.to_lowercase().as_str()))
+    };
+    let (images, labels) = PAIRS.iter().find(|(x, y)| has("x", x) && has("y", y)).unwrap_or(&PAIRS[0]);
+    Ok((one("x", images, "images")?, Some(one("y", labels, "labels")?)))
 }
 
 /// The note of what [`pick_arrays`] took.

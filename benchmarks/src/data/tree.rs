@@ -123,6 +123,11 @@ impl Store {
         }
     }
 
+    /// Whether an archive was written to since it was opened. Files of a folder are opened anew each time.
+    pub fn written(&self) -> bool {
+        matches!(self, Store::Packed(blob) if blob.written())
+    }
+
     pub fn bytes(&self, name: &str, place: Place) -> Result<Vec<u8>, String> {
         self.blob(name, place)?.read_all().map_err(|e| e.to_string())
     }

@@ -3,6 +3,7 @@
 
 use super::archive;
 use super::blob::{Blob, Cache, digest_of};
+use super::folder;
 use super::images::{ImageSet, Images, preprocess};
 use super::spec::{Query, existing};
 use super::tree::{Place, Store, Tree};
@@ -10,7 +11,7 @@ use super::{Found, base_name};
 use robust_core::{DataCard, Error, Result};
 use std::path::{Path, PathBuf};
 
-const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+const IMAGES: [&str; 10] = ["jpg", "jpeg", "png", "webp", "ppm", "pgm", "pbm", "bmp", "tif", "tiff"];
 const LABELS: [&str; 2] = ["cls", "json"];
 /// Under which names a label is looked for in JSON.
 const KEYS: [&str; 4] = ["label", "cls", "class", "class_id"];
@@ -80,7 +81,8 @@ fn shards(place: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn wanted(path: &str) -> bool {
-    split(path).is_some_and(|(_, end)| IMAGES.contains(&end.as_str()) || LABELS.contains(&end.as_str()))
+    !path.split('/').any(folder::is_hidden_folder)
+        && split(path).is_some_and(|(_, end)| IMAGES.contains(&end.as_str()) || LABELS.contains(&end.as_str()))
 }
 
 /// Key and ending: the first dot of the last component divides them.
@@ -177,5 +179,10 @@ impl Images for Shards {
     fn bytes(&self, id: u64) -> Result<Vec<u8>, String> {
         let sample = &self.samples[id as usize];
         self.stores[sample.shard as usize].bytes(&sample.name, sample.place)
+    }
+
+    fn written(&self) -> Option<String> {
+        let at = self.stores.iter().position(Store::written)?;
+        Some(format!("shard {} of the data set", at + 1))
     }
 }

@@ -130,12 +130,12 @@ fn npz_files_that_lie_are_refused() {
         assert!(message.contains("label -2 of sample 2"), "{message}");
         let hot = npy(&ndarray::Array2::<i32>::zeros((4, 10)));
         assert!(refused_file("a.npz", &npz(&[("x.npy", &x), ("y.npy", &hot)], packed)).contains("[4, 10]"));
-        let float = npy(&ndarray::arr1(&[1f32, 0., 2., 1.]));
-        assert!(refused_file("a.npz", &npz(&[("x.npy", &x), ("y.npy", &float)], packed)).contains("floating-point"));
-        let wide = npy(&ndarray::Array3::<i64>::ones((4, 3, 3)));
+        let float = npy(&ndarray::arr1(&[1f32, 0., f32::NAN, 1.]));
         assert!(
-            refused_file("a.npz", &npz(&[("x.npy", &wide), ("y.npy", &y)], packed)).contains("integers other than")
+            refused_file("a.npz", &npz(&[("x.npy", &x), ("y.npy", &float)], packed)).contains("label NaN of sample 2")
         );
+        let wide = npy(&ndarray::Array3::<i64>::from_elem((4, 3, 3), 300));
+        assert!(refused_file("a.npz", &npz(&[("x.npy", &wide), ("y.npy", &y)], packed)).contains("from 300 to 300"));
         assert!(refused_file("a.npz", &npz(&[("x.npy", &x)], packed)).contains("no array of labels"));
         let zero = npy(&ndarray::Array3::<u8>::ones((0, 3, 3)));
         assert!(refused_file("a.npz", &npz(&[("x.npy", &zero), ("y.npy", &y)], packed)).contains("no elements"));
@@ -181,26 +181,45 @@ fn safetensors_files_that_lie_are_refused() {
 }
 
 #[test]
-fn floats_out_of_range_stop_the_run_and_not_a_number_fails_its_sample() {
+fn rows_out_of_range_fail_alone_and_a_set_out_of_range_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.npz");
-    let y = npy(&ndarray::arr1(&[0u8, 1, 2, 3]));
-    let mut x = ndarray::Array3::<f32>::from_elem((4, 2, 2), 0.5);
+    let y = npy(&ndarray::Array1::<u8>::zeros(8));
+    let mut x = ndarray::Array3::<f32>::from_elem((8, 2, 2), 0.5);
     x[[0, 0, 0]] = 255.;
     x[[1, 1, 1]] = f32::NAN;
     x[[2, 0, 1]] = f32::INFINITY;
+    // Rounding: moved to the end of the range and told.
+    x[[3, 0, 0]] = 1f32.next_up();
+    x[[4, 0, 0]] = -2.98e-8;
+    x[[5, 0, 0]] = -2e-6;
     write(&path, &npz(&[("x.npy", &npy(&x)), ("y.npy", &y)], false));
     let data = open(path.to_str().unwrap()).unwrap();
-    let loaded = data.load(&[1, 2, 3], &image(1, 2, 2), &Device::Cpu).unwrap();
-    assert_eq!(loaded.batch.unwrap().ids, [3]);
-    assert_eq!(loaded.failed, [(1, "holds NaN".to_string()), (2, "holds inf".to_string())]);
-    let error = data.load(&[3, 0], &image(1, 2, 2), &Device::Cpu).unwrap_err();
-    assert_eq!(error.kind, Kind::Load);
-    assert!(error.message.contains("sample 0 has values from 0.5 to 255, the model wants 0 to 1"), "{error}");
-    assert!(error.hint.unwrap().starts_with("divide by 255"));
+    let loaded = data.load(&[0, 1, 2, 3, 4, 5, 6, 7], &image(1, 2, 2), &Device::Cpu).unwrap();
+    let batch = loaded.batch.unwrap();
+    assert_eq!(batch.ids, [3, 4, 6, 7]);
+    let values = batch.x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!((values[0], values[4]), (1., 0.));
+    let why: Vec<&str> = loaded.failed.iter().map(|(_, why)| why.as_str()).collect();
+    assert_eq!(why[0], "has values from 0.5 to 255, the model wants 0 to 1");
+    assert_eq!(why[1..3], ["holds NaN", "holds inf"]);
+    assert_eq!(why[3], "has values from -0.000002 to 0.5, the model wants 0 to 1");
+    let remark = data.remarks().join(" ");
+    assert!(remark.contains("2 samples, the first of them sample 3") && remark.contains("1.0000001"), "{remark}");
     let mut unbounded = image(1, 2, 2);
     unbounded.input.domain = None;
     assert!(data.load(&[0], &unbounded, &Device::Cpu).unwrap().batch.is_some());
+    assert_eq!(data.domain(), Some((0., 1.)));
+
+    for (top, hint, domain) in [(255., "divide by 255", Some((0., 1.))), (-2.5, "undo the normalisation", None)] {
+        let x = ndarray::Array3::<f32>::from_shape_fn((8, 2, 2), |(_, i, j)| if i + j == 1 { top } else { 0. });
+        write(&path, &npz(&[("x.npy", &npy(&x)), ("y.npy", &y)], false));
+        let data = open(path.to_str().unwrap()).unwrap();
+        let error = data.load(&[3, 0], &image(1, 2, 2), &Device::Cpu).unwrap_err();
+        assert_eq!((error.kind, data.domain()), (Kind::Load, domain));
+        assert!(error.message.contains("the model wants 0 to 1"), "{error}");
+        assert!(error.hint.unwrap().starts_with(hint));
+    }
 }
 
 #[test]

@@ -339,6 +339,8 @@ impl Oracle<'_> {
             stage: r.stage.filter(|s| !s.is_empty()),
             nearest,
             broken: r.broken,
+            place: r.place,
+            remark: r.remark,
             cost: r.cost,
         };
         Ok(self.records.into_iter().zip(held).zip(nearest).map(finding).collect())

@@ -3,6 +3,7 @@
 
 mod abreast;
 mod judge;
+mod made;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,8 @@ mod tests;
 pub use record::Confirmed;
 
 use crate::{
-    Access, Batch, Cost, Draw, Error, Goal, Objective, Result, RowKey, Rows, Target, ThreatModel, stream, take, to_host,
+    Access, Batch, Cost, Draw, Error, Goal, Objective, Place, Result, RowKey, Rows, Target, ThreatModel, stream, take,
+    to_host,
 };
 use candle_core::Tensor;
 use record::Record;
@@ -97,8 +99,12 @@ pub struct Finding {
     pub stage: Option<String>,
     /// Distance of the nearest confirmed success anywhere in the domain, where a stage looked for it.
     pub nearest: Option<f64>,
-    /// Some legal point gave NaN or infinite scores.
+    /// Some legal point gave scores that are not numbers.
     pub broken: bool,
+    /// How a point made elsewhere was moved; without any legal point, how far outside the nearest lay.
+    pub place: Option<Place>,
+    /// What the attack had to say of its point.
+    pub remark: Option<String>,
     pub cost: Cost,
 }
 
@@ -308,18 +314,6 @@ impl<'a> Oracle<'a> {
             _ => None,
         };
         Ok(Answer { scores, labels, granted })
-    }
-
-    /// Names one point for each row of `x` without asking any model about it: the judge's word at the end decides. A later
-    /// point of the same sample replaces it.
-    pub fn offer(&mut self, x: &Tensor, of: &[u32]) -> Result<()> {
-        let (flat, width) = to_host(x)?;
-        for (&o, x) in of.iter().zip(flat.chunks(width.max(1))) {
-            let record = self.live.of.get(o as usize).copied();
-            let record = record.ok_or_else(|| Error::internal(format!("row {o} is not live")))? as usize;
-            self.records[record].offer(self.threat, x);
-        }
-        Ok(())
     }
 
     /// One forward and one backward per row, EOT draw and surrogate.

@@ -1,6 +1,6 @@
 //! What the oracle knows of one sample: its books, its pending success, its confirmed and its strongest point.
 
-use crate::{Cost, Norm, Pred, Region, Stop, ThreatModel};
+use crate::{Cost, Norm, Place, Pred, Region, Stop, ThreatModel};
 
 /// A legal point and the margin that search saw there.
 #[derive(Debug, Clone)]
@@ -41,16 +41,21 @@ pub(super) struct Record {
     /// Whether a stage looked for the nearest success, and the nearest that search saw outside the ball.
     pub sought: bool,
     pub near: Option<(f64, Point)>,
-    /// A legal point gave NaN or infinite scores.
+    /// A legal point gave scores that are not numbers.
     pub broken: bool,
+    /// How far the nearest illegal point lay outside, as long as none was legal; what was moved.
+    pub place: Option<Place>,
+    /// What the attack has to say of its point.
+    pub remark: Option<String>,
 }
 
 impl Record {
     pub fn new(id: u64, clean: Vec<f32>) -> Self {
         let cost = Cost::default();
         let (candidate, found, strongest) = (None, None, None);
-        let (queries, stage, near) = (None, None, None);
-        Self { id, clean, cost, candidate, found, queries, stage, strongest, sought: false, near, broken: false }
+        let (queries, stage, near, place, remark) = (None, None, None, None, None);
+        let (sought, broken) = (false, false);
+        Self { id, clean, cost, candidate, found, queries, stage, strongest, sought, near, broken, place, remark }
     }
 
     /// Books nothing; judges an asked point by what search saw there (`None`: scores that are not finite).
@@ -63,7 +68,10 @@ impl Record {
         (x, run): (&[f32], u32),
     ) {
         let Some(seen) = seen else {
-            self.broken = self.broken || threat.admits(&self.clean, x);
+            match threat.admits(&self.clean, x) {
+                true => self.broken = true,
+                false => self.miss(threat, x),
+            }
             return;
         };
         if stop == Stop::Nearest {
@@ -71,14 +79,33 @@ impl Record {
         }
         let stronger = self.strongest.as_ref().is_none_or(|p| seen.margin < p.margin);
         let candidate = reached && self.improves(threat, stop, seen.margin, x);
-        if (stronger || candidate) && threat.admits(&self.clean, x) {
+        if !(stronger || candidate) {
+            return;
+        }
+        if threat.admits(&self.clean, x) {
             let point = Point { x: x.to_vec(), margin: seen.margin, run };
+            self.place = self.place.filter(|p| matches!(p, Place::Moved(_)));
             if stronger {
                 self.strongest = Some(point.clone());
             }
             if candidate {
                 self.candidate = Some(point);
             }
+        } else {
+            self.miss(threat, x);
+        }
+    }
+
+    /// Remembers how far outside an illegal point lies, until a legal one is seen.
+    fn miss(&mut self, threat: &ThreatModel, x: &[f32]) {
+        if self.strongest.is_some() || self.found.is_some() {
+            return;
+        }
+        // An outcome is JSON, which has no infinity.
+        let by = Some(threat.beyond(&self.clean, x)).filter(|b| b.is_finite()).unwrap_or(f64::MAX);
+        match self.place {
+            Some(Place::Outside(nearest)) if nearest <= by => {}
+            _ => self.place = Some(Place::Outside(by)),
         }
     }
 
@@ -104,6 +131,8 @@ impl Record {
     pub fn offer(&mut self, threat: &ThreatModel, x: &[f32]) {
         if threat.admits(&self.clean, x) {
             self.strongest = Some(Point { x: x.to_vec(), margin: f64::INFINITY, run: 0 });
+        } else {
+            self.miss(threat, x);
         }
     }
 

@@ -2,11 +2,13 @@
 //! round inward, [`ThreatModel::admits`] measures in f64 and gives the attacker no tolerance.
 
 mod hyperplane;
+mod near;
 mod row;
 #[cfg(test)]
 mod tests;
 
 pub use hyperplane::Hyperplane;
+pub use near::{Near, ROUNDING, largest_gap};
 
 use crate::{Access, Error, Input, Result, to_host};
 use candle_core::Tensor;

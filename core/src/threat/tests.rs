@@ -272,3 +272,114 @@ fn a_hyperplane_out_of_reach_gives_the_corner_nearest_to_it() {
         assert_eq!(d, [0.; 3], "{norm}");
     }
 }
+
+fn rounded(threat: &ThreatModel, clean: &[f32], x: &[f32]) -> f64 {
+    match threat.near(clean, x) {
+        Near::Rounded { x: moved, by } => {
+            assert!(threat.admits(clean, &moved) && largest_gap(x, &moved) == by);
+            by
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pixels_eight_levels_apart_are_within_eight_levels_in_every_norm() {
+    // All pairs of 8-bit pixels, as f32 has them: some are further apart than 8/255, none by more than rounding.
+    let pairs: Vec<(f32, f32)> = (0..=247u8)
+        .flat_map(|k| {
+            let (low, high) = (f32::from(k) / 255., f32::from(k + 8) / 255.);
+            [(low, high), (high, low)]
+        })
+        .collect();
+    let (clean, x): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+    let n = clean.len();
+    let eight = ball(Norm::Linf, 8. / 255., 1, n);
+    assert!(eight.distance(Norm::Linf, &clean, &x) > 8. / 255.);
+    assert!(rounded(&eight, &clean, &x) < 6e-8);
+    let l2 = ball(Norm::L2, 8. / 255. * (n as f64).sqrt() * (1. - 1e-13), 1, n);
+    assert!(!matches!(l2.near(&clean, &x), Near::Outside(_)));
+    let l1 = ball(Norm::L1, 8. * n as f64 / 255., 1, n);
+    assert!(!matches!(l1.near(&clean, &x), Near::Outside(_)));
+    // One pixel of nine levels is outside, by a level.
+    let mut far = x.clone();
+    far[0] = 9. / 255.;
+    match eight.near(&clean, &far) {
+        Near::Outside(by) => assert!((by - 1. / 255.).abs() < 1e-7, "{by}"),
+        other => panic!("{other:?}"),
+    }
+    // 0.0313 is less than 8/255: seven levels, and no rounding makes it eight.
+    assert!(matches!(ball(Norm::Linf, 0.0313, 1, n).near(&clean, &x), Near::Outside(by) if by > 7e-5));
+}
+
+#[test]
+fn a_large_image_of_whole_levels_is_judged_by_its_levels() {
+    // Many pixels one level off, all rounded apart the same way, and one far off: to shrink the sum moves that one by more than
+    // 1e-6.
+    let pixel = |k: u8| f32::from(k) / 255.;
+    let apart = |k: &u8| f64::from(pixel(k + 1)) - f64::from(pixel(*k));
+    let k = (100..255u8).max_by(|a, b| apart(a).total_cmp(&apart(b))).unwrap();
+    let n = 200_000;
+    let (clean, mut x) = (vec![pixel(k); n], vec![pixel(k + 1); n]);
+    x[0] = 0.;
+    let squares = f64::from(k).powi(2) + (n - 1) as f64;
+    let threat = ball(Norm::L2, squares.sqrt() / 255., 1, n);
+    assert!(rounded(&threat, &clean, &x) > ROUNDING);
+    // A little off the levels, nothing but the distance counts.
+    let odd: Vec<f32> = x.iter().map(|v| v + if *v > 0. { 3e-6 } else { 0. }).collect();
+    assert!(matches!(threat.near(&clean, &odd), Near::Outside(by) if by > 0.));
+    let less = ball(Norm::L2, (squares - 1000.).sqrt() / 255., 1, n);
+    assert!(matches!(less.near(&clean, &x), Near::Outside(by) if (by - 1000. / squares.sqrt() / 510.).abs() < 1e-4));
+}
+
+#[test]
+fn rounding_is_a_millionth_of_the_domain_and_no_more() {
+    let clean = [0.5f32, 0.1, 1., 0.];
+    for (domain, unit) in [(Some((0., 1.)), 1f32), (Some((0., 255.)), 255.), (None, 1.)] {
+        let region = Region::Ball { norm: Norm::Linf, eps: f64::from(unit) / 8. };
+        let threat = ThreatModel::new(region, input(1, 4, domain), Access::Label).unwrap();
+        let clean = clean.map(|c| c * unit);
+        let at = |over: f32| [clean[0] + unit / 8. + over * unit, clean[1], clean[2], clean[3]];
+        assert_eq!(threat.near(&clean, &at(0.)), Near::Inside);
+        assert!(rounded(&threat, &clean, &at(8e-7)) <= threat.rounding());
+        match threat.near(&clean, &at(2e-6)) {
+            Near::Outside(by) => assert!((by / f64::from(unit) - 2e-6).abs() < 2e-7, "{by}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The box: overshot by rounding, and by more.
+    let threat = ball(Norm::Linf, 0.1, 1, 4);
+    let over = rounded(&threat, &clean, &[0.5, 0.1, 1.000_000_1, -2.98e-8]);
+    assert!(over > 1e-7 && over < 1.3e-7, "{over}");
+    assert!(matches!(threat.near(&clean, &[0.5, 0.1, 1., -3e-6]), Near::Outside(by) if (by - 3e-6).abs() < 1e-12));
+    assert!(matches!(threat.near(&clean, &[0.5, 0.1, f32::NAN, 0.]), Near::Outside(f64::MAX)));
+    assert!(matches!(threat.near(&clean, &[0.5, 0.1]), Near::Outside(f64::MAX)));
+}
+
+#[test]
+fn pixels_that_rounding_moved_do_not_count_in_l0() {
+    let (clean, threat) = ([0.2f32, 0.4, 0.6, 0.8], ball(Norm::L0, 1., 1, 4));
+    let x = [0.2f32.next_up(), 1., 0.6f32.next_down(), 0.8];
+    assert!(!threat.admits(&clean, &x));
+    assert!(rounded(&threat, &clean, &x) < 1e-7);
+    assert_eq!(threat.near(&clean, &[0.3, 1., 0.6, 0.8]), Near::Outside(1.));
+}
+
+proptest! {
+    #[test]
+    fn near_points_are_legal_and_others_are_as_far_as_they_say(
+        (clean, step) in (1usize..24).prop_flat_map(|n| (pixels(n), moves(n))), eps in 0.01..0.4f64, share in 0.9..1.1f64,
+    ) {
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
+            let threat = ball(norm, eps, 1, clean.len());
+            let size = threat.distance(norm, &clean, &clean.iter().zip(&step).map(|(c, s)| c + s).collect::<Vec<_>>());
+            prop_assume!(size > 0.);
+            let x: Vec<f32> = clean.iter().zip(&step).map(|(c, s)| c + s * (share * eps / size) as f32).collect();
+            match threat.near(&clean, &x) {
+                Near::Inside => prop_assert!(threat.admits(&clean, &x) && threat.beyond(&clean, &x) == 0.),
+                Near::Rounded { x: moved, by } => prop_assert!(threat.admits(&clean, &moved) && by <= 1e-6),
+                Near::Outside(by) => prop_assert!(by > 0. && by == threat.beyond(&clean, &x)),
+            }
+        }
+    }
+}

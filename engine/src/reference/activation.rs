@@ -4,7 +4,7 @@
 use super::array::Array;
 use super::site::Saves;
 use crate::cpu::Float;
-use crate::network::Activation;
+use crate::graph::Activation;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, FRAC_2_SQRT_PI};
 
 /// What the pullback reads: the output where that suffices, so that the input can be freed.

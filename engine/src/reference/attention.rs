@@ -5,7 +5,7 @@ use super::site::{Pulled, Site};
 use super::softmax;
 use crate::cpu::Float;
 use crate::cpu::kernels::gemm::{Mat, gemm};
-use crate::network::Op;
+use crate::graph::Op;
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 

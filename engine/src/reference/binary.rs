@@ -3,7 +3,7 @@
 use super::array::{Array, broadcast_strides};
 use super::site::{Pulled, Saves, Site};
 use crate::cpu::Float;
-use crate::network::Binary;
+use crate::graph::Binary;
 use robust_core::Result;
 
 pub(super) fn saves(kind: Binary) -> Saves {

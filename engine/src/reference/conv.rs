@@ -5,7 +5,7 @@ use super::array::Array;
 use super::site::{Pulled, Site};
 use crate::cpu::Float;
 use crate::cpu::kernels::gemm::{Mat, gemm};
-use crate::network::{MAX_ROW, Op, ParamId};
+use crate::graph::{MAX_ROW, Op, ParamId};
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 

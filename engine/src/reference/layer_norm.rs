@@ -3,7 +3,7 @@
 use super::array::Array;
 use super::site::{Pulled, Site};
 use crate::cpu::Float;
-use crate::network::{Op, ParamId};
+use crate::graph::{Op, ParamId};
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 

@@ -4,7 +4,7 @@ use super::array::{Array, broadcast_strides};
 use super::site::{Pulled, Site};
 use crate::cpu::Float;
 use crate::cpu::kernels::gemm::{Mat, gemm};
-use crate::network::{Op, ParamId};
+use crate::graph::{Op, ParamId};
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 

@@ -1,10 +1,11 @@
 //! Runs a network forwards and its tape backwards, node by node, in one number type.
 
 use super::array::Array;
+use super::mode::Mode;
 use super::ops;
-use super::site::{Index, Saves, Site};
+use super::site::{How, Memory, Saves, Site};
 use crate::cpu::Float;
-use crate::network::{Network, NodeId, Op, ParamId, Shape};
+use crate::graph::{Graph, Network, NodeId, Op, ParamId, Params, Shape};
 use candle_core::Tensor;
 use robust_core::{Error, Kind, Result};
 use std::sync::Arc;
@@ -17,16 +18,38 @@ pub(super) struct Machine<F> {
     params: Vec<Array<F>>,
     /// Values that depend on weights alone, computed once.
     constants: Vec<Option<Array<F>>>,
+    wiring: Arc<Wiring>,
+}
+
+/// What follows from the graph alone.
+struct Wiring {
     /// The last node that reads each value.
     last_use: Vec<usize>,
     /// Values a trace keeps for pullbacks to the input.
     saved: Vec<bool>,
 }
 
-/// Values (and pools' indices) by node; `None` once freed.
+impl Wiring {
+    fn of(graph: &Graph) -> Self {
+        let mut last_use: Vec<usize> = (0..graph.nodes().len()).collect();
+        let mut saved = vec![false; graph.nodes().len()];
+        for (i, node) in graph.nodes().iter().enumerate() {
+            let Saves { inputs, output } = ops::saves(&node.op);
+            saved[i] |= output;
+            for j in &node.inputs {
+                last_use[j.0] = i;
+                saved[j.0] |= inputs;
+            }
+        }
+        last_use[graph.output().0] = graph.nodes().len();
+        Self { last_use, saved }
+    }
+}
+
+/// Values by node, `None` once freed, and what nodes left for their gradients.
 pub(super) struct Values<F> {
     arrays: Vec<Option<Array<F>>>,
-    index: Vec<Option<Index>>,
+    memory: Vec<Option<Memory>>,
 }
 
 /// Gradients of the input (if asked and reached) and of each weight (if wanted and reached).
@@ -38,19 +61,18 @@ pub(super) fn dims_of(shape: &Shape, n: usize) -> Vec<usize> {
 
 impl<F: Float> Machine<F> {
     pub(super) fn new(net: Arc<Network>) -> Result<Self> {
+        let wiring = Arc::new(Wiring::of(net.graph()));
+        Self::wired(net, wiring)
+    }
+
+    /// The same graph with other weights.
+    pub(super) fn with_params(&self, params: Params) -> Result<Self> {
+        Self::wired(Arc::new(self.net.with_params(params)?), Arc::clone(&self.wiring))
+    }
+
+    fn wired(net: Arc<Network>, wiring: Arc<Wiring>) -> Result<Self> {
         let params: Result<Vec<_>> = net.params().iter().map(|p| Array::of_tensor(&p.value)).collect();
-        let mut last_use: Vec<usize> = (0..net.nodes().len()).collect();
-        let mut saved = vec![false; net.nodes().len()];
-        for (i, node) in net.nodes().iter().enumerate() {
-            let Saves { inputs, output } = ops::saves(&node.op);
-            saved[i] |= output;
-            for j in &node.inputs {
-                last_use[j.0] = i;
-                saved[j.0] |= inputs;
-            }
-        }
-        last_use[net.output().0] = net.nodes().len();
-        let mut machine = Self { params: params?, constants: vec![], last_use, saved, net };
+        let mut machine = Self { params: params?, constants: vec![], wiring, net };
         machine.constants = machine.fold()?;
         Ok(machine)
     }
@@ -61,13 +83,14 @@ impl<F: Float> Machine<F> {
         if derived.map(|(_, s)| s.len()).try_fold(0usize, |a, b| a.checked_add(b)).is_none_or(|t| t > MAX_CONSTANTS) {
             return Err(Error::load("network", format!("its constants expand to more than {MAX_CONSTANTS} entries")));
         }
+        let how = How { record: false, train: None };
         let mut values: Vec<Option<Array<F>>> = vec![];
         for (node, shape) in net.nodes().iter().zip(net.shapes()) {
             let value = if shape.batched {
                 None
             } else {
                 let inputs = node.inputs.iter().filter_map(|j| values[j.0].clone()).collect();
-                Some(ops::forward(&node.op, inputs, &self.params, dims_of(shape, 1), false)?.0)
+                Some(ops::forward(&node.op, inputs, &self.params, dims_of(shape, 1), &how)?.0)
             };
             values.push(value);
         }
@@ -91,10 +114,16 @@ impl<F: Float> Machine<F> {
     }
 
     /// All values of `x`, except those no one reads again and `keep` does not name.
-    pub(super) fn run(&self, x: Array<F>, keep: impl Fn(usize) -> bool, record: bool) -> Result<Values<F>> {
+    pub(super) fn run(
+        &self,
+        x: Array<F>,
+        keep: impl Fn(usize) -> bool,
+        record: bool,
+        mode: Mode<'_>,
+    ) -> Result<Values<F>> {
         let n = x.dims[0];
         let nodes = self.net.nodes();
-        let mut values = Values { arrays: vec![None; nodes.len()], index: vec![None; nodes.len()] };
+        let mut values = Values { arrays: vec![None; nodes.len()], memory: vec![None; nodes.len()] };
         let mut x = Some(x);
         for (i, node) in nodes.iter().enumerate() {
             let shape = &self.net.shapes()[i];
@@ -108,22 +137,23 @@ impl<F: Float> Machine<F> {
             let mut inputs = Vec::with_capacity(node.inputs.len());
             for (k, &NodeId(j)) in node.inputs.iter().enumerate() {
                 let again = node.inputs[k + 1..].contains(&NodeId(j));
-                let gone = self.last_use[j] == i && !keep(j) && !again;
+                let gone = self.wiring.last_use[j] == i && !keep(j) && !again;
                 let value = if gone { values.arrays[j].take() } else { values.arrays[j].clone() };
                 let value = value.or_else(|| self.constants[j].clone());
                 inputs
                     .push(value.ok_or_else(|| Error::internal(format!("the value of node {j} was freed too early")))?);
             }
-            let (value, index) = ops::forward(&node.op, inputs, &self.params, dims_of(shape, n), record)
+            let how = How { record, train: mode.at(i) };
+            let (value, memory) = ops::forward(&node.op, inputs, &self.params, dims_of(shape, n), &how)
                 .map_err(|e| e.within(format!("node `{}`", node.name)))?;
             debug_assert_eq!(value.dims, dims_of(shape, n));
-            (values.arrays[i], values.index[i]) = (Some(value), index);
+            (values.arrays[i], values.memory[i]) = (Some(value), memory);
         }
         Ok(values)
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut values = self.run(self.input(x)?, |_| false, false)?;
+        let mut values = self.run(self.input(x)?, |_| false, false, Mode::Eval)?;
         values.take(self.net.output())?.into_tensor()
     }
 
@@ -182,7 +212,7 @@ impl<F: Float> Machine<F> {
             inputs: inputs.iter().map(|j| values.arrays[j.0].as_ref().or(self.constants[j.0].as_ref())).collect(),
             input_dims: inputs.iter().map(|j| dims_of(&self.net.shapes()[j.0], n)).collect(),
             output: values.arrays[i].as_ref().or(self.constants[i].as_ref()),
-            index: values.index[i].as_ref(),
+            memory: values.memory[i].as_ref(),
             params: &self.params,
             wants: inputs.iter().map(|j| visit[j.0]).collect(),
             wanted,
@@ -199,7 +229,7 @@ impl<F: Float> Machine<F> {
     }
 
     pub(super) fn saved(&self, i: usize) -> bool {
-        self.saved[i]
+        self.wiring.saved[i]
     }
 
     pub(super) fn param_dims(&self, p: ParamId) -> &[usize] {
@@ -220,6 +250,11 @@ impl<F: Float> Machine<F> {
 }
 
 impl<F: Float> Values<F> {
+    /// What node `i` left for its gradient.
+    pub(super) fn memory(&self, i: usize) -> Option<&Memory> {
+        self.memory.get(i).and_then(Option::as_ref)
+    }
+
     pub(super) fn get(&self, node: NodeId) -> Result<&Array<F>> {
         let value = self.arrays.get(node.0).and_then(Option::as_ref);
         value.ok_or_else(|| Error::internal(format!("the value of node {} was not kept", node.0)))

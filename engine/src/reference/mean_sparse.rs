@@ -3,7 +3,7 @@
 use super::array::Array;
 use super::site::{Pulled, Site};
 use crate::cpu::Float;
-use crate::network::Op;
+use crate::graph::Op;
 use rayon::prelude::*;
 use robust_core::{Error, Result};
 

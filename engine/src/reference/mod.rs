@@ -8,11 +8,14 @@ mod array;
 mod attention;
 mod binary;
 mod conv;
+mod dropout;
+mod interpreter;
 mod layer_norm;
 mod layout;
 mod linear;
 mod machine;
 mod mean_sparse;
+mod mode;
 mod norm;
 mod ops;
 mod pool;
@@ -23,13 +26,16 @@ mod softmax;
 mod top;
 
 use crate::cpu::Float;
-use crate::network::{Network, NodeId, ParamId};
+use crate::graph::{Network, NodeId, Op, ParamId, Params};
 use array::Array;
 use candle_core::{DType, Tensor};
+pub use interpreter::OpByOp;
 use machine::{Machine, Values};
 pub(crate) use mean_sparse::{Bands, within};
+pub use mode::Mode;
 use robust_core::{Error, Result};
 pub(crate) use single::{Saved, Single};
+use site::Remembered;
 use std::sync::Arc;
 
 /// A network ready to run, its weights converted once. Cheap to clone, safe to share between threads.
@@ -50,6 +56,17 @@ impl Reference {
             DType::F32 => Kind::F32(Arc::new(Machine::new(net)?)),
             DType::F64 => Kind::F64(Arc::new(Machine::new(net)?)),
             other => return Err(Error::usage(format!("the reference interpreter runs in f32 or f64, not {other:?}"))),
+        }))
+    }
+
+    /// The same graph with other weights; what follows from the graph alone is not worked out again.
+    ///
+    /// # Errors
+    /// Kind `Load` for weights that do not fit the graph.
+    pub fn with_params(&self, params: Params) -> Result<Self> {
+        Ok(Self(match &self.0 {
+            Kind::F32(m) => Kind::F32(Arc::new(m.with_params(params)?)),
+            Kind::F64(m) => Kind::F64(Arc::new(m.with_params(params)?)),
         }))
     }
 
@@ -90,41 +107,49 @@ impl Reference {
     ///
     /// # Errors
     /// As [`Reference::forward`]; a node of `keep` that is not a value of the batch.
-    pub fn trace(&self, x: &Tensor, keep: &[NodeId]) -> Result<Tape<'_>> {
-        self.tape(x, keep, false)
+    pub fn trace(&self, x: &Tensor, keep: &[NodeId]) -> Result<Tape> {
+        self.tape(x, keep, false, Mode::Eval)
     }
 
     /// As [`Reference::trace`], but remembers every value, so that [`Tape::pull_params`] need not run forward again.
-    pub fn trace_params(&self, x: &Tensor, keep: &[NodeId]) -> Result<Tape<'_>> {
-        self.tape(x, keep, true)
+    pub fn trace_params(&self, x: &Tensor, keep: &[NodeId]) -> Result<Tape> {
+        self.tape(x, keep, true, Mode::Eval)
     }
 
-    fn tape(&self, x: &Tensor, keep: &[NodeId], full: bool) -> Result<Tape<'_>> {
+    /// A forward pass in `mode` that remembers every value, so that input and weights can have gradients.
+    ///
+    /// # Errors
+    /// As [`Reference::trace`]; in training, rows without noise of their own for dropout.
+    pub fn trace_in(&self, mode: Mode<'_>, x: &Tensor, keep: &[NodeId]) -> Result<Tape> {
+        self.tape(x, keep, true, mode)
+    }
+
+    fn tape(&self, x: &Tensor, keep: &[NodeId], full: bool, mode: Mode<'_>) -> Result<Tape> {
         let net = self.network();
         if let Some(bad) = keep.iter().find(|k| !net.shapes().get(k.0).is_some_and(|s| s.batched)) {
             return Err(Error::internal(format!("node {} has no value per row to keep", bad.0)));
         }
         let (inner, output, kept) = match &self.0 {
-            Kind::F32(m) => Run::new(m, x, keep, full).map(|(run, out, kept)| (Inner::F32(run), out, kept))?,
-            Kind::F64(m) => Run::new(m, x, keep, full).map(|(run, out, kept)| (Inner::F64(run), out, kept))?,
+            Kind::F32(m) => Run::new(m, x, keep, full, mode).map(|(run, out, kept)| (Inner::F32(run), out, kept))?,
+            Kind::F64(m) => Run::new(m, x, keep, full, mode).map(|(run, out, kept)| (Inner::F64(run), out, kept))?,
         };
         Ok(Tape { inner, output, kept })
     }
 }
 
 /// One forward pass that can be pulled back any number of times.
-pub struct Tape<'a> {
-    inner: Inner<'a>,
+pub struct Tape {
+    inner: Inner,
     output: Tensor,
     kept: Vec<(NodeId, Tensor)>,
 }
 
-enum Inner<'a> {
-    F32(Run<'a, f32>),
-    F64(Run<'a, f64>),
+enum Inner {
+    F32(Run<f32>),
+    F64(Run<f64>),
 }
 
-impl Tape<'_> {
+impl Tape {
     /// `[n, output row...]`.
     pub fn output(&self) -> &Tensor {
         &self.output
@@ -137,6 +162,14 @@ impl Tape<'_> {
     pub fn value(&self, node: NodeId) -> Result<&Tensor> {
         let kept = self.kept.iter().find(|(k, _)| *k == node).map(|(_, t)| t);
         kept.ok_or_else(|| Error::internal(format!("the value of node {} was not kept", node.0)))
+    }
+
+    /// What each batch norm saw, in the graph's order; empty in evaluation.
+    pub fn statistics(&self) -> Vec<BatchStatistics> {
+        match &self.inner {
+            Inner::F32(run) => run.statistics(),
+            Inner::F64(run) => run.statistics(),
+        }
     }
 
     /// The input's gradient `[n, input row...]`: the sum over `seeds` of (d node / d x)^T seed. A seed has the shape of
@@ -164,27 +197,58 @@ impl Tape<'_> {
     }
 }
 
+/// What a batch norm saw in training, one entry per channel.
+#[derive(Debug, Clone)]
+pub struct BatchStatistics {
+    /// The weights that hold the running statistics.
+    pub mean: ParamId,
+    pub var: ParamId,
+    pub batch_mean: Vec<f64>,
+    /// Unbiased, as PyTorch keeps it: divided by one less than the entries of a channel.
+    pub batch_var: Vec<f64>,
+}
+
+impl BatchStatistics {
+    /// `(1 - momentum) running + momentum batch`, entry by entry; 0.1 is PyTorch's momentum.
+    pub fn mix(running: &[f64], batch: &[f64], momentum: f64) -> Vec<f64> {
+        running.iter().zip(batch).map(|(r, b)| (1. - momentum) * r + momentum * b).collect()
+    }
+}
+
 /// A tape in one number type.
-struct Run<'a, F> {
-    machine: &'a Machine<F>,
+struct Run<F> {
+    machine: Arc<Machine<F>>,
     values: Values<F>,
     x: Array<F>,
     full: bool,
 }
 
-impl<'a, F: Float> Run<'a, F> {
+impl<F: Float> Run<F> {
     #[expect(clippy::type_complexity, reason = "taken apart at once")]
     fn new(
-        m: &'a Machine<F>,
+        m: &Arc<Machine<F>>,
         x: &Tensor,
         keep: &[NodeId],
         full: bool,
+        mode: Mode<'_>,
     ) -> Result<(Self, Tensor, Vec<(NodeId, Tensor)>)> {
         let x = m.input(x)?;
-        let values = m.run(x.clone(), |i| full || m.saved(i) || keep.contains(&NodeId(i)), true)?;
+        let values = m.run(x.clone(), |i| full || m.saved(i) || keep.contains(&NodeId(i)), true, mode)?;
         let output = values.get(m.net.output())?.to_tensor()?;
         let kept: Result<Vec<_>> = keep.iter().map(|&k| Ok((k, values.get(k)?.to_tensor()?))).collect();
-        Ok((Self { machine: m, values, x, full }, output, kept?))
+        Ok((Self { machine: Arc::clone(m), values, x, full }, output, kept?))
+    }
+
+    fn statistics(&self) -> Vec<BatchStatistics> {
+        let seen = |(i, node): (usize, &crate::graph::Node)| match (&node.op, self.values.memory(i)?.as_ref()) {
+            (&Op::BatchNorm { mean, var, .. }, Remembered::Moments(moments)) => {
+                let unbiased = moments.count as f64 / (moments.count as f64 - 1.);
+                let batch_var = moments.var.iter().map(|v| v * unbiased).collect();
+                Some(BatchStatistics { mean, var, batch_mean: moments.mean.clone(), batch_var })
+            }
+            _ => None,
+        };
+        self.machine.net.nodes().iter().enumerate().filter_map(seen).collect()
     }
 
     fn seeds(&self, seeds: &[(NodeId, Tensor)]) -> Result<Vec<(NodeId, Array<F>)>> {
@@ -206,7 +270,7 @@ impl<'a, F: Float> Run<'a, F> {
             }
         }
         if !self.full {
-            self.values = self.machine.run(self.x.clone(), |_| true, true)?;
+            self.values = self.machine.run(self.x.clone(), |_| true, true, Mode::Eval)?;
             self.full = true;
         }
         let (_, grads) = self.machine.back(&self.values, self.x.dims[0], self.seeds(seeds)?, false, &mask)?;

@@ -1,12 +1,13 @@
 //! Which family computes an op, and what its pullback needs kept.
 
 use super::array::Array;
-use super::site::{Index, Pulled, Saves, Site};
+use super::site::{How, Memory, Pulled, Remembered, Saves, Site};
 use super::{
-    activation, attention, binary, conv, layer_norm, layout, linear, mean_sparse, norm, pool, reduce, softmax, top,
+    activation, attention, binary, conv, dropout, layer_norm, layout, linear, mean_sparse, norm, pool, reduce, softmax,
+    top,
 };
 use crate::cpu::Float;
-use crate::network::Op;
+use crate::graph::Op;
 use robust_core::{Error, Result};
 use std::sync::Arc;
 
@@ -20,18 +21,30 @@ pub(super) fn saves(op: &Op) -> Saves {
         }
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
         Op::Reduce { kind, .. } => reduce::saves(*kind),
-        _ => Saves::NOTHING,
+        Op::Input
+        | Op::Param(_)
+        | Op::Conv2d { .. }
+        | Op::Linear { .. }
+        | Op::BatchNorm { .. }
+        | Op::MaxPool(_)
+        | Op::AvgPool { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Dropout { .. } => Saves::NOTHING,
     }
 }
 
-/// `op` over `inputs`, as an array of shape `dims`; a max pool's index is returned when `record` is set.
+/// `op` over `inputs`, as an array of shape `dims`, and what its pullback needs besides values.
 pub(super) fn forward<F: Float>(
     op: &Op,
     mut inputs: Vec<Array<F>>,
     params: &[Array<F>],
     dims: Vec<usize>,
-    record: bool,
-) -> Result<(Array<F>, Option<Index>)> {
+    how: &How<'_>,
+) -> Result<(Array<F>, Option<Memory>)> {
     if let Op::Concat { axis } = op {
         return Ok((layout::concat(&inputs, *axis, dims)?, None));
     }
@@ -51,7 +64,15 @@ pub(super) fn forward<F: Float>(
         Op::Conv2d { .. } => conv::forward(op, &x, dims, params)?,
         Op::Linear { weight, bias } => linear::forward(&x, &params[weight.0], bias.map(|b| &params[b.0]), dims),
         Op::MatMul => linear::matmul(&x, &two()?, dims)?,
+        Op::BatchNorm { .. } if how.train.is_some() => {
+            let (y, moments) = norm::forward_batch(op, x, params)?;
+            return Ok((y, Some(Arc::new(Remembered::Moments(moments)))));
+        }
         Op::BatchNorm { .. } => norm::forward(op, x, params)?,
+        Op::Dropout { rate } => {
+            let (y, passed) = dropout::forward(x, *rate, how.train.as_ref())?;
+            return Ok((y, passed.map(|p| Arc::new(Remembered::Passed(p)))));
+        }
         Op::MeanSparse { .. } => mean_sparse::forward(op, x, params)?,
         Op::LayerNorm { .. } => layer_norm::forward(op, x, params)?,
         Op::Act(act) => activation::forward(act, x),
@@ -59,8 +80,8 @@ pub(super) fn forward<F: Float>(
         Op::Softmax { axis } => softmax::forward(x, *axis, false),
         Op::LogSoftmax { axis } => softmax::forward(x, *axis, true),
         Op::MaxPool(window) => {
-            let (y, index) = pool::max(&x, window, dims, record);
-            return Ok((y, index.map(Arc::new)));
+            let (y, winners) = pool::max(&x, window, dims, how.record);
+            return Ok((y, winners.map(|w| Arc::new(Remembered::Winners(w)))));
         }
         Op::AvgPool { window, count_pads } => pool::average(&x, window, *count_pads, dims),
         Op::KeepTop { k } => top::forward(x, *k),
@@ -95,8 +116,10 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Softmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, false, grad)),
         Op::LogSoftmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, true, grad)),
         Op::MaxPool(_) => {
-            let index = site.index.ok_or_else(|| Error::internal("the tape lacks a pool's index"))?;
-            Pulled::one(pool::pull_max(&grad, index, &dims()))
+            let Remembered::Winners(winners) = site.memory()? else {
+                return Err(Error::internal("the tape lacks a pool's winners"));
+            };
+            Pulled::one(pool::pull_max(&grad, winners, &dims()))
         }
         Op::AvgPool { window, count_pads } => Pulled::one(pool::pull_average(&grad, window, *count_pads, &dims())),
         Op::KeepTop { k } => Pulled::one(top::pull(site.input(0)?, *k, grad)),
@@ -106,5 +129,6 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Concat { axis } => layout::pull_concat(site, *axis, &grad)?,
         Op::Slice { axis, start, step, .. } => Pulled::one(layout::pull_slice(&grad, *axis, [*start, *step], &dims())),
         Op::Pad { pads, .. } => Pulled::one(layout::pull_pad(&grad, pads, &dims())),
+        Op::Dropout { rate } => Pulled::one(dropout::pull(grad, *rate, site)?),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use crate::cpu::Float;
-use crate::network::Window;
+use crate::graph::Window;
 use rayon::prelude::*;
 
 /// The input rows (or columns) window `i` covers, and how many of its entries lie inside the padded input.

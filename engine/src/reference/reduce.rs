@@ -4,7 +4,7 @@ use super::array::{Array, broadcast_strides};
 use super::binary::expand;
 use super::site::{Pulled, Saves, Site};
 use crate::cpu::Float;
-use crate::network::Reduction;
+use crate::graph::Reduction;
 use robust_core::Result;
 
 pub(super) fn saves(kind: Reduction) -> Saves {

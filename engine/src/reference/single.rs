@@ -3,8 +3,8 @@
 use super::array::Array;
 use super::machine::{Machine, dims_of};
 use super::ops;
-use super::site::{Index, Site};
-use crate::network::NodeId;
+use super::site::{How, Memory, Site};
+use crate::graph::NodeId;
 use robust_core::{Error, Result};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) struct Single(pub(super) Arc<Machine<f32>>);
 pub(crate) struct Saved {
     inputs: Vec<Option<Array<f32>>>,
     output: Option<Array<f32>>,
-    index: Option<Index>,
+    memory: Option<Memory>,
 }
 
 impl Single {
@@ -47,12 +47,13 @@ impl Single {
         let saves = ops::saves(op);
         let kept = (record && saves.inputs).then(|| arrays.clone());
         let count = arrays.len();
-        let (value, index) = ops::forward(op, arrays, self.0.params(), dims_of(shape, n), record)
+        let how = How { record, train: None };
+        let (value, memory) = ops::forward(op, arrays, self.0.params(), dims_of(shape, n), &how)
             .map_err(|e| e.within(format!("node `{}`", net.nodes()[node.0].name)))?;
         let saved = record.then(|| Saved {
             inputs: kept.map_or_else(|| vec![None; count], |k| k.into_iter().map(Some).collect()),
             output: saves.output.then(|| value.clone()),
-            index,
+            memory,
         });
         Ok((value.into_vec(), saved))
     }
@@ -67,7 +68,7 @@ impl Single {
             inputs: inputs.iter().zip(&saved.inputs).map(|(j, s)| s.as_ref().or(constant(j))).collect(),
             input_dims: inputs.iter().map(|j| dims_of(&net.shapes()[j.0], n)).collect(),
             output: saved.output.as_ref(),
-            index: saved.index.as_ref(),
+            memory: saved.memory.as_ref(),
             params: self.0.params(),
             wants: inputs.iter().map(batched).collect(),
             wanted: &[],

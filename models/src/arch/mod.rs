@@ -16,6 +16,7 @@ mod densenet;
 mod dm_preact_resnet;
 mod dm_wide_resnet;
 mod efficientnet;
+mod layers;
 mod mbconv;
 mod mean_sparse;
 mod mnist_cnn;
@@ -32,14 +33,16 @@ mod sodef;
 pub(crate) mod stack;
 mod swin;
 mod torchvision_vit;
+mod trades_cnn;
 mod vgg;
 mod vit;
 mod wide_resnet;
 pub(crate) mod windows;
+mod wong_kolter;
 mod xcit;
 
 use crate::safetensors::StateDict;
-use crate::{Options, ssl};
+use crate::{EXPORT, Options, fold, ssl};
 use robust_core::{Error, Result, nearest};
 use robust_engine::{Builder, Network, NodeId};
 use stack::Stack;
@@ -88,7 +91,9 @@ pub static ARCHITECTURES: &[Architecture] = &[
     torchvision_vit::ARCHITECTURE,
     vgg::ARCHITECTURE,
     vit::ARCHITECTURE,
+    trades_cnn::ARCHITECTURE,
     wide_resnet::ARCHITECTURE,
+    wong_kolter::ARCHITECTURE,
     xcit::ARCHITECTURE,
 ];
 
@@ -109,6 +114,12 @@ pub struct Built {
 /// else any prefix they share taken off. Errors are of kind `Load` and list every tensor that is missing, left over or
 /// of the wrong shape.
 pub fn build(weights: &StateDict, options: &Options) -> Result<Built> {
+    // Heads of self-supervised training, which are left out, are weight-normed and large.
+    let folded = if ssl::encoder(weights).is_some() { None } else { Some(fold::plain(weights)?) };
+    let weights = folded.as_ref().unwrap_or(weights);
+    if let Some(layers) = &options.layers {
+        return layers::build(weights, layers, options);
+    }
     let mut candidates = match &options.strip {
         Some(prefix) => vec![stripped(weights, prefix)?],
         None => unwrapped(weights),
@@ -144,7 +155,7 @@ fn find(name: &str) -> Result<&'static Architecture> {
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let hint = match nearest(name, ARCHITECTURES.iter().map(|a| a.name)) {
             Some(close) => format!("did you mean `{close}`? known: {}", known()),
-            None => format!("known: {}; any model can be exported to ONNX instead", known()),
+            None => format!("export the model to ONNX: {EXPORT}; or name one of: {}", known()),
         };
         Error::usage(format!("unknown architecture `{name}`")).hint(hint)
     })
@@ -165,7 +176,8 @@ fn recognise(candidates: Vec<StateDict>) -> Result<(&'static Architecture, State
         }
     }
     Err(Error::load("the weights", format!("the tensor names fit no known architecture: {found}")).hint(format!(
-        "known: {} (`?arch=NAME` tells what does not fit); any model can be exported to ONNX instead",
+        "weights carry no code: export the network where its code is, `{EXPORT}` (the zeros have the shape of an image); an \
+         nn.Sequential can be told, `?layers=conv(s=2,p=1),relu,flatten,linear`; known: {} (`?arch=NAME` tells what does not fit)",
         known()
     )))
 }

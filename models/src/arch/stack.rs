@@ -112,8 +112,8 @@ impl Stack<'_> {
             }
             _ => {
                 self.dict.note(
-                    "pixels enter in [0,1] as they are; if the network was trained on normalised images, say \
-                     `?mean=..&std=..`",
+                    "pixels enter in [0,1] as they are, for no tensor tells; if the network was trained on normalised images, say \
+                     `?mean=imagenet`, `?mean=cifar10`, `?mean=half` or `?mean=..&std=..`",
                 );
                 Ok(None)
             }

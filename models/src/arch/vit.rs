@@ -116,6 +116,12 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let size = lead.side.saturating_mul(patch);
     // With a pool it is SigLIP's; others were trained on pixels of many kinds.
     let usual = if pool.is_some() { SIGLIP } else { Usual::Raw };
+    if pool.is_none() && channels == 3 && options.mean.is_none() && options.std.is_none() {
+        s.dict.note(
+            "of timm's ViTs some were trained with `?mean=half` (augreg, in21k), some with `?mean=imagenet` (DeiT, DINO, MAE), CLIP's with \
+             `?mean=clip`: the file does not say which",
+        );
+    }
     let x = s.input(options, [channels, size, size], usual)?;
     let mut x = embedded(s, x, &lead, [width, patch, places])?;
     s.dict.ignore("mask_token", "nothing is masked here");

@@ -151,6 +151,12 @@ impl Config {
         Some(self.value(key)?.as_object()?.len())
     }
 
+    /// The texts of an object whose keys are the numbers from 0 on, in their order.
+    pub fn names(&self, key: &str) -> Option<Vec<String>> {
+        let entries = self.value(key)?.as_object()?;
+        (0..entries.len()).map(|i| Some(entries.get(&i.to_string())?.as_str()?.to_string())).collect()
+    }
+
     /// Whether a list is absent or has no entries.
     pub fn is_empty_list(&self, key: &str) -> bool {
         self.value(key).is_none_or(|v| v.as_array().is_some_and(Vec::is_empty))

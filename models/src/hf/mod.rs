@@ -141,6 +141,11 @@ pub(crate) fn is_transformers(path: &Path) -> bool {
     Config::read(&path.join("config.json")).is_ok_and(|c| c.has("model_type"))
 }
 
+/// The names of the classes that a settings file lists, where it lists one for each.
+pub(crate) fn class_names(settings: &Path) -> Option<Vec<String>> {
+    Config::read(settings).ok()?.names("id2label")
+}
+
 /// Refuses parameters that a folder's settings decide.
 ///
 /// # Errors
@@ -229,8 +234,11 @@ fn family(config: &Config) -> Result<(&'static Family, &'static str)> {
     found.ok_or_else(|| {
         let close = nearest(kind, model_types()).map(|n| format!("did you mean `{n}`? "));
         let known = model_types().collect::<Vec<_>>().join(", ");
-        Error::load("`model_type` in config.json", format!("`{kind}` is not known here"))
-            .hint(format!("{}known: {known}; any model can be exported to ONNX instead", close.unwrap_or_default()))
+        Error::load("`model_type` in config.json", format!("`{kind}` is not known here")).hint(format!(
+            "{}export the model to ONNX: {}; known: {known}",
+            close.unwrap_or_default(),
+            crate::EXPORT
+        ))
     })
 }
 

@@ -109,6 +109,10 @@ impl Array {
         self.dims.iter().product()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn tensor(&self) -> Option<&Tensor> {
         match &self.data {
             Data::Float(t) => Some(t),
@@ -137,12 +141,20 @@ impl Array {
         }
     }
 
+    /// As [`Array::decode`], but integers as floating point numbers, which hold them exactly: quantised weights.
+    pub fn stored(proto: &TensorProto, name: &str) -> Result<Self> {
+        Self::read(proto, name, true)
+    }
+
     /// Reads a tensor after checking its dimensions against the data that is really there.
     pub fn decode(proto: &TensorProto, name: &str) -> Result<Self> {
+        Self::read(proto, name, false)
+    }
+
+    fn read(proto: &TensorProto, name: &str, weights: bool) -> Result<Self> {
         let fail = |why: String| Error::load(format!("tensor `{name}`"), why);
         if proto.data_location == 1 {
-            return Err(fail("its data is in another file".into())
-                .hint("export with the weights inside the .onnx file (external data is not supported yet)"));
+            return Err(fail("its data is in another file, which was not read".into()));
         }
         let dims = sizes(&proto.dims).ok_or_else(|| {
             let shown = &proto.dims[..proto.dims.len().min(MAX_RANK)];
@@ -157,12 +169,10 @@ impl Array {
             return Err(fail(format!("its dimensions {dims:?} need {n} entries, the file has {present}")));
         }
         let data = match kind {
-            Kind::Float => {
-                if n == 0 {
-                    return Err(fail("it is empty".into()));
-                }
-                Data::Float(read_floats(proto, &dims)?)
-            }
+            // Optional inputs are left out this way; entries that are not there have no kind.
+            Kind::Float if n == 0 => Data::Int(vec![]),
+            Kind::Float => Data::Float(read_floats(proto, &dims)?),
+            Kind::Int if weights && n > 0 && size <= 4 => Data::Float(integers(proto, &dims, size)?),
             Kind::Int => {
                 if n > MAX_INTS {
                     return Err(fail(format!("{n} integers are more than shape arithmetic needs ({MAX_INTS})"))
@@ -193,6 +203,12 @@ fn kind(data_type: i32) -> Option<(Kind, usize)> {
         7 | 13 => (Kind::Int, 8),
         _ => return None,
     })
+}
+
+/// Bytes of a tensor of that type, if it is one we read.
+pub fn bytes_of(data_type: i32, dims: &[usize]) -> Option<u64> {
+    let (_, size) = kind(data_type)?;
+    dims.iter().try_fold(size as u64, |n, &d| n.checked_mul(d as u64))
 }
 
 /// Whether the data type is one of the floating ones.
@@ -237,6 +253,18 @@ pub fn widen(tensor: Tensor) -> Result<Tensor> {
     Ok(match tensor.dtype() {
         DType::F32 | DType::F64 => tensor,
         _ => tensor.to_dtype(DType::F32)?,
+    })
+}
+
+/// Integers of `size` bytes as floating point numbers.
+fn integers(proto: &TensorProto, dims: &[usize], size: usize) -> Result<Tensor> {
+    let raw = &proto.raw_data;
+    let cpu = &Device::Cpu;
+    Ok(match (size, proto.data_type) {
+        (1, 3) if !raw.is_empty() => Tensor::from_vec(raw.iter().map(|&b| f32::from(b as i8)).collect(), dims, cpu)?,
+        (1, _) if !raw.is_empty() => Tensor::from_vec(raw.iter().map(|&b| f32::from(b)).collect(), dims, cpu)?,
+        (1 | 2, _) => Tensor::from_vec(read_ints(proto).into_iter().map(|v| v as f32).collect(), dims, cpu)?,
+        _ => Tensor::from_vec(read_ints(proto).into_iter().map(|v| v as f64).collect(), dims, cpu)?,
     })
 }
 
@@ -300,7 +328,7 @@ mod tests {
         };
         assert!(Array::decode(&proto(&[2, 3], 24), "w").is_ok());
         for (dims, bytes) in
-            [(vec![2, 3], 20), (vec![2, 3], 26), (vec![-2, -3], 24), (vec![1 << 40, 1 << 40], 24), (vec![0], 0)]
+            [(vec![2, 3], 20), (vec![2, 3], 26), (vec![-2, -3], 24), (vec![1 << 40, 1 << 40], 24), (vec![0], 4)]
         {
             let error = Array::decode(&proto(&dims, bytes), "w").unwrap_err();
             assert!(error.message.contains("tensor `w`"), "{error}");

@@ -25,6 +25,8 @@ impl From<Array> for Value {
     }
 }
 
+/// How many times the entries of all constants there may be at once can be computed one after the other.
+const WORK: usize = 16;
 /// Entries of lists of axes and of parts.
 const MANY: usize = 1 << 12;
 
@@ -33,6 +35,8 @@ pub struct Call<'a> {
     pub opset: i64,
     /// `None` where an optional input is left out.
     pub inputs: Vec<Option<Value>>,
+    /// Axes behind the batch that values have here and not in the file: 1 where windows are merged with the batch.
+    pub hidden: usize,
 }
 
 impl Call<'_> {
@@ -140,8 +144,14 @@ impl Call<'_> {
         }
     }
 
-    /// A possibly negative axis of a value of `rank` axes.
+    /// A possibly negative axis of a value of `rank` axes, the hidden ones among them.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let seen = self.place(axis, rank.saturating_sub(self.hidden))?;
+        Ok(if seen == 0 { 0 } else { seen + self.hidden })
+    }
+
+    /// A possibly negative place among `rank`.
+    pub fn place(&self, axis: i64, rank: usize) -> Result<usize> {
         let place = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
         place
             .and_then(|a| usize::try_from(a).ok())
@@ -151,9 +161,14 @@ impl Call<'_> {
     /// Like [`Call::axis`], but the batch axis is refused.
     pub fn row_axis(&self, axis: i64, rank: usize) -> Result<usize> {
         match self.axis(axis, rank)? {
-            0 => Err(self.fail("it works across the batch axis, so that rows would depend on their neighbours")),
+            0 => Err(self.across()),
             a => Ok(a),
         }
+    }
+
+    /// The error of an op that would mix rows.
+    pub fn across(&self) -> Error {
+        self.fail("it works across the batch axis, so that rows would depend on their neighbours")
     }
 }
 
@@ -163,17 +178,26 @@ pub struct Graph {
     pub fixed_batch: Option<usize>,
     /// By the name in the file and what was done to it, apart: a file may hold a name that ends like one of ours.
     params: HashMap<(String, String), ParamId>,
-    budget: usize,
+    /// Entries that constants may still take; those that are no longer needed are given back.
+    pub budget: usize,
+    /// Entries that may still be computed, given back or not.
+    pub work: usize,
     /// Values `[n, windows, ...]` that the file has as `[n * windows, ...]`.
     merged: HashMap<NodeId, usize>,
     /// Values `[n, a, ...]` that the file has as `[a, n, ...]`.
     fronts: HashSet<NodeId>,
+    /// Comparisons: 0 or 1.
+    pub masks: HashSet<NodeId>,
+    /// The input transposed to channels last, and as it was before.
+    pub turned: Option<(NodeId, NodeId)>,
 }
 
 impl Graph {
     /// `budget`: entries folding may produce in all, so that a small file cannot ask for much memory.
     pub fn new(builder: Builder, fixed_batch: Option<usize>, budget: usize) -> Self {
-        Self { builder, fixed_batch, params: HashMap::new(), budget, merged: HashMap::new(), fronts: HashSet::new() }
+        let (params, merged, fronts) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let work = budget.saturating_mul(WORK);
+        Self { builder, fixed_batch, params, budget, work, merged, fronts, masks: HashSet::new(), turned: None }
     }
 
     /// How many windows are merged into a value's batch axis; 1 for none.
@@ -210,7 +234,11 @@ impl Graph {
         let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= self.budget);
         let n =
             n.ok_or_else(|| call.fail(format!("a constant of shape {dims:?} is far beyond the size of the file")))?;
+        if n > self.work {
+            return Err(call.fail("the constants computed before it are far beyond the size of the file"));
+        }
         self.budget -= n;
+        self.work -= n;
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use super::array::{Array, Data, Num, all, is_float, sizes};
 use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
-use super::fold_scatter::{reduce_sum, scatter};
+use super::fold_run;
+use super::fold_scatter::{gather_nd, reduce_ints, scatter};
 use super::layout::{slice_specs, squeezed, unsqueezed};
 use super::resample::resize_known;
 use candle_core::{DType, Device, Tensor};
@@ -15,25 +16,23 @@ pub const ONLY_FOLDED: &[&str] = &[
     "Ceil",
     "Constant",
     "ConstantOfShape",
-    "Equal",
-    "Expand",
+    "CumSum",
+    "DequantizeLinear",
     "Floor",
-    "GreaterOrEqual",
+    "GatherND",
     "Mod",
-    "Not",
     "Range",
     "ScatterND",
     "Shape",
-    "Where",
 ];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
-pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
+pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
     if call.inputs.iter().flatten().any(|v| !matches!(v, Value::Known(_))) {
         return Ok(None);
     }
     let array = match call.op() {
-        "Identity" | "Dropout" => return Ok(Some(call.need(0)?.clone())),
+        "Identity" | "Dropout" => return Ok(Some(vec![call.need(0)?.clone()])),
         "Constant" => constant(call)?,
         "Shape" => shape(call, call.known(0)?.dims.iter().map(|&d| Num::known(d as i64)).collect())?,
         "ConstantOfShape" => constant_of_shape(graph, call)?,
@@ -65,21 +64,37 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Value>> {
         "Concat" => concat(graph, call)?,
         "Gather" => gather(graph, call)?,
         "Where" => choose(graph, call)?,
-        "Equal" | "GreaterOrEqual" | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" => binary(graph, call)?,
+        "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or" | "Add" | "Sub" | "Mul"
+        | "Div" | "Mod" | "Pow" => binary(graph, call)?,
         "Resize" => resize_known(graph, call)?,
-        "ReduceSum" if call.known(0)?.nums().is_some() => reduce_sum(graph, call)?,
+        "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" if call.known(0)?.nums().is_some() => {
+            reduce_ints(graph, call)?
+        }
+        op if op.starts_with("Reduce") => match fold_run::reduce(graph, call)? {
+            Some(array) => array,
+            None => return Ok(None),
+        },
+        "MatMul" => match fold_run::matmul(graph, call)? {
+            Some(array) => array,
+            None => return Ok(None),
+        },
+        "Split" => return fold_run::split(graph, call).map(Some),
+        "Tile" => fold_run::tile(graph, call)?,
+        "CumSum" => fold_run::running_sums(graph, call)?,
+        "DequantizeLinear" => fold_run::dequantised(graph, call)?,
         "ScatterND" => scatter(graph, call)?,
+        "GatherND" => gather_nd(graph, call)?,
         "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(graph, call)?,
         _ => return Ok(None),
     };
-    Ok(Some(array.into()))
+    Ok(Some(vec![array.into()]))
 }
 
 /// A strided walk over a row-major array.
 pub(super) struct View {
-    dims: Vec<usize>,
-    strides: Vec<i64>,
-    offset: i64,
+    pub(super) dims: Vec<usize>,
+    pub(super) strides: Vec<i64>,
+    pub(super) offset: i64,
 }
 
 impl View {
@@ -141,7 +156,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// The entries of `from` at `indices`, as a new array.
-fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32>) -> Result<Array> {
+pub(super) fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32>) -> Result<Array> {
     let data = match &from.data {
         Data::Int(v) => Data::Int(indices.iter().map(|&i| v[i as usize]).collect()),
         Data::Float(_) if indices.is_empty() => return Err(call.fail("its result is empty")),
@@ -171,7 +186,7 @@ fn redim(graph: &mut Graph, call: &Call, dims: Vec<usize>) -> Result<Array> {
     Ok(Array { name: call.out().to_string(), dims, data })
 }
 
-fn viewed(graph: &mut Graph, call: &Call, view: View) -> Result<Array> {
+pub(super) fn viewed(graph: &mut Graph, call: &Call, view: View) -> Result<Array> {
     graph.spend(call, &view.dims)?;
     let indices = view.indices();
     pick(call, call.known(0)?, view.dims, indices)

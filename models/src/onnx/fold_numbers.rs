@@ -51,7 +51,12 @@ pub(super) fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
             "Mul" => a.mul(b),
             "Div" => a.div(b),
             "Equal" => a.equal(b).map(|e| Num::known(i64::from(e))),
+            "Greater" => Some(Num::known(i64::from(a.value()? > b.value()?))),
             "GreaterOrEqual" => Some(Num::known(i64::from(a.value()? >= b.value()?))),
+            "Less" => Some(Num::known(i64::from(a.value()? < b.value()?))),
+            "LessOrEqual" => Some(Num::known(i64::from(a.value()? <= b.value()?))),
+            "And" => Some(Num::known(i64::from(a.value()? != 0 && b.value()? != 0))),
+            "Or" => Some(Num::known(i64::from(a.value()? != 0 || b.value()? != 0))),
             // The result has the sign of the divisor.
             "Mod" => {
                 let (a, b) = (a.value()?, b.value()?);
@@ -71,7 +76,10 @@ pub(super) fn binary(graph: &mut Graph, call: &Call) -> Result<Array> {
     let (x, y) = (a.values().unwrap_or_default(), b.values().unwrap_or_default());
     let compare: Option<fn(&f64, &f64) -> bool> = match call.op() {
         "Equal" => Some(f64::eq),
+        "Greater" => Some(f64::gt),
         "GreaterOrEqual" => Some(f64::ge),
+        "Less" => Some(f64::lt),
+        "LessOrEqual" => Some(f64::le),
         _ => None,
     };
     if let Some(holds) = compare {

@@ -1,8 +1,8 @@
 //! Entries written into, and summed from, arrays that are known at import: how exporters build tables of relative places.
 
-use super::array::{Array, Data, Num};
+use super::array::{Array, Data, Num, all};
 use super::call::{Call, Graph};
-use super::fold::View;
+use super::fold::{View, pick};
 use candle_core::Tensor;
 use robust_core::Result;
 use std::rc::Rc;
@@ -49,8 +49,31 @@ pub(super) fn scatter(graph: &mut Graph, call: &Call) -> Result<Array> {
     Ok(Array { name: call.out().to_string(), dims: call.known(0)?.dims.clone(), data })
 }
 
-/// Sums of integers along axes.
-pub(super) fn reduce_sum(graph: &mut Graph, call: &Call) -> Result<Array> {
+/// The entries at `indices` (input 1, `[..., k]`: places along the first `k` axes).
+pub(super) fn gather_nd(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let (from, index) = (Rc::clone(call.known(0)?), Rc::clone(call.known(1)?));
+    let depth = index.dims.last().copied().unwrap_or(0);
+    if call.int("batch_dims", 0)? != 0 || depth == 0 || depth > from.dims.len() {
+        return Err(call.fail(format!("indices {:?} do not fit data {:?}, or have batch_dims", index.dims, from.dims)));
+    }
+    let places = call.known_ints(1)?;
+    let (outer, inner) = from.dims.split_at(depth);
+    let size: usize = inner.iter().product();
+    let dims = [&index.dims[..index.dims.len() - 1], inner].concat();
+    graph.spend(call, &dims)?;
+    let mut indices: Vec<u32> = Vec::with_capacity(places.len() / depth * size);
+    for place in places.chunks(depth) {
+        let mut at = 0;
+        for (&p, &dim) in place.iter().zip(outer) {
+            at = at * dim + call.axis(p, dim)?;
+        }
+        indices.extend((at * size..(at + 1) * size).map(|i| i as u32));
+    }
+    pick(call, &from, dims, indices)
+}
+
+/// Sums, products and extremes of integers along axes.
+pub(super) fn reduce_ints(graph: &mut Graph, call: &Call) -> Result<Array> {
     let from = Rc::clone(call.known(0)?);
     let rank = from.dims.len();
     let axes = match call.list("axes", 1)? {
@@ -60,11 +83,19 @@ pub(super) fn reduce_sum(graph: &mut Graph, call: &Call) -> Result<Array> {
     let kept: Vec<usize> = (0..rank).map(|i| if axes.contains(&i) { 1 } else { from.dims[i] }).collect();
     graph.spend(call, &from.dims)?;
     let to = View::of(&kept).expand(&from.dims).indices();
-    let mut sums = vec![Num::known(0); kept.iter().product()];
+    let join = |a: Num, b: Num| match call.op() {
+        "ReduceSum" => a.add(b),
+        "ReduceProd" => a.mul(b),
+        "ReduceMax" => Some(Num::known(a.value()?.max(b.value()?))),
+        _ => Some(Num::known(a.value()?.min(b.value()?))),
+    };
+    let mut made: Vec<Option<Num>> = vec![None; kept.iter().product()];
     for (value, at) in from.nums().unwrap_or_default().iter().zip(to) {
-        let sum = &mut sums[at as usize];
-        *sum = sum.add(*value).ok_or_else(|| call.fail("the sum overflows"))?;
+        let so_far = &mut made[at as usize];
+        let next = so_far.map_or(Some(*value), |so_far| join(so_far, *value));
+        *so_far = Some(next.ok_or_else(|| call.fail("it overflows or depends on the batch size"))?);
     }
+    let sums = all(made.len(), made.into_iter()).ok_or_else(|| call.fail("it has no entries"))?;
     let dims = match call.int("keepdims", 1)? {
         0 => (0..rank).filter(|i| !axes.contains(i)).map(|i| from.dims[i]).collect(),
         _ => kept,

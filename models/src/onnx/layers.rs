@@ -1,6 +1,6 @@
 //! Convolutions, pools, normalisation, matrix products, softmax and reductions.
 
-use super::array::Array;
+use super::array::{Array, Data};
 use super::call::{Call, Graph, Value, one};
 use super::layout::MAX_EXTENT;
 use candle_core::Tensor;
@@ -9,7 +9,7 @@ use robust_engine::{Activation, Binary, NodeId, Op, Pads, Pair, ParamId, Reducti
 use std::rc::Rc;
 
 /// Input 0 as an image `[n, c, h, w]` and its height and width.
-fn image(graph: &Graph, call: &Call) -> Result<(NodeId, Pair)> {
+pub(super) fn image(graph: &Graph, call: &Call) -> Result<(NodeId, Pair)> {
     let (id, shape) = graph.rows(call, 0)?;
     match shape.row[..] {
         [_, h, w] => Ok((id, [h, w])),
@@ -18,7 +18,7 @@ fn image(graph: &Graph, call: &Call) -> Result<(NodeId, Pair)> {
 }
 
 /// A list of `N` sizes of at least `least`.
-fn sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i64) -> Result<[usize; N]> {
+pub(super) fn sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i64) -> Result<[usize; N]> {
     let Some(list) = call.ints(name)? else { return Ok([default; N]) };
     let mut out = [0; N];
     if list.len() != N || list.iter().any(|v| !(least..=MAX_EXTENT).contains(v)) {
@@ -29,10 +29,10 @@ fn sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i64) ->
 }
 
 /// Explicit pads, or those that `auto_pad` asks for.
-fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Result<Pads> {
+fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair, line: bool) -> Result<Pads> {
     let mode = call.text("auto_pad", "NOTSET")?;
     match mode.as_str() {
-        "NOTSET" | "" => sizes(call, "pads", 0, 0),
+        "NOTSET" | "" => flat_sizes(call, "pads", 0, 0, line),
         "VALID" => Ok([0; 4]),
         "SAME_UPPER" | "SAME_LOWER" => {
             let mut pads = [0; 4];
@@ -48,29 +48,68 @@ fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair) ->
     }
 }
 
+/// Input 0 as an image: a line `[n, c, l]` is one of height 1. Whether it was a line.
+fn lifted(graph: &mut Graph, call: &Call) -> Result<(NodeId, Pair, bool)> {
+    let (id, shape) = graph.rows(call, 0)?;
+    match shape.row[..] {
+        [c, l] => Ok((graph.step(call, "image", Op::Reshape { row: vec![c, 1, l] }, &[id])?, [1, l], true)),
+        _ => image(graph, call).map(|(id, hw)| (id, hw, false)),
+    }
+}
+
+/// The node's value, of a line without its height.
+fn lowered(graph: &mut Graph, call: &Call, op: Op, id: NodeId, line: bool) -> Result<Vec<Value>> {
+    if !line {
+        return one(graph.node(call, op, &[id])?);
+    }
+    let made = graph.step(call, "made", op, &[id])?;
+    let mut row = graph.builder.shape(made).row.clone();
+    row.remove(1);
+    one(graph.node(call, Op::Reshape { row }, &[made])?)
+}
+
+/// Attributes of a line with those of a height of 1 before them.
+fn flat_sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i64, line: bool) -> Result<[usize; N]> {
+    if !line {
+        return sizes(call, name, default, least);
+    }
+    let mut out = [if name == "pads" { 0 } else { 1 }; N];
+    match (N, call.has(name)) {
+        (_, false) => out.iter_mut().skip(1).step_by(2).for_each(|o| *o = default),
+        (4, true) => [out[1], out[3]] = sizes(call, name, default, least)?,
+        _ => [out[N - 1]] = sizes(call, name, default, least)?,
+    }
+    Ok(out)
+}
+
 pub fn conv(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let (id, hw) = image(graph, call)?;
-    let weight = call.known(1)?;
+    let (id, hw, line) = lifted(graph, call)?;
+    let mut weight = Rc::clone(call.known(1)?);
+    if let (true, &[o, c, k], Some(tensor)) = (line, weight.dims.as_slice(), weight.tensor()) {
+        let (name, data) = (format!("{}[line]", weight.name), Data::Float(tensor.unsqueeze(2)?));
+        weight = Rc::new(Array { name, dims: vec![o, c, 1, k], data });
+    }
+    let weight = &weight;
     let &[_, _, kh, kw] = weight.dims.as_slice() else {
         return Err(call.fail(format!("its weight has shape {:?}; only 2-d convolutions are supported", weight.dims)));
     };
     let kernel = [kh, kw];
     if kernel.contains(&0)
         || kernel.iter().any(|&k| k as i64 > MAX_EXTENT)
-        || sizes(call, "kernel_shape", 0, 1)? != kernel && call.has("kernel_shape")
+        || flat_sizes(call, "kernel_shape", 0, 1, line)? != kernel && call.has("kernel_shape")
     {
         return Err(call.fail(format!("attribute `kernel_shape` and the weight {:?} disagree", weight.dims)));
     }
-    let (stride, dilation) = (sizes(call, "strides", 1, 1)?, sizes(call, "dilations", 1, 1)?);
-    let pads = pads(call, hw, kernel, stride, dilation)?;
+    let (stride, dilation) = (flat_sizes(call, "strides", 1, 1, line)?, flat_sizes(call, "dilations", 1, 1, line)?);
+    let pads = pads(call, hw, kernel, stride, dilation, line)?;
     let groups = call.int("group", 1)?;
     let groups = usize::try_from(groups).map_err(|_| call.fail(format!("group = {groups} is negative")))?;
     let weight = graph.weight(call, weight)?;
     let bias = bias(graph, call, 2)?;
-    one(graph.node(call, Op::Conv2d { weight, bias, stride, dilation, pads, groups }, &[id])?)
+    lowered(graph, call, Op::Conv2d { weight, bias, stride, dilation, pads, groups }, id, line)
 }
 
-fn bias(graph: &mut Graph, call: &Call, i: usize) -> Result<Option<ParamId>> {
+pub(super) fn bias(graph: &mut Graph, call: &Call, i: usize) -> Result<Option<ParamId>> {
     match call.input(i) {
         None => Ok(None),
         Some(_) => graph.weight(call, &Rc::clone(call.known(i)?)).map(Some),
@@ -78,16 +117,16 @@ fn bias(graph: &mut Graph, call: &Call, i: usize) -> Result<Option<ParamId>> {
 }
 
 pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let (id, hw) = image(graph, call)?;
+    let (id, hw, line) = lifted(graph, call)?;
     if !call.has("kernel_shape") {
         return Err(call.fail("attribute `kernel_shape` is missing"));
     }
-    let mut kernel: Pair = sizes(call, "kernel_shape", 1, 1)?;
-    let stride: Pair = sizes(call, "strides", 1, 1)?;
-    if sizes(call, "dilations", 1, 1)? != [1, 1] {
+    let mut kernel: Pair = flat_sizes(call, "kernel_shape", 1, 1, line)?;
+    let stride: Pair = flat_sizes(call, "strides", 1, 1, line)?;
+    if flat_sizes(call, "dilations", 1, 1, line)? != [1, 1] {
         return Err(call.fail("dilated pools are not supported"));
     }
-    let pads = pads(call, hw, kernel, stride, [1, 1])?;
+    let pads = pads(call, hw, kernel, stride, [1, 1], line)?;
     let ceil = call.int("ceil_mode", 0)? != 0;
     for i in 0..2 {
         // Rounded up, a window larger than the image still makes one output, which sees the whole image.
@@ -101,7 +140,7 @@ pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         "MaxPool" => Op::MaxPool(window),
         _ => Op::AvgPool { window, count_pads: call.int("count_include_pad", 0)? != 0 },
     };
-    one(graph.node(call, op, &[id])?)
+    lowered(graph, call, op, id, line)
 }
 
 pub fn global_pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
@@ -137,7 +176,8 @@ pub fn reduce(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let kind = match call.op() {
         "ReduceMean" => Reduction::Mean,
         "ReduceSum" => Reduction::Sum,
-        _ => Reduction::Max,
+        "ReduceMax" => Reduction::Max,
+        _ => return super::arithmetic::reduced(graph, call, id, (axes, keep)),
     };
     one(graph.node(call, Op::Reduce { kind, axes, keep }, &[id])?)
 }
@@ -221,6 +261,19 @@ pub fn matmul(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         let weight = linear_weight(graph, call, 1, false, 1.)?;
         return one(graph.node(call, Op::Linear { weight, bias: None }, &[*id])?);
     }
+    // A vector on the right is a matrix of one column whose axis goes away again.
+    if let (Value::Node(id), Value::Known(vector)) = (call.need(0)?, right)
+        && vector.dims.len() == 1
+        && graph.builder.shape(*id).rank() >= 2
+    {
+        let (id, vector) = (*id, Rc::clone(vector));
+        let tensor = vector.tensor().ok_or_else(|| call.fail(format!("`{}` must be floating point", vector.name)))?;
+        let weight = graph.derived(&vector.name, "[row]", tensor.unsqueeze(0)?);
+        let column = graph.step(call, "column", Op::Linear { weight, bias: None }, &[id])?;
+        let mut row = graph.builder.shape(column).row.clone();
+        row.pop();
+        return one(graph.node(call, Op::Reshape { row }, &[column])?);
+    }
     let (a, b) = (graph.any(call, 0)?, graph.any(call, 1)?);
     if [a, b].iter().any(|&i| graph.builder.shape(i).rank() < 2) {
         return Err(call.fail("products with a vector are not supported"));
@@ -228,14 +281,33 @@ pub fn matmul(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     one(graph.node(call, Op::MatMul, &[a, b])?)
 }
 
+/// Over all axes from `axis` on, which become one.
 pub fn layer_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
-    if call.axis(call.int("axis", -1)?, shape.rank())? + 1 != shape.rank() {
-        return Err(call.fail("it is supported over the last axis alone"));
+    let axis = call.row_axis(call.int("axis", -1)?, shape.rank())?;
+    let eps = call.float("epsilon", 1e-5)?;
+    if axis + 1 == shape.rank() {
+        let gamma = Some(graph.weight(call, &Rc::clone(call.known(1)?))?);
+        let beta = bias(graph, call, 2)?;
+        return one(graph.node(call, Op::LayerNorm { gamma, beta, eps }, &[id])?);
     }
-    let gamma = Some(graph.weight(call, &Rc::clone(call.known(1)?))?);
-    let beta = bias(graph, call, 2)?;
-    one(graph.node(call, Op::LayerNorm { gamma, beta, eps: call.float("epsilon", 1e-5)? }, &[id])?)
+    let (lead, normed) = shape.row.split_at(axis - 1);
+    let size: usize = normed.iter().product();
+    let mut flat = |i: usize| -> Result<Option<ParamId>> {
+        if call.input(i).is_none() {
+            return Ok(None);
+        }
+        let array = Rc::clone(call.known(i)?);
+        match array.tensor().filter(|_| array.dims == normed) {
+            Some(tensor) => Ok(Some(graph.derived(&array.name, "[flat]", tensor.flatten_all()?))),
+            None => Err(call.fail(format!("`{}` has shape {:?}, not {normed:?}", array.name, array.dims))),
+        }
+    };
+    let (gamma, beta) = (flat(1)?, flat(2)?);
+    let row = [lead, &[size]].concat();
+    let lines = graph.step(call, "lines", Op::Reshape { row }, &[id])?;
+    let made = graph.step(call, "normed", Op::LayerNorm { gamma, beta, eps }, &[lines])?;
+    one(graph.node(call, Op::Reshape { row: shape.row.clone() }, &[made])?)
 }
 
 pub fn softmax(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {

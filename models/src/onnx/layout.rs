@@ -3,8 +3,11 @@
 use super::array::{Array, MAX_RANK, Num, is_float};
 use super::call::{Call, Graph, Value, one};
 use super::fold::{permutation, shape as shape_of};
+use super::select::{padded, select};
+use crate::compose::MADE;
+use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
-use robust_engine::{NodeId, Op, Shape};
+use robust_engine::{Binary, NodeId, Op, Shape};
 
 /// Stands for the batch in a list of sizes.
 const BATCH: usize = usize::MAX;
@@ -36,6 +39,12 @@ pub fn identity(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 
 pub fn cast(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let to = call.int("to", 1)?;
+    // Comparisons are 0 and 1 in any type.
+    if let Value::Node(id) = call.need(0)?
+        && graph.masks.contains(id)
+    {
+        return one(*id);
+    }
     if !is_float(to) {
         return Err(call.fail(format!("the image's values are cast to element type {to}, which has no gradient")));
     }
@@ -116,6 +125,12 @@ pub fn transpose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     if axes[0] != 0 {
         return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")).hint(super::BATCH_HINT));
     }
+    // Back to channels first, as the image came.
+    if let (Some((turned, image)), [0, 3, 1, 2]) = (graph.turned, &axes[..])
+        && turned == id
+    {
+        return one(image);
+    }
     one(graph.node(call, Op::Transpose { axes }, &[id])?)
 }
 
@@ -188,11 +203,17 @@ impl SliceSpec {
 
 /// The axes a Slice works on; an end at the batch size means "to the last row".
 pub fn slice_specs(call: &Call, rank: usize) -> Result<Vec<SliceSpec>> {
-    let starts = call.short_ints(1)?;
-    let ends = call.known_nums(2)?;
-    let axes = match call.input(3) {
-        Some(_) => call.short_ints(3)?,
-        None => (0..starts.len() as i64).collect(),
+    // Before opset 10 they were attributes.
+    let old = |name: &str| call.ints(name).map(|l| l.map(<[i64]>::to_vec));
+    let starts = old("starts")?.map_or_else(|| call.short_ints(1), Ok)?;
+    let ends = match old("ends")? {
+        Some(list) => list.into_iter().map(Num::known).collect(),
+        None => call.known_nums(2)?,
+    };
+    let axes = match (old("axes")?, call.input(3)) {
+        (Some(list), _) => list,
+        (None, Some(_)) => call.short_ints(3)?,
+        (None, None) => (0..starts.len() as i64).collect(),
     };
     let steps = match call.input(4) {
         Some(_) => call.short_ints(4)?,
@@ -221,14 +242,21 @@ pub fn slice(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let specs = slice_specs(call, shape.rank())?;
     let everything = |s: &SliceSpec| s.start == 0 && s.end == i64::MAX && s.step == 1;
     for spec in specs.iter().filter(|s| s.axis != 0 || !everything(s)) {
-        let axis = call.row_axis(spec.axis as i64, shape.rank())?;
+        let axis = spec.axis;
+        if axis == 0 {
+            return Err(call.across());
+        }
         let (start, count) = spec.bounds(shape.row[axis - 1]);
-        let step = usize::try_from(spec.step).map_err(|_| call.fail("negative steps are not supported"))?;
         if count == 0 {
             return Err(call.fail(format!("the slice of axis {axis} is empty")));
         }
+        if spec.step < 0 && count > 1 {
+            let list: Vec<usize> = (0..count as i64).map(|i| (start + i * spec.step) as usize).collect();
+            id = select(graph, call, id, axis, &list)?;
+            continue;
+        }
         let start = start as usize;
-        let step = if count == 1 { 1 } else { step };
+        let step = if count == 1 { 1 } else { usize::try_from(spec.step).unwrap_or(1) };
         let end = start + (count - 1) * step + 1;
         id = graph.step(call, &format!("axis{axis}"), Op::Slice { axis, start, end, step }, &[id])?;
     }
@@ -267,21 +295,30 @@ pub fn split_sizes(call: &Call, dim: usize) -> Result<Vec<usize>> {
     Ok(sizes)
 }
 
-/// On images: one entry, or a run of neighbours, along an axis.
+/// Entries along an axis of an image, in any order.
 pub fn gather(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let axis = call.row_axis(call.int("axis", 0)?, shape.rank())?;
     let dim = shape.row[axis - 1];
-    let list = call.known_ints(1)?.into_iter().map(|i| call.axis(i, dim)).collect::<Result<Vec<_>>>()?;
-    let (Some(&start), true) = (list.first(), list.windows(2).all(|w| w[1] == w[0] + 1)) else {
-        return Err(call.fail("it picks entries that are not neighbours, which is not supported"));
-    };
-    let op = Op::Slice { axis, start, end: start + list.len(), step: 1 };
-    let Array { dims, .. } = &**call.known(1)?;
-    if dims.len() == 1 {
-        return one(graph.node(call, op, &[id])?);
+    let list = call.known_ints(1)?.into_iter().map(|i| call.place(i, dim)).collect::<Result<Vec<_>>>()?;
+    if list.len() > MAX_EXTENT as usize {
+        return Err(call.fail(format!("it picks {} entries", list.len())));
     }
-    let part = graph.step(call, "slice", op, &[id])?;
+    let Array { dims, .. } = &**call.known(1)?;
+    let neighbours = list.windows(2).all(|w| w[1] == w[0] + 1);
+    let part = match list.first() {
+        Some(&start) if neighbours => {
+            let op = Op::Slice { axis, start, end: start + list.len(), step: 1 };
+            if dims.len() == 1 {
+                return one(graph.node(call, op, &[id])?);
+            }
+            graph.step(call, "slice", op, &[id])?
+        }
+        _ => select(graph, call, id, axis, &list)?,
+    };
+    if dims.len() == 1 {
+        return one(part);
+    }
     let row = [&shape.row[..axis - 1], dims, &shape.row[axis..]].concat();
     one(graph.node(call, Op::Reshape { row }, &[part])?)
 }
@@ -293,29 +330,75 @@ pub fn concat(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     one(graph.node(call, Op::Concat { axis }, &inputs)?)
 }
 
+/// Axes of one entry repeated. The batch stays as it is.
+pub fn expand(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let target = call.known_nums(1)?;
+    let rank = shape.rank() - call.hidden;
+    let missing = rank.checked_sub(target.len()).ok_or_else(|| {
+        call.fail(format!("{rank} axes become {}, so that the batch axis is no longer the first", target.len()))
+    })?;
+    let rows = Num { fixed: 0, per_row: graph.windows(id) as i64 };
+    let fixed = graph.fixed_batch.map(|b| (b * graph.windows(id)) as i64);
+    let batch = |n: &Num| *n == rows || n.value().is_some_and(|v| v == 1 || fixed == Some(v));
+    let mut times = vec![1; shape.rank()];
+    for (i, n) in target.iter().enumerate() {
+        let axis = call.axis((i + missing) as i64, shape.rank())?;
+        let size = n.value().and_then(|v| usize::try_from(v).ok());
+        match (axis, size) {
+            (0, _) if batch(n) => {}
+            (0, _) => return Err(call.fail("it repeats the batch axis")),
+            (_, Some(size)) if size == shape.row[axis - 1] || size == 1 => {}
+            (_, Some(size)) if size > 1 && shape.row[axis - 1] == 1 => times[axis] = size,
+            _ => return Err(call.fail(format!("axis {axis} of {:?} cannot be repeated so", shape.row))),
+        }
+    }
+    if times.iter().all(|&t| t == 1) {
+        return one(id);
+    }
+    // A product with ones repeats the entries and adds up their slopes.
+    graph.spend(call, &times)?;
+    let ones = Tensor::ones(times, DType::F32, &Device::Cpu)?;
+    let param = graph.derived(&format!("{MADE}{}", call.out()), ".ones", ones);
+    let ones = graph.step(call, "ones", Op::Param(param), &[])?;
+    one(graph.node(call, Op::Binary(Binary::Mul), &[id, ones])?)
+}
+
 pub fn pad(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let mode = call.text("mode", "constant")?;
-    if mode != "constant" {
-        return Err(call.fail(format!("padding mode `{mode}` is not supported")).hint("supported: constant"));
-    }
     let (id, shape) = graph.rows(call, 0)?;
-    let amounts = call.short_ints(1)?;
+    // Before opset 11 they were attributes, as was the value.
+    let amounts = call.list("pads", 1)?.ok_or_else(|| call.fail("its pads are missing"))?;
     let axes = match call.input(3) {
         Some(_) => call.short_ints(3)?.iter().map(|&a| call.axis(a, shape.rank())).collect::<Result<Vec<_>>>()?,
-        None => (0..shape.rank()).collect(),
+        None => {
+            (0..(shape.rank() - call.hidden) as i64).map(|a| call.axis(a, shape.rank())).collect::<Result<Vec<_>>>()?
+        }
     };
-    if amounts.len() != 2 * axes.len() || amounts.iter().any(|a| !(0..=MAX_EXTENT).contains(a)) {
-        return Err(call.fail(format!("pads {amounts:?} do not fit {} axes, or are negative", axes.len())));
+    if amounts.len() != 2 * axes.len() || amounts.iter().any(|a| !(-MAX_EXTENT..=MAX_EXTENT).contains(a)) {
+        return Err(call.fail(format!("pads {amounts:?} do not fit {} axes, or are far too large", axes.len())));
     }
     let mut pads = vec![(0, 0); shape.rank()];
     for (i, &axis) in axes.iter().enumerate() {
-        pads[axis] = (amounts[i] as usize, amounts[i + axes.len()] as usize);
+        pads[axis] = (amounts[i], amounts[i + axes.len()]);
     }
-    if pads.remove(0) != (0, 0) {
+    if pads[0] != (0, 0) {
         return Err(call.fail("it pads the batch axis"));
     }
-    let value = call.scalar(2)?.unwrap_or(0.);
-    if pads.iter().all(|&p| p == (0, 0)) {
+    let value = call.scalar(2)?.map_or_else(|| call.float("value", 0.), Ok)?;
+    let mut id = id;
+    for (axis, &(before, after)) in pads.iter().enumerate().filter(|(_, p)| **p != (0, 0)) {
+        // What constants are added to is padded below; entries are taken away here.
+        let (before, after) = if mode == "constant" { (before.min(0), after.min(0)) } else { (before, after) };
+        if (before, after) != (0, 0) {
+            let list = padded(&mode, shape.row[axis - 1], before, after).map_err(|why| call.fail(why))?;
+            graph.spend(call, &[list.len()])?;
+            id = select(graph, call, id, axis, &list)?;
+        }
+    }
+    let pads: Vec<(usize, usize)> =
+        pads[1..].iter().map(|&(before, after)| (before.max(0) as usize, after.max(0) as usize)).collect();
+    if mode != "constant" || pads.iter().all(|&p| p == (0, 0)) {
         return one(id);
     }
     one(graph.node(call, Op::Pad { pads, value }, &[id])?)

@@ -1,36 +1,46 @@
-//! ONNX files (opset 11 to 21) lowered to a [`Network`]. Nothing in a file is trusted: sizes are checked against the
+//! ONNX files (opset 7 to 26) lowered to a [`Network`]. Nothing in a file is trusted: sizes are checked against the
 //! bytes present, graphs may be deep or cyclic, and the batch axis stays a symbol that no op may touch.
 
+mod arithmetic;
 mod array;
 mod by_row;
 mod call;
+mod einsum;
+mod external;
 mod fold;
 mod fold_numbers;
+mod fold_run;
 mod fold_scatter;
 mod front;
 mod group_norm;
+mod input;
 mod layers;
 mod layout;
 mod order;
+mod outputs;
 mod pointwise;
 mod proto;
 mod resample;
+mod schema;
+mod select;
 #[cfg(test)]
 mod tests;
+mod transposed;
 mod windows;
 
-use array::{Array, is_float};
+use array::Array;
 use call::{Call, Graph, Value};
+use external::Beside;
 use prost::Message;
 use prost::bytes::Bytes;
-use proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use robust_core::{Error, Result};
-use robust_engine::{Builder, Network, Op};
+use robust_engine::{Builder, Network, NodeId, Op};
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
-use crate::Options;
-
-const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
+use crate::compose::MADE;
+use crate::{Options, files};
 
 type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
 
@@ -38,73 +48,119 @@ type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
 const OPS: &[(&str, Lower)] = &[
     ("Abs", pointwise::activation),
     ("Add", pointwise::binary),
+    ("And", arithmetic::mask),
     ("AveragePool", layers::pool),
     ("BatchNormalization", layers::batch_norm),
     ("Cast", layout::cast),
+    ("Celu", arithmetic::composed),
     ("Clip", pointwise::activation),
     ("Concat", layout::concat),
     ("Conv", layers::conv),
+    ("ConvTranspose", transposed::conv_transpose),
     ("Cos", pointwise::activation),
+    ("DepthToSpace", select::depth_to_space),
     ("Div", pointwise::binary),
     ("Dropout", layout::identity),
+    ("Einsum", einsum::einsum),
     ("Elu", pointwise::activation),
+    ("Equal", arithmetic::mask),
     ("Erf", pointwise::activation),
     ("Exp", pointwise::activation),
+    ("Expand", layout::expand),
     ("Flatten", layout::flatten),
     ("Gather", layout::gather),
     ("Gelu", pointwise::activation),
     ("Gemm", layers::gemm),
     ("GlobalAveragePool", layers::global_pool),
     ("GlobalMaxPool", layers::global_pool),
+    ("Greater", arithmetic::mask),
+    ("GreaterOrEqual", arithmetic::mask),
     ("GroupNormalization", group_norm::group_norm),
     ("HardSigmoid", pointwise::activation),
     ("HardSwish", pointwise::activation),
     ("Identity", layout::identity),
     ("InstanceNormalization", group_norm::instance_norm),
+    ("LRN", transposed::lrn),
     ("LayerNormalization", layers::layer_norm),
     ("LeakyRelu", pointwise::activation),
+    ("Less", arithmetic::mask),
+    ("LessOrEqual", arithmetic::mask),
     ("Log", pointwise::activation),
     ("LogSoftmax", layers::softmax),
     ("MatMul", layers::matmul),
     ("Max", pointwise::extremum),
     ("MaxPool", layers::pool),
+    ("Mean", arithmetic::several),
     ("Min", pointwise::extremum),
+    ("Mish", arithmetic::composed),
     ("Mul", pointwise::binary),
     ("Neg", pointwise::activation),
+    ("Not", arithmetic::mask),
+    ("Or", arithmetic::mask),
+    ("PRelu", arithmetic::prelu),
     ("Pad", layout::pad),
     ("Pow", pointwise::binary),
     ("Reciprocal", pointwise::activation),
+    ("ReduceL1", layers::reduce),
     ("ReduceL2", layers::reduce),
+    ("ReduceLogSum", layers::reduce),
+    ("ReduceLogSumExp", layers::reduce),
     ("ReduceMax", layers::reduce),
     ("ReduceMean", layers::reduce),
+    ("ReduceMin", layers::reduce),
     ("ReduceSum", layers::reduce),
+    ("ReduceSumSquare", layers::reduce),
     ("Relu", pointwise::activation),
     ("Reshape", layout::reshape),
     ("Resize", resample::resize),
+    ("Selu", arithmetic::composed),
     ("Shape", layout::shape),
+    ("Shrink", arithmetic::composed),
     ("Sigmoid", pointwise::activation),
+    ("Sign", arithmetic::composed),
     ("Sin", pointwise::activation),
     ("Slice", layout::slice),
     ("Softmax", layers::softmax),
     ("Softplus", pointwise::activation),
+    ("Softsign", arithmetic::composed),
+    ("SpaceToDepth", select::space_to_depth),
     ("Split", layout::split),
     ("Sqrt", pointwise::activation),
     ("Squeeze", layout::squeeze),
     ("Sub", pointwise::binary),
+    ("Sum", arithmetic::several),
+    ("Swish", arithmetic::composed),
     ("Tanh", pointwise::activation),
+    ("ThresholdedRelu", arithmetic::composed),
+    ("Tile", select::tile),
     ("Transpose", layout::transpose),
     ("Unsqueeze", layout::unsqueeze),
+    ("Upsample", resample::resize),
+    ("Where", arithmetic::choose),
 ];
 
 /// A network and what the importer had to choose on the way.
 pub struct Imported {
     pub network: Network,
     pub notes: Vec<String>,
+    /// Whether the output was said to be an embedding, not scores of classes.
+    pub embeds: bool,
+    /// Whether `?output=` named an output of the file, so that nothing is left to be cut.
+    pub settled: bool,
 }
 
-/// Reads a whole (uncompressed) ONNX file. Errors are of kind `Load` and name the node or tensor at fault.
+/// Reads an ONNX file, packed with gzip or not, and the files of its folder that hold its weights.
+///
+/// # Errors
+/// As [`import`], and for files that cannot be read.
+pub fn open(path: &Path, options: &Options) -> Result<Imported> {
+    build(files::read(path)?, options, Beside::Of(path)).map_err(files::blame)
+}
+
+/// Reads a whole (uncompressed) ONNX file; no other file is opened. Errors are of kind `Load` and name the node or tensor at
+/// fault.
 pub fn import(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
-    build(bytes, options).map_err(crate::files::blame)
+    build(bytes, options, Beside::Nothing).map_err(files::blame)
 }
 
 /// What messages call a node: exporters name nodes, hand-written files often do not.
@@ -112,48 +168,137 @@ fn node_name(node: &NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("?", |o| o) } else { &node.name }
 }
 
-fn build(bytes: Vec<u8>, options: &Options) -> Result<Imported> {
+fn build(bytes: Vec<u8>, options: &Options, beside: Beside) -> Result<Imported> {
     let size = bytes.len();
     census(&bytes)?;
     let model = ModelProto::decode(Bytes::from(bytes)).map_err(|e| {
         Error::load("the file", format!("it is damaged or not ONNX ({e})")).hint("copy or export it again")
     })?;
-    let opset = opset(&model)?;
-    let graph =
+    let opset = schema::opset(&model)?;
+    let mut graph =
         model.graph.ok_or_else(|| Error::load("the file", "it holds no graph, so it is damaged or not ONNX"))?;
+    let size = size.saturating_add(external::fetch(&mut graph, beside)?);
     let weights: HashMap<&str, usize> =
         graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     let mut notes = vec![];
-    let input = input(&graph, &weights)?;
-    let output = output(&graph, &mut notes)?;
-    let given: HashSet<&str> = weights.keys().copied().chain([input.name.as_str()]).collect();
-    let order = order::order(&graph, output, &given)?;
+    let input = input::read(&graph, &weights, options, &mut notes)?;
+    let output = outputs::choose(&graph, options.output.as_deref(), &mut notes)?;
+    let given: HashSet<&str> = weights.keys().copied().chain([input.name]).collect();
+    let order = order::order(&graph, output.name, &given)?;
 
-    let (row, fixed_batch) = input_row(input, options)?;
-    let mut builder = Builder::new();
-    let mut id = builder.input(input.name.clone(), &row)?;
-    id = crate::normalise(&mut builder, id, options, None)?;
-    let mut graph_state = Graph::new(builder, fixed_batch, size / 2 + FREE_ENTRIES);
-    let mut values: HashMap<&str, Value> = HashMap::from([(input.name.as_str(), Value::Node(id))]);
+    let mut state = Graph::new(Builder::new(), input.batch, size / 2 + FREE_ENTRIES);
+    let id = begin(&mut state, &input, options)?;
+    let mut values: HashMap<&str, Value> = HashMap::from([(input.name, Value::Node(id))]);
+    let mut narrow = 0;
+    let mut needs = Needs::of(&graph, &order, output.name);
     for i in order {
         let node = &graph.node[i];
         for name in node.input.iter().filter(|n| !n.is_empty()) {
             if let (None, Some(&at)) = (values.get(name.as_str()), weights.get(name.as_str())) {
-                values.insert(name, Array::decode(&graph.initializer[at], name)?.into());
+                let tensor = &graph.initializer[at];
+                narrow += usize::from(is_half(tensor));
+                // Weights of millions of small integers, which shape arithmetic never has.
+                let stored = node.op_type == "DequantizeLinear" && node.input.first() == Some(name);
+                let array = if stored { Array::stored(tensor, name)? } else { Array::decode(tensor, name)? };
+                values.insert(name, array.into());
             }
         }
         let inputs = node.input.iter().map(|n| values.get(n.as_str()).cloned()).collect();
-        let call = Call { node, opset, inputs };
+        let call = Call { node, opset, inputs, hidden: 0 };
         if let Some(missing) = node.input.iter().find(|n| !n.is_empty() && !values.contains_key(n.as_str())) {
             return Err(
                 call.fail(format!("its input `{missing}` is an output we do not compute, such as a pool's indices"))
             );
         }
-        for (name, value) in node.output.iter().zip(lower(&mut graph_state, &call)?) {
+        schema::check(&call)?;
+        let free = state.budget;
+        let made = lower(&mut state, &call)?;
+        needs.count(&mut state, free, node, &made);
+        for (name, value) in node.output.iter().zip(made) {
             values.insert(name, value);
         }
+        needs.drop(&mut state, node, &mut values);
     }
-    finish(graph_state, values.get(output), output, notes)
+    if narrow > 0 {
+        notes
+            .push(format!("{narrow} weights are half precision (16 bit): the network is run in 32 bit, not as stored"));
+    }
+    let network = finish(state, values.get(output.name), output.name)?;
+    Ok(Imported { network, notes, embeds: output.embeds, settled: output.settled })
+}
+
+/// Which constants are still needed. Weights that a graph computes from others pass through many steps, each as large as they are.
+struct Needs<'a> {
+    /// Readers left.
+    readers: HashMap<&'a str, usize>,
+    /// Entries of constants that nodes made, unless they became weights of the network.
+    made: HashMap<&'a str, usize>,
+}
+
+impl<'a> Needs<'a> {
+    fn of(graph: &'a GraphProto, order: &[usize], output: &'a str) -> Self {
+        let mut readers = HashMap::from([(output, 1)]);
+        for name in order.iter().flat_map(|&i| &graph.node[i].input) {
+            *readers.entry(name.as_str()).or_default() += 1;
+        }
+        Self { readers, made: HashMap::new() }
+    }
+
+    /// Books what a node made: of a constant what it holds, not what computing it took.
+    fn count(&mut self, state: &mut Graph, free: usize, node: &'a NodeProto, made: &[Value]) {
+        if !made.iter().all(|v| matches!(v, Value::Known(_))) {
+            // Its constants live on in the network.
+            for name in &node.input {
+                self.made.remove(name.as_str());
+            }
+            return;
+        }
+        // Some share what they are made of, and took nothing.
+        let (mut held, taken) = (0, free.saturating_sub(state.budget));
+        for (name, value) in node.output.iter().zip(made) {
+            if let Value::Known(array) = value {
+                let entries = array.len().min(taken - held);
+                held += entries;
+                self.made.insert(name, entries);
+            }
+        }
+        state.budget = free - held;
+    }
+
+    /// Gives back what no node reads any more.
+    fn drop(&mut self, state: &mut Graph, node: &'a NodeProto, values: &mut HashMap<&'a str, Value>) {
+        for name in node.input.iter().map(String::as_str) {
+            let Some(left) = self.readers.get_mut(name) else { continue };
+            *left = left.saturating_sub(1);
+            if *left == 0 && matches!(values.get(name), Some(Value::Known(_))) {
+                values.remove(name);
+                state.budget += self.made.remove(name).unwrap_or(0);
+            }
+        }
+    }
+}
+
+/// Whether all a call reads is known.
+fn constant(call: &Call) -> bool {
+    let mut inputs = call.inputs.iter().flatten();
+    matches!(inputs.next(), Some(Value::Known(_))) && inputs.all(|v| matches!(v, Value::Known(_)))
+}
+
+/// The network's input, normalised as the options say, in the order of axes that the file wants.
+fn begin(state: &mut Graph, input: &input::Input, options: &Options) -> Result<NodeId> {
+    let builder = &mut state.builder;
+    let id = builder.input(input.name, &input.row)?;
+    let id = crate::normalise(builder, id, options, None)?;
+    if !input.channels_last {
+        return Ok(id);
+    }
+    let turned = builder.node(format!("{MADE}channels last"), Op::Transpose { axes: vec![0, 2, 3, 1] }, &[id])?;
+    state.turned = Some((turned, id));
+    Ok(turned)
+}
+
+fn is_half(tensor: &TensorProto) -> bool {
+    [10, 16].contains(&tensor.data_type)
 }
 
 fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
@@ -161,8 +306,8 @@ fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     if let (true, Some(values)) = (known, by_row::lower(graph, call)?) {
         return Ok(values);
     }
-    if let (true, Some(value)) = (known, fold::fold(graph, call)?) {
-        return Ok(vec![value]);
+    if let (true, Some(values)) = (known, fold::fold(graph, call)?) {
+        return Ok(values);
     }
     if front::is(graph, call) {
         return front::lower(graph, call);
@@ -177,6 +322,8 @@ fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
                 Err(_) => windows::reshape(graph, call),
                 done => done,
             },
+            // What is known at import is computed once, here.
+            None if constant(call) => fold_run::run(graph, call, *lower),
             None => lower(graph, call),
         },
         None if known && fold::ONLY_FOLDED.contains(&call.op()) => {
@@ -193,92 +340,8 @@ fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     }
 }
 
-fn opset(model: &ModelProto) -> Result<i64> {
-    let found = model.opset_import.iter().find(|o| ["", "ai.onnx"].contains(&o.domain.as_str()));
-    let version = found.map(|o| o.version);
-    match version {
-        Some(v) if OPSETS.contains(&v) => Ok(v),
-        _ => {
-            let shown = version.map_or("none".into(), |v| v.to_string());
-            Err(Error::load(
-                "the file",
-                format!("its ONNX opset is {shown}; {} to {} are supported", OPSETS.start(), OPSETS.end()),
-            )
-            .hint("export with opset_version=18"))
-        }
-    }
-}
-
-/// The one graph input that is not a weight.
-fn input<'a>(graph: &'a GraphProto, weights: &HashMap<&str, usize>) -> Result<&'a ValueInfoProto> {
-    let inputs: Vec<_> = graph.input.iter().filter(|i| !weights.contains_key(i.name.as_str())).collect();
-    match inputs[..] {
-        [one] => Ok(one),
-        _ => {
-            let names: Vec<&str> = inputs.iter().take(8).map(|i| i.name.as_str()).collect();
-            Err(Error::load(
-                "graph",
-                format!("it has {} inputs {names:?}; models of one image input are supported", inputs.len()),
-            ))
-        }
-    }
-}
-
-/// The output to use: the only one, one with a telling name, or the first.
-fn output<'a>(graph: &'a GraphProto, notes: &mut Vec<String>) -> Result<&'a str> {
-    let names: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let Some(&first) = names.first() else {
-        return Err(Error::load("graph", "it has no output"));
-    };
-    let chosen = ["logits", "output"].into_iter().find(|n| names.contains(n)).unwrap_or(first);
-    let chosen = names.iter().find(|n| **n == chosen).copied().unwrap_or(first);
-    if names.len() > 1 {
-        let shown = &names[..names.len().min(8)];
-        notes.push(format!("the file has {} outputs {shown:?}: `{chosen}` is used", names.len()));
-    }
-    Ok(chosen)
-}
-
-/// The input's dimensions without the batch, and the batch size if the file fixes one.
-fn input_row(input: &ValueInfoProto, options: &Options) -> Result<(Vec<usize>, Option<usize>)> {
-    let fail = |why: String| Error::load(format!("input `{}`", input.name), why);
-    let tensor = input
-        .r#type
-        .as_ref()
-        .and_then(|t| t.tensor_type.as_ref())
-        .ok_or_else(|| fail("it has no tensor type".into()))?;
-    if !is_float(tensor.elem_type as i64) {
-        return Err(fail(format!("its element type {} is not floating point", tensor.elem_type))
-            .hint("export a model that takes float images in [0,1]"));
-    }
-    let dims: Vec<Option<i64>> =
-        tensor.shape.iter().flat_map(|s| &s.dim).map(|d| d.dim_value.filter(|&v| v != 0)).collect();
-    let Some((batch, row)) = dims.split_first().filter(|(_, row)| (1..=5).contains(&row.len())) else {
-        return Err(fail(format!("it has {} axes; a batch of images has 4", dims.len())));
-    };
-    if row.iter().flatten().any(|&d| !(1..=1 << 28).contains(&d)) || batch.is_some_and(|b| b < 1) {
-        return Err(fail(format!("its dimensions {dims:?} make no sense")));
-    }
-    let batch = batch.map(|b| b as usize);
-    let Some(wanted) = options.input else {
-        let known: Option<Vec<usize>> = row.iter().map(|d| d.map(|d| d as usize)).collect();
-        let known = known.ok_or_else(|| {
-            fail("it leaves its size open".into())
-                .hint("say which with `?input=CxHxW`, for instance `?input=3x224x224`")
-        })?;
-        return Ok((known, batch));
-    };
-    if row.len() != 3 || row.iter().zip(wanted).any(|(d, w)| d.is_some_and(|d| d as usize != w)) {
-        return Err(Error::usage(format!(
-            "input={} does not fit the file's {row:?}",
-            wanted.map(|d| d.to_string()).join("x")
-        )));
-    }
-    Ok((wanted.to_vec(), batch))
-}
-
-/// Squeezes trailing 1x1 axes and checks that the output is `[n, k]`.
-fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String>) -> Result<Imported> {
+/// Squeezes trailing 1x1 axes and checks that the output is `[n, k]`; `[n]` is `[n, 1]`.
+fn finish(mut graph: Graph, value: Option<&Value>, name: &str) -> Result<Network> {
     let fail = |why: String| Error::load(format!("output `{name}`"), why);
     let Some(Value::Node(mut id)) = value.cloned() else {
         return Err(fail("it does not depend on the image".into()));
@@ -293,13 +356,14 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str, notes: Vec<String
     let shape = graph.builder.shape(id).clone();
     match shape.row[..] {
         [_] => {}
+        [] => id = graph.builder.node(format!("{name}/flat"), Op::Reshape { row: vec![1] }, &[id])?,
         [k, 1, 1] | [k, 1] => id = graph.builder.node(format!("{name}/flat"), Op::Reshape { row: vec![k] }, &[id])?,
         _ => {
             return Err(fail(format!("its shape is [batch, {:?}], not [batch, classes]", shape.row))
                 .hint("detection, segmentation and token outputs are not supported"));
         }
     }
-    Ok(Imported { network: graph.builder.finish(id)?, notes })
+    graph.builder.finish(id)
 }
 
 /// Entries of constants that the shape arithmetic and the masks of a small file may need; about 24 bytes each.
@@ -311,26 +375,43 @@ const BATCH_HINT: &str = "keep the batch axis first and images apart in the expo
 /// Messages a real graph may hold. Decoding turns two bytes of an empty message into a hundred, so they are counted first.
 const MAX_MESSAGES: usize = 1 << 20;
 
-/// Counts the fields of the model, of its graph and of its nodes, without decoding anything.
+/// Counts the fields of the model, of its graph and of its nodes, and the parts of what says where weights are, without decoding
+/// anything.
 fn census(bytes: &[u8]) -> Result<()> {
-    let mut open = vec![(bytes, 0)];
+    let mut open = vec![(bytes, Part::Model)];
     let mut seen = 0usize;
-    while let Some((mut rest, depth)) = open.pop() {
+    while let Some((mut rest, part)) = open.pop() {
         while let Some((field, body, tail)) = next_field(rest) {
-            seen += 1;
+            // Numbers in a tensor or an attribute stay numbers.
+            seen += usize::from(!matches!(part, Part::Attribute | Part::Tensor) || field == 13);
             if seen > MAX_MESSAGES {
                 return Err(Error::load(
                     "the file",
                     format!("it has more than {MAX_MESSAGES} parts, which no model has"),
                 ));
             }
-            if matches!((depth, field), (0, 7) | (1, 1)) {
-                open.push((body, depth + 1)); // the graph, and its nodes
-            }
+            let inner = match (part, field) {
+                (Part::Model, 7) => Some(Part::Graph),
+                (Part::Graph, 1) => Some(Part::Node),
+                (Part::Graph, 5) | (Part::Attribute, 5) => Some(Part::Tensor),
+                (Part::Node, 5) => Some(Part::Attribute),
+                _ => None,
+            };
+            open.extend(inner.map(|inner| (body, inner)));
             rest = tail;
         }
     }
     Ok(())
+}
+
+/// Messages whose fields are counted.
+#[derive(Clone, Copy)]
+enum Part {
+    Model,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
 }
 
 /// The next field's number, its body (empty for a varint) and what follows; `None` at the end or where the

@@ -4,6 +4,29 @@ use super::call::{Call, Graph, Value, one};
 use robust_core::Result;
 use robust_engine::{Activation, Binary, Op};
 
+/// Ops that look at every entry for itself.
+pub const ACTIVATIONS: &[&str] = &[
+    "Abs",
+    "Clip",
+    "Cos",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Sin",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+];
+
 pub fn activation(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let act = match call.op() {
         "Relu" => Activation::Relu,

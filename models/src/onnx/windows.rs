@@ -9,8 +9,57 @@ use robust_engine::{NodeId, Op};
 
 /// Ops that look at trailing axes alone, or at every entry for itself.
 const TRAILING: &[&str] = &[
-    "Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Exp", "Sqrt", "Neg", "Sin",
-    "Cos", "Identity", "Cast", "Dropout",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Max",
+    "Min",
+    "MatMul",
+    "Abs",
+    "Clip",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+    "Sqrt",
+    "Neg",
+    "Sin",
+    "Cos",
+    "Identity",
+    "Cast",
+    "Dropout",
+];
+
+/// Ops that are told axes by number.
+const SHIFTED: &[&str] = &[
+    "Concat",
+    "Expand",
+    "Gather",
+    "LayerNormalization",
+    "LogSoftmax",
+    "Pad",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Unsqueeze",
 ];
 
 /// The windows of a call's inputs, if any of them has some.
@@ -73,6 +122,25 @@ pub fn lower(
                 }
             }
             plain(graph, call)?
+        }
+        op if SHIFTED.contains(&op) => {
+            let inputs = call.inputs.clone();
+            plain(graph, &Call { node: call.node, opset: call.opset, inputs, hidden: 1 })?
+        }
+        // Channels come where the op looks for them, and go back.
+        "BatchNormalization" => {
+            let (id, shape) = graph.rows(call, 0)?;
+            if shape.rank() < 3 {
+                return Err(call.fail("its input has no channels"));
+            }
+            let axes: Vec<usize> = [0, 2, 1].into_iter().chain(3..shape.rank()).collect();
+            let turned = graph.step(call, "turned", Op::Transpose { axes: axes.clone() }, &[id])?;
+            let mut inputs = call.inputs.clone();
+            inputs[0] = Some(Value::Node(turned));
+            match plain(graph, &Call { node: call.node, opset: call.opset, inputs, hidden: 0 })?.first() {
+                Some(&Value::Node(normed)) => one(graph.step(call, "back", Op::Transpose { axes }, &[normed])?)?,
+                _ => return Err(call.fail("it makes no value")),
+            }
         }
         _ => {
             return Err(call

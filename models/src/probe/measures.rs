@@ -49,7 +49,9 @@ pub fn uniformity(x: &Tensor) -> Result<f64> {
 pub fn tolerance(features: &Features) -> Result<f64> {
     let sums = features.members()?.matmul(&features.directions()?)?.sqr()?.sum(1)?.to_vec1::<f64>()?;
     let mut counts = vec![0f64; features.classes()];
-    features.labels.iter().for_each(|&l| counts[l as usize] += 1.);
+    // What is zero has no direction and adds nothing to the sums.
+    let pointed = features.labels.iter().zip(lengths(&features.x)?).filter(|(_, length)| *length > TINY);
+    pointed.for_each(|(&l, _)| counts[l as usize] += 1.);
     // The squared length of a sum of unit vectors is their number plus twice the cosines of all pairs.
     let (mut cosines, mut pairs) = (0., 0.);
     for (square, n) in sums.iter().zip(&counts) {
@@ -122,19 +124,32 @@ fn rotate(a: &mut [f64], n: usize, p: usize, q: usize) {
 /// How far embeddings of changed images lie from those of the clean ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Displacement {
-    /// Mean of `|b - a| / |a|`.
-    pub relative: f64,
-    /// Mean cosine, -1 to 1.
-    pub cosine: f64,
+    /// Mean of `|b - a| / |a|` over embeddings `a` that are not zero; `None` where all are.
+    pub relative: Option<f64>,
+    /// Mean cosine, -1 to 1, over pairs of which neither is zero; `None` where there are none.
+    pub cosine: Option<f64>,
 }
 
 /// From clean embeddings `a` to those of changed images `b`.
 pub fn displacement(a: &Tensor, b: &Tensor) -> Result<Displacement> {
     let (a, b) = pair(a, b)?;
-    let lengths = a.sqr()?.sum(1)?.sqrt()?.maximum(TINY)?;
-    let moved = (&b - &a)?.sqr()?.sum(1)?.sqrt()?;
-    let cosine = (directions(&a)? * directions(&b)?)?.sum(1)?.mean_all()?.to_scalar::<f64>()?;
-    Ok(Displacement { relative: (moved / lengths)?.mean_all()?.to_scalar::<f64>()?, cosine })
+    let (from, to) = (lengths(&a)?, lengths(&b)?);
+    let moved = lengths(&(&b - &a)?)?;
+    let cosines = (directions(&a)? * directions(&b)?)?.sum(1)?.to_vec1::<f64>()?;
+    let relative = moved.iter().zip(&from).filter(|(_, a)| **a > TINY).map(|(m, a)| m / a);
+    let both = from.iter().zip(&to).map(|(a, b)| *a > TINY && *b > TINY);
+    let cosines = cosines.into_iter().zip(both).filter_map(|(c, both)| both.then_some(c));
+    Ok(Displacement { relative: mean(relative), cosine: mean(cosines) })
+}
+
+/// Of each row.
+fn lengths(x: &Tensor) -> Result<Vec<f64>> {
+    Ok(x.sqr()?.sum(1)?.sqrt()?.to_vec1()?)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0., 0u32), |(sum, n), v| (sum + v, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 /// How embeddings move as a disturbance grows by equal steps. After RMQM, whose exact formula we have not seen: this one is
@@ -150,10 +165,14 @@ pub struct Steps {
     pub summary: f64,
 }
 
-/// Of embeddings at each level, the clean ones first; at least one step.
+/// Of embeddings at each level, the clean ones first; at least one step. The unit is the mean length of all clean embeddings, not each
+/// sample's own as in [`displacement`].
 pub fn steps(levels: &[Tensor]) -> Result<Steps> {
     let [first, .., _] = levels else { return Err(Error::usage("steps need two levels at least")) };
-    let size = first.to_dtype(DType::F64)?.sqr()?.sum(1)?.sqrt()?.mean_all()?.to_scalar::<f64>()?.max(TINY);
+    let size = first.to_dtype(DType::F64)?.sqr()?.sum(1)?.sqrt()?.mean_all()?.to_scalar::<f64>()?;
+    if size <= TINY {
+        return Err(Error::usage("all clean embeddings are zero: there is no length to measure steps by"));
+    }
     let mut lengths: Vec<Vec<f64>> = vec![];
     for two in levels.windows(2) {
         let (a, b) = pair(&two[0], &two[1])?;
@@ -311,6 +330,9 @@ mod tests {
         near(two(vec![0, 1, 0, 1]), -1.);
         near(two(vec![0, 0, 1, 1]), 0.);
         assert!(tolerance(&Features { x: cross.clone(), labels: vec![0, 1, 2, 3] }).is_err());
+        let zeros = rows(&[[2., 0.], [0., 3.], [0., 0.], [0., 0.]]);
+        near(tolerance(&Features { x: zeros.clone(), labels: vec![0, 0, 0, 1] }).unwrap(), 0.);
+        assert!(tolerance(&Features { x: zeros, labels: vec![0, 1, 0, 1] }).is_err());
     }
 
     #[test]
@@ -330,8 +352,15 @@ mod tests {
     #[test]
     fn displacement_is_measured_against_the_clean_length() {
         let found = displacement(&rows(&[[1., 0.], [0., 2.]]), &rows(&[[0., 1.], [0., 4.]])).unwrap();
-        near(found.relative, (2f64.sqrt() + 1.) / 2.);
-        near(found.cosine, 0.5);
+        near(found.relative.unwrap(), (2f64.sqrt() + 1.) / 2.);
+        near(found.cosine.unwrap(), 0.5);
+        // An embedding of zero has no length to measure by and no direction; the others are measured alone.
+        let some =
+            displacement(&rows(&[[0., 0.], [0., 2.], [1., 0.]]), &rows(&[[5., 1.], [0., 4.], [0., 0.]])).unwrap();
+        near(some.relative.unwrap(), 1.);
+        near(some.cosine.unwrap(), 1.);
+        let none = displacement(&rows(&[[0., 0.]]), &rows(&[[5., 1.]])).unwrap();
+        assert_eq!((none.relative, none.cosine), (None, None));
         assert!(displacement(&rows(&[[1., 0.]]), &rows(&[[1., 0.], [1., 0.]])).is_err());
     }
 
@@ -376,7 +405,7 @@ mod tests {
         let head = |angle: f64| {
             let (c, s) = (angle.to_radians().cos(), angle.to_radians().sin());
             let bias = Tensor::from_vec(vec![0f64, 0.], 2, &Device::Cpu).unwrap();
-            Head::Linear { weight: rows(&[[-c, -s], [c, s]]), bias }
+            Head::Linear { weight: rows(&[[-c, -s], [c, s]]), bias, centre: None }
         };
         let flat = tilting(&head(0.), &features).unwrap();
         near(flat.angle, 0.);

@@ -10,12 +10,15 @@ use robust_core::{Error, Result};
 
 /// Smallest length an embedding is divided by.
 const TINY: f64 = 1e-12;
-/// Share of the largest variance that naive Bayes adds to each: f32 scores of near-constant entries would be noise.
+/// Share of the largest variance that naive Bayes adds to each: f32 scores of near-constant entries would be noise. scikit-learn adds
+/// 1e-9 by default (`var_smoothing`), so predictions near a boundary may differ from its.
 const SMOOTHING: f64 = 1e-3;
 /// Inverse temperature of prototypes' cosines.
 const SHARPNESS: f64 = 1. / 0.07;
 /// Every fifth sample of a class is held out where a choice is made.
 const HELD_OUT: usize = 5;
+/// Classes named in a message.
+const SHOWN: usize = 10;
 
 /// How a head is fitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,8 @@ pub struct Fit {
     pub l2: Option<f64>,
     /// Share of held-out samples that were right under it, where something was chosen.
     pub held_out: Option<f64>,
+    /// What was not as asked.
+    pub notes: Vec<String>,
 }
 
 impl Features {
@@ -92,8 +97,8 @@ impl Features {
         self.rows(&at)
     }
 
-    /// Places to fit on and every fifth of each class to choose by.
-    fn split(&self) -> (Vec<usize>, Vec<usize>) {
+    /// Places to fit on and every fifth of each class to choose or to judge by.
+    pub fn split(&self) -> (Vec<usize>, Vec<usize>) {
         let mut seen = vec![0usize; self.classes()];
         (0..self.labels.len()).partition(|&i| {
             let count = &mut seen[self.labels[i] as usize];
@@ -106,6 +111,12 @@ impl Features {
     fn directions(&self) -> Result<Tensor> {
         let norms = self.x.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(TINY)?;
         Ok(self.x.broadcast_div(&norms)?)
+    }
+
+    /// Places of rows that have a direction: that are not zero.
+    pub fn pointed(&self) -> Result<Vec<usize>> {
+        let norms = self.x.sqr()?.sum(1)?.sqrt()?.to_vec1::<f64>()?;
+        Ok((0..norms.len()).filter(|&i| norms[i] > TINY).collect())
     }
 
     /// `[classes, n]`: 1 where a sample is of a class.
@@ -123,13 +134,21 @@ impl Features {
         Ok((mean, var.sqrt()?))
     }
 
-    fn check(&self) -> Result<()> {
-        let mut seen = vec![false; self.classes()];
+    /// Which of so many classes no sample is of, in words; `None` where every one has some.
+    pub fn absent(&self, classes: usize) -> Option<String> {
+        let mut seen = vec![false; classes.max(self.classes())];
         self.labels.iter().for_each(|&l| seen[l as usize] = true);
-        match seen.iter().position(|s| !s) {
-            Some(missing) => Err(Error::usage(format!("no training sample is of class {missing}"))
-                .hint("take more samples: --limit, or all of them")),
-            None if seen.len() < 2 => Err(Error::usage("all training samples are of one class")),
+        let absent: Vec<usize> = (0..seen.len()).filter(|&l| !seen[l]).collect();
+        let named: Vec<String> = absent.iter().take(SHOWN).map(usize::to_string).collect();
+        let more = if absent.len() > SHOWN { format!(" and {} more", absent.len() - SHOWN) } else { String::new() };
+        let word = if absent.len() == 1 { "class" } else { "classes" };
+        (!absent.is_empty()).then(|| format!("no training sample is of {word} {}{more}", named.join(", ")))
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.absent(0) {
+            Some(absent) => Err(Error::usage(absent).hint("take more samples: --limit, or all of them")),
+            None if self.classes() < 2 => Err(Error::usage("all training samples are of one class")),
             None => Ok(()),
         }
     }
@@ -140,8 +159,13 @@ impl Features {
 /// # Errors
 /// Kind `Usage` for classes without samples and settings that make no sense.
 pub fn fit(features: &Features, method: &Method) -> Result<Fit> {
-    features.check()?;
-    let plain = |head| Ok(Fit { head, l2: None, held_out: None });
+    // Neighbours vote for what they are: a class without any is never answered, and the others stay what they were.
+    let votes = matches!(method, Method::Knn { .. }) && features.classes() > 1;
+    let gap = features.absent(0).filter(|_| votes);
+    if gap.is_none() {
+        features.check()?;
+    }
+    let plain = |head| Ok(Fit { head, l2: None, held_out: None, notes: vec![] });
     match *method {
         Method::Linear { l2 } => linear(features, l2),
         Method::Sgd { epochs, rate, l2, seed } => {
@@ -149,7 +173,7 @@ pub fn fit(features: &Features, method: &Method) -> Result<Fit> {
                 return Err(Error::usage(format!("epochs and rate must be positive, got {epochs} and {rate}")));
             }
             let head = logistic::sgd(&Standard::of(features)?, epochs, rate, l2, seed)?;
-            Ok(Fit { head, l2: Some(l2), held_out: None })
+            Ok(Fit { head, l2: Some(l2), held_out: None, notes: vec![] })
         }
         Method::Prototypes => {
             let sums = features.members()?.matmul(&features.directions()?)?;
@@ -162,7 +186,16 @@ pub fn fit(features: &Features, method: &Method) -> Result<Fit> {
                 return Err(Error::usage(format!("k and temperature must be positive, got {k} and {temperature}")));
             }
             let (bank, labels) = (features.directions()?, features.labels.clone());
-            plain(Head::Neighbours { bank, labels, k: k.min(features.labels.len()), temperature })
+            let n = labels.len();
+            let clamped = (k > n).then(|| format!("only {n} neighbours are there to vote, {k} were asked for"));
+            let never = gap.map(|gap| format!("{gap}: the head never answers so"));
+            let zero = n - features.pointed()?.len();
+            let zero = (zero > 0).then(|| {
+                format!("{zero} of {n} training embeddings are zero: they have no direction, and are equally near to everything")
+            });
+            let notes = clamped.into_iter().chain(never).chain(zero).collect();
+            let head = Head::Neighbours { bank, labels, k: k.min(n), temperature };
+            Ok(Fit { head, l2: None, held_out: None, notes })
         }
     }
 }
@@ -187,9 +220,15 @@ impl Standard {
 
     fn head(&self, weight: &Tensor, bias: &Tensor) -> Result<Head> {
         let weight = weight.broadcast_mul(&self.scale)?;
-        let shift = weight.broadcast_mul(&self.mean)?.sum(1)?;
-        Ok(Head::Linear { bias: (bias - shift)?, weight })
+        let centre = single(&self.mean)?;
+        let rest = weight.broadcast_mul(&(&self.mean - &centre)?)?.sum(1)?;
+        Ok(Head::Linear { weight, bias: (bias - rest)?, centre: Some(centre.squeeze(0)?) })
     }
+}
+
+/// As single precision holds it, so that networks of either precision take off the same.
+fn single(x: &Tensor) -> Result<Tensor> {
+    Ok(x.to_dtype(DType::F32)?.to_dtype(DType::F64)?)
 }
 
 /// Weights of the squared norm that are tried, largest first: each fit starts from the one before.
@@ -201,7 +240,7 @@ fn linear(features: &Features, l2: Option<f64>) -> Result<Fit> {
             return Err(Error::usage(format!("l2 = {l2} is not a weight of 0 or more")));
         }
         let head = logistic::lbfgs(&Standard::of(features)?, &[l2])?.remove(0);
-        return Ok(Fit { head, l2: Some(l2), held_out: None });
+        return Ok(Fit { head, l2: Some(l2), held_out: None, notes: vec![] });
     }
     let (fitted, held) = features.split();
     let (train, held) = (features.rows(&fitted)?, held);
@@ -220,7 +259,7 @@ fn linear(features: &Features, l2: Option<f64>) -> Result<Fit> {
         }
     }
     let head = logistic::lbfgs(&Standard::of(features)?, &GRID[..=best.1])?.remove(best.1);
-    Ok(Fit { head, l2: Some(GRID[best.1]), held_out: Some(best.0) })
+    Ok(Fit { head, l2: Some(GRID[best.1]), held_out: Some(best.0), notes: vec![] })
 }
 
 /// Share of samples whose largest score is their class's; a tie is wrong.
@@ -233,18 +272,21 @@ pub fn accuracy(head: &Head, features: &Features) -> Result<f64> {
     Ok(scores.iter().zip(&features.labels).filter(|p| right(*p)).count() as f64 / scores.len() as f64)
 }
 
-/// `log p(class) - 1/2 sum(log var + (x - mean)² / var)`, multiplied out.
+/// `log p(class) - 1/2 sum(log var + (y - mean)² / var)`, multiplied out, of `y` the embedding less the mean of all.
 fn bayes(f: &Features) -> Result<Head> {
     let members = f.members()?;
     let counts = members.sum_keepdim(1)?;
-    let mean = members.matmul(&f.x)?.broadcast_div(&counts)?;
-    let square = members.matmul(&f.x.sqr()?)?.broadcast_div(&counts)?;
-    let (_, all) = f.moments()?;
+    let (mean, all) = f.moments()?;
+    let centre = single(&mean)?;
+    let x = f.x.broadcast_sub(&centre)?;
+    let mean = members.matmul(&x)?.broadcast_div(&counts)?;
+    let square = members.matmul(&x.sqr()?)?.broadcast_div(&counts)?;
     let floor = SMOOTHING * all.sqr()?.max(1)?.squeeze(0)?.to_scalar::<f64>()?;
     let var = ((square - mean.sqr()?)?.maximum(0.)? + floor.max(f64::MIN_POSITIVE))?;
     let prior = (counts.squeeze(1)? / f.labels.len() as f64)?.log()?;
     let spread = (var.log()? + (mean.sqr()? / &var)?)?.sum(1)?;
-    Ok(Head::Quadratic { square: (var.recip()? * -0.5)?, weight: (mean / &var)?, bias: (prior - (spread * 0.5)?)? })
+    let (square, weight, bias) = ((var.recip()? * -0.5)?, (mean / &var)?, (prior - (spread * 0.5)?)?);
+    Ok(Head::Quadratic { square, weight, bias, centre: Some(centre.squeeze(0)?) })
 }
 
 #[cfg(test)]

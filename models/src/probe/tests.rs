@@ -65,7 +65,7 @@ fn the_linear_probe_stands_where_the_slope_is_zero() {
     // Two samples at -1 and 1 in one dimension: by symmetry b = 0 and w = w1 - w0 solves sigmoid(-w) = l2 w / 2.
     let x = Tensor::from_vec(vec![-1f64, 1.], (2, 1), &Device::Cpu).unwrap();
     let f = Features::new(&x, vec![0, 1]).unwrap();
-    let Head::Linear { weight, bias } = fit(&f, &Method::Linear { l2: Some(0.1) }).unwrap().head else { panic!() };
+    let Head::Linear { weight, bias, .. } = fit(&f, &Method::Linear { l2: Some(0.1) }).unwrap().head else { panic!() };
     let w = weight.flatten_all().unwrap().to_vec1::<f64>().unwrap();
     let gap = w[1] - w[0];
     let residual = 1. / (1. + gap.exp()) - 0.1 * gap / 2.;
@@ -88,6 +88,43 @@ fn neighbours_vote_with_their_cosines() {
         let expected = [(behind * (faint + if k == 3 { 1. } else { 0. })).ln(), (1f64 + faint).ln()];
         assert!(z.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{z:?} {expected:?}");
     }
+}
+
+#[test]
+fn a_nearly_constant_entry_does_not_cancel_in_single_precision() {
+    // One entry is 5 and differs by 1e-4: divided by its deviation, it would be 50,000 less 50,000.
+    let (n, d) = (90, 4);
+    let plain = clouds(n, d, 0.7, 6).x.to_vec2::<f64>().unwrap();
+    let labels: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
+    let rows = plain.iter().flat_map(|r| [r[0], r[1], r[2], 5. + 2.4e-4 * r[3]]).map(|v| f64::from(v as f32));
+    let x = Tensor::from_vec(rows.collect::<Vec<f64>>(), (n, d), &Device::Cpu).unwrap();
+    let f = Features::new(&x, labels).unwrap();
+    for method in
+        [Method::Linear { l2: Some(1e-3) }, Method::Sgd { epochs: 5, rate: 0.1, l2: 1e-4, seed: 0 }, Method::Bayes]
+    {
+        let head = fit(&f, &method).unwrap().head;
+        let mut net = robust_engine::Builder::new();
+        let input = net.input("embedding", &[d]).unwrap();
+        let out = head.lay(&mut net, input).unwrap();
+        let net = std::sync::Arc::new(net.finish(out).unwrap());
+        let by = |dtype: DType| {
+            let reference = robust_engine::Reference::new(net.clone(), dtype).unwrap();
+            let scores = reference.forward(&x.to_dtype(dtype).unwrap()).unwrap().to_dtype(DType::F64).unwrap();
+            scores.flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        let (single, double) = (by(DType::F32), by(DType::F64));
+        let gap = single.iter().zip(&double).map(|(a, b)| (a - b).abs() / (1. + b.abs())).fold(0., f64::max);
+        assert!(gap < 1e-5, "{method:?}: {gap:e}");
+    }
+}
+
+#[test]
+fn a_fifth_of_each_class_is_held_out_also_where_labels_go_in_a_cycle() {
+    let x = Tensor::zeros((50, 1), DType::F64, &Device::Cpu).unwrap();
+    let f = Features::new(&x, (0..50).map(|i| i % 5).collect()).unwrap();
+    let (rest, held) = f.split();
+    let of = |at: &[usize]| (0..5).map(|c| at.iter().filter(|&&i| i % 5 == c).count()).collect::<Vec<_>>();
+    assert_eq!((of(&rest), of(&held)), (vec![8; 5], vec![2; 5]));
 }
 
 #[test]
@@ -120,7 +157,17 @@ fn naive_bayes_is_the_density_of_its_gaussians() {
 fn what_cannot_be_fitted_is_said() {
     let f = clouds(30, 3, 0.1, 5);
     let gap = Features { labels: f.labels.iter().map(|l| l * 2).collect(), ..f.clone() };
-    assert!(fit(&gap, &Method::Prototypes).unwrap_err().message.contains("class 1"));
+    let absent = fit(&gap, &Method::Prototypes).unwrap_err().message;
+    assert_eq!(absent, "no training sample is of classes 1, 3");
+    let votes = fit(&gap, &Method::Knn { k: 40, temperature: 0.1 }).unwrap();
+    let said = [
+        "only 30 neighbours are there to vote, 40 were asked for",
+        "no training sample is of classes 1, 3: the head never answers so",
+    ];
+    assert_eq!(votes.notes, said);
+    assert!(accuracy(&votes.head, &gap).unwrap() > 0.9);
+    assert_eq!(f.absent(5).as_deref(), Some("no training sample is of classes 3, 4"));
+    assert_eq!(f.absent(3), None);
     for bad in [
         Method::Knn { k: 0, temperature: 0.1 },
         Method::Knn { k: 1, temperature: 0. },

@@ -20,7 +20,7 @@ pub(super) type Id = u32;
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Float,
     Str(&'a [u8]),
@@ -32,11 +32,13 @@ pub(super) enum Node<'a> {
     Dict(Vec<(Id, Id)>),
     /// `module`, `name` of a class or a function.
     Global(Box<[&'a [u8]; 2]>),
-    /// What the file says of a storage: its class, its member's name, its number of elements.
+    /// What the file says of a storage: its class, its name, its number of elements, and which part of it is meant where not
+    /// all is (before PyTorch 1.6; else None).
     Storage {
         class: Id,
         key: Id,
         len: Id,
+        view: Id,
     },
     Tensor {
         storage: Id,
@@ -46,6 +48,11 @@ pub(super) enum Node<'a> {
     },
     /// An object of a TorchScript program: its class is a name, its state a dict of attributes once BUILD has come.
     Object {
+        class: Id,
+        state: Id,
+    },
+    /// An object of any other class: a name, and its state, which is that of a `torch.nn.Module` or nothing to us.
+    Instance {
         class: Id,
         state: Id,
     },
@@ -86,10 +93,24 @@ impl<'a> Pickle<'a> {
         if bytes.len() > MAX_BYTES {
             return Err(Error::load("the pickle", format!("it has {} bytes, up to {MAX_BYTES} are read", bytes.len())));
         }
+        Ok(Self::first(bytes)?.0)
+    }
+
+    /// The pickle that these bytes begin with, and its length.
+    ///
+    /// # Errors
+    /// As [`Pickle::read`]; what is longer than any pickle ends too early.
+    pub fn first(bytes: &'a [u8]) -> Result<(Self, usize)> {
+        let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
         let mut machine =
             Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), nodes: vec![], copied: 0 };
         let root = machine.run()?;
-        Ok(Self { nodes: machine.nodes, root })
+        Ok((Self { nodes: machine.nodes, root }, machine.at))
+    }
+
+    /// Every value that the pickle makes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node<'a>> {
+        self.nodes.iter()
     }
 
     pub fn node(&self, id: Id) -> &Node<'a> {
@@ -104,16 +125,28 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The entries of a dict, or the attributes of a program's object.
+    /// The entries of a dict, or the attributes of an object.
     pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
         let id = match *self.node(id) {
-            Node::Object { state, .. } => state,
+            Node::Object { state, .. } | Node::Instance { state, .. } => state,
             _ => id,
         };
         match self.node(id) {
             Node::Dict(entries) => Some(entries),
             _ => None,
         }
+    }
+
+    /// The value under a key of a dict, or an attribute of an object: the last one, as Python has it.
+    pub fn entry(&self, id: Id, key: &str) -> Option<Id> {
+        self.entries(id)?.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|(_, value)| *value)
+    }
+
+    /// The class of a `torch.nn.Module`: an object with the dicts that all of them have.
+    pub fn module(&self, id: Id) -> Option<Id> {
+        let Node::Instance { class, .. } = *self.node(id) else { return None };
+        let dict = |name: &str| self.entry(id, name).is_some_and(|d| matches!(self.node(d), Node::Dict(_)));
+        ["_parameters", "_buffers", "_modules"].into_iter().all(dict).then_some(class)
     }
 
     pub fn items(&self, id: Id) -> Option<&[Id]> {
@@ -129,7 +162,7 @@ impl<'a> Pickle<'a> {
     pub fn describe(&self, id: Id) -> String {
         match self.node(id) {
             Node::None => "None".into(),
-            Node::Bool | Node::Int(_) | Node::Float => "a number".into(),
+            Node::Bool(_) | Node::Int(_) | Node::Float => "a number".into(),
             Node::Str(_) => "a string".into(),
             Node::Bytes => "bytes".into(),
             Node::Tuple(_) | Node::Few(..) => "a tuple".into(),
@@ -137,12 +170,12 @@ impl<'a> Pickle<'a> {
             Node::Dict(_) => "a dict".into(),
             Node::Storage { .. } => "a storage".into(),
             Node::Tensor { .. } => "a tensor".into(),
-            Node::Opaque(made_by) | Node::Object { class: made_by, .. }
+            Node::Opaque(made_by) | Node::Object { class: made_by, .. } | Node::Instance { class: made_by, .. }
                 if matches!(self.node(*made_by), Node::Global(..)) =>
             {
                 format!("made by {}", self.describe(*made_by))
             }
-            Node::Opaque(_) | Node::Object { .. } => "an object".into(),
+            Node::Opaque(_) | Node::Object { .. } | Node::Instance { .. } => "an object".into(),
             Node::Global(names) => {
                 let [module, name] = **names;
                 let show = |b: &[u8]| String::from_utf8_lossy(b).escape_debug().to_string();
@@ -154,10 +187,11 @@ impl<'a> Pickle<'a> {
 
 /// Values every pickle shares, made first.
 const NONE: Id = 0;
-const BOOL: Id = 1;
+const TRUE: Id = 1;
 const FLOAT: Id = 2;
 const BYTES: Id = 3;
 const EMPTY: Id = 4;
+const FALSE: Id = 5;
 
 struct Machine<'a> {
     bytes: &'a [u8],
@@ -173,7 +207,8 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Id> {
-        self.nodes.extend([Node::None, Node::Bool, Node::Float, Node::Bytes, Node::Tuple(Box::default())]);
+        self.nodes.extend([Node::None, Node::Bool(true), Node::Float, Node::Bytes]);
+        self.nodes.extend([Node::Tuple(Box::default()), Node::Bool(false)]);
         loop {
             let start = self.at;
             let op = self.take(1)?[0];
@@ -319,7 +354,11 @@ impl<'a> Machine<'a> {
                 return Ok(());
             }
             _ => {
-                self.stack.push(if op == b'N' { NONE } else { BOOL });
+                self.stack.push(match op {
+                    b'N' => NONE,
+                    0x88 => TRUE,
+                    _ => FALSE,
+                });
                 return Ok(());
             }
         };
@@ -377,7 +416,7 @@ impl<'a> Machine<'a> {
         match (&mut self.nodes[into as usize], op) {
             (Node::List(list), b'a' | b'e' | 0x90) => list.extend(items),
             (Node::Dict(dict), b's' | b'u') => dict.extend(pairs(items)?),
-            (Node::Opaque(_), _) => {}
+            (Node::Opaque(_) | Node::Instance { .. }, _) => {}
             _ => return Err(damaged("there is no collection to put items into")),
         }
         Ok(())
@@ -407,7 +446,7 @@ impl<'a> Machine<'a> {
             b'b' => {
                 let given = self.pop()?;
                 let built = self.top()?;
-                if let Node::Object { state, .. } = &mut self.nodes[built as usize] {
+                if let Node::Object { state, .. } | Node::Instance { state, .. } = &mut self.nodes[built as usize] {
                     *state = given;
                 }
                 Ok(())
@@ -421,6 +460,7 @@ impl<'a> Machine<'a> {
                     Some((module, _)) if op == 0x81 && module.split(|&b| b == b'.').next() == Some(SCRIPT) => {
                         self.push(Node::Object { class: callee, state: NONE })
                     }
+                    Some(_) if op == 0x81 => self.push(Node::Instance { class: callee, state: NONE }),
                     _ => self.call(callee, arguments),
                 }
             }
@@ -442,8 +482,13 @@ impl<'a> Machine<'a> {
             ((b"torch._utils", b"_rebuild_tensor_v2" | b"_rebuild_tensor"), &[storage, offset, size, stride, ..]) => {
                 self.push(Node::Tensor { storage, offset, size, stride })
             }
+            // Parameters, as they are kept today and before PyTorch 1.0; variables, before 0.4; sets are their lists to us.
             ((b"torch._utils", b"_rebuild_parameter" | b"_rebuild_parameter_with_state"), &[data, ..])
-            | ((b"torch", b"Size"), &[data]) => {
+            | (
+                (b"torch.nn.parameter", b"Parameter" | b"Buffer") | (b"torch.autograd.variable", b"Variable"),
+                &[data, ..],
+            )
+            | ((b"torch", b"Size") | (b"builtins" | b"__builtin__", b"set" | b"frozenset"), &[data]) => {
                 self.stack.push(data);
                 Ok(())
             }
@@ -451,7 +496,7 @@ impl<'a> Machine<'a> {
                 let entries = items.first().map_or(&[][..], |&list| self.items(list));
                 // One list can be the argument of any number of calls. An honest entry is more than one byte.
                 let copied = self.copied.saturating_add(entries.len());
-                if copied > self.bytes.len() {
+                if copied > self.at {
                     return Err(damaged("its dicts are made of more entries than the pickle has bytes"));
                 }
                 let pair = |&entry: &Id| match *self.items(entry) {
@@ -470,8 +515,14 @@ impl<'a> Machine<'a> {
     /// torch.save keeps tensors' data beside the pickle and refers to it so.
     fn persistent(&mut self, id: Id) -> Result<()> {
         match *self.items(id) {
-            [kind, class, key, _, len, ..] if matches!(self.nodes[kind as usize], Node::Str(b"storage")) => {
-                self.push(Node::Storage { class, key, len })
+            [kind, class, key, _, len, ref rest @ ..] if matches!(self.nodes[kind as usize], Node::Str(b"storage")) => {
+                let view = rest.first().copied().unwrap_or(NONE);
+                self.push(Node::Storage { class, key, len, view })
+            }
+            // Before PyTorch 1.6 a module's class comes with its source, which nobody reads here.
+            [kind, class, _, _] if matches!(self.nodes[kind as usize], Node::Str(b"module")) => {
+                self.stack.push(class);
+                Ok(())
             }
             _ => Err(damaged("a reference is not to a storage")),
         }

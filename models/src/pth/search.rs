@@ -2,6 +2,7 @@
 
 use super::pickle::{Id, Node, Pickle};
 use robust_core::{Error, Kind, Result, nearest};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Of several state dicts, the first in this order is taken.
@@ -69,15 +70,16 @@ pub(super) fn find(pickle: &Pickle, key: Option<&str>) -> Result<Found> {
     if let Some(key) = key {
         return forced(pickle, key);
     }
-    if let Node::Object { .. } = pickle.node(pickle.root) {
+    let root = pickle.node(pickle.root);
+    if matches!(root, Node::Object { .. }) || pickle.module(pickle.root).is_some() {
         return Ok(Found { dict: pickle.root, path: String::new(), notes: vec![] });
     }
-    if let Node::Opaque(_) | Node::Global(..) = pickle.node(pickle.root) {
+    if let Node::Opaque(_) | Node::Global(..) | Node::Instance { .. } = root {
         let why = format!(
             "the whole file is one object, {}; only its code knows what is in it",
             pickle.describe(pickle.root)
         );
-        return Err(Error::new(Kind::Load, why).hint(super::by_hand("d.state_dict()")));
+        return Err(Error::new(Kind::Load, why).hint(super::by_export("d.state_dict()")));
     }
     let mut all = candidates(pickle);
     all.sort_by_key(Candidate::rank);
@@ -119,16 +121,20 @@ fn candidates(pickle: &Pickle) -> Vec<Candidate> {
     for _ in 0..DEPTH {
         let mut next = vec![];
         for (path, dict) in level {
-            let Node::Dict(entries) = pickle.node(dict) else { continue };
+            // Of a list only the dicts in it have names for tensors.
+            let named = usize::from(matches!(pickle.node(dict), Node::Dict(_)));
             let mut tensors = 0;
-            for &(key, value) in entries {
-                let Some(key) = pickle.text(key) else { continue };
+            for (key, value) in inside(pickle, dict) {
                 match pickle.node(value) {
-                    Node::Tensor { .. } => tensors += 1,
-                    Node::Opaque(by) if super::rebuilds(pickle, *by) => tensors += 1,
-                    Node::Dict(_) if wanted(key) && seen.len() < MANY && seen.insert(value) => {
+                    Node::Tensor { .. } => tensors += named,
+                    Node::Opaque(by) if super::rebuilds(pickle, *by) => tensors += named,
+                    Node::Dict(_) | Node::List(_) if wanted(&key) && seen.len() < MANY && seen.insert(value) => {
                         let path: Vec<String> = path.iter().cloned().chain([key.to_string()]).collect();
                         next.push((path, value));
+                    }
+                    Node::Instance { .. } if pickle.module(value).is_some() && wanted(&key) && seen.insert(value) => {
+                        let path: Vec<String> = path.iter().cloned().chain([key.to_string()]).collect();
+                        found.push(Candidate { path, dict: value, tensors: 1 });
                     }
                     _ => {}
                 }
@@ -140,6 +146,17 @@ fn candidates(pickle: &Pickle) -> Vec<Candidate> {
         level = next;
     }
     found
+}
+
+/// What is in a dict or a list, by key or number.
+fn inside<'p>(pickle: &'p Pickle, id: Id) -> impl Iterator<Item = (Cow<'p, str>, Id)> {
+    let (entries, items) = match pickle.node(id) {
+        Node::Dict(entries) => (&entries[..], &[][..]),
+        Node::List(items) => (&[][..], &items[..items.len().min(MANY)]),
+        _ => (&[][..], &[][..]),
+    };
+    let named = entries.iter().filter_map(|&(key, value)| Some((Cow::Borrowed(pickle.text(key)?), value)));
+    named.chain(items.iter().enumerate().map(|(i, &value)| (Cow::Owned(i.to_string()), value)))
 }
 
 /// A dotted path, whose keys may have dots themselves: the shortest that is there wins.
@@ -162,16 +179,23 @@ fn forced(pickle: &Pickle, key: &str) -> Result<Found> {
     }
     match pickle.node(at) {
         Node::Dict(_) | Node::Object { .. } => Ok(Found { dict: at, path: key.to_string(), notes: vec![] }),
-        Node::Opaque(_) | Node::Global(..) => {
+        Node::Instance { .. } if pickle.module(at).is_some() => {
+            Ok(Found { dict: at, path: key.to_string(), notes: vec![] })
+        }
+        Node::Opaque(_) | Node::Global(..) | Node::Instance { .. } => {
             let why = format!("`{key}` is {}; only its code knows what is in it", pickle.describe(at));
-            Err(Error::new(Kind::Load, why).hint(super::by_hand(&format!("d['{key}'].state_dict()"))))
+            Err(Error::new(Kind::Load, why).hint(super::by_export(&format!("d['{key}'].state_dict()"))))
         }
         _ => Err(Error::new(Kind::Load, format!("`{key}` is {}, not a dict of tensors", pickle.describe(at)))),
     }
 }
 
 fn child(pickle: &Pickle, at: Id, key: &str) -> Option<Id> {
-    pickle.entries(at)?.iter().rev().find(|(k, _)| pickle.text(*k) == Some(key)).map(|(_, value)| *value)
+    if let Node::List(items) = pickle.node(at) {
+        return items.get(key.parse::<usize>().ok()?).copied();
+    }
+    let inner = pickle.module(at).and_then(|_| pickle.entry(at, "_modules"));
+    inner.and_then(|modules| pickle.entry(modules, key)).or_else(|| pickle.entry(at, key))
 }
 
 fn names<'a>(pickle: &Pickle<'a>, dict: Id) -> Vec<&'a str> {

@@ -28,25 +28,25 @@ fn checkpoint(pickle: &[u8]) -> Vec<u8> {
     zip(&[("a/data.pkl", pickle), ("a/data/0", &1.5f32.to_le_bytes().repeat(6))])
 }
 
-fn error(bytes: &[u8]) -> Error {
+pub(super) fn error(bytes: &[u8]) -> Error {
     let error = read(bytes, None).unwrap_err();
     assert_eq!(error.kind, Kind::Load, "{error}");
     error
 }
 
-fn int(n: i64) -> Vec<u8> {
+pub(super) fn int(n: i64) -> Vec<u8> {
     [&[0x8a, 8][..], &n.to_le_bytes()].concat()
 }
 
-fn text(s: &str) -> Vec<u8> {
+pub(super) fn text(s: &str) -> Vec<u8> {
     [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat()
 }
 
-fn global(module: &str, name: &str) -> Vec<u8> {
+pub(super) fn global(module: &str, name: &str) -> Vec<u8> {
     format!("c{module}\n{name}\n").into_bytes()
 }
 
-fn tuple(items: &[i64]) -> Vec<u8> {
+pub(super) fn tuple(items: &[i64]) -> Vec<u8> {
     [b"(".to_vec(), items.iter().flat_map(|&i| int(i)).collect(), b"t".to_vec()].concat()
 }
 
@@ -73,6 +73,13 @@ fn claims(class: &[u8], key: &str, len: i64, offset: i64, size: &[i64], stride: 
 
 fn floats(len: i64, offset: i64, size: &[i64], stride: &[i64]) -> Vec<u8> {
     checkpoint(&claims(&global("torch", "FloatStorage"), "0", len, offset, size, stride))
+}
+
+/// The floats of a file's only tensor.
+pub(super) fn floats_of(bytes: &[u8]) -> Vec<f32> {
+    let read = read(bytes, None).unwrap();
+    assert_eq!(read.tensors.len(), 1);
+    read.tensors[0].3.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 #[test]
@@ -444,7 +451,7 @@ fn archives_that_play_tricks_are_refused() {
 #[test]
 fn files_of_other_kinds_are_told_apart() {
     let tar = [vec![b'a'; 257], b"ustar\0".to_vec(), vec![0; 300]].concat();
-    let legacy = [b"\x80\x02".as_slice(), super::LEGACY, &[0; 10]].concat();
+    let legacy = [b"\x80\x02".as_slice(), super::legacy::MAGIC, &[0; 10]].concat();
     for (bytes, part) in [
         (&b""[..], "empty"),
         (b"hello, world", "not a checkpoint"),
@@ -452,7 +459,7 @@ fn files_of_other_kinds_are_told_apart() {
         (b"<!DOCTYPE html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1", "LFS"),
         (&tar, "tar archive"),
-        (&legacy, "before 1.6"),
+        (&legacy, "its magic number: cannot load the pickle"),
         (&zip(&[("x.npy", b"1")]), "numpy"),
         (&zip(&[("x.txt", b"1")]), "without a `data.pkl`"),
         (&zip(&[("m/data.pkl", b"\x80\x02N."), ("m/constants.pkl", b"1")]), "TorchScript program whose data is None"),

@@ -19,12 +19,36 @@ fn a_spec_has_a_label_a_source_and_parameters() {
 }
 
 #[test]
+fn means_may_be_written_as_fractions() {
+    let options = parse("a.onnx?mean=125.3/255,0.5&std=63/255,1").unwrap().options;
+    assert_eq!((options.mean, options.std), (Some(vec![125.3 / 255., 0.5]), Some(vec![63. / 255., 1.])));
+    for wrong in ["mean=1/0", "mean=1/2/3", "mean=/2", "std=0/255"] {
+        assert_eq!(parse(&format!("a.onnx?{wrong}")).unwrap_err().kind, Kind::Usage, "{wrong}");
+    }
+}
+
+#[test]
+fn statistics_have_names_and_fractions() {
+    let of = |query: &str| {
+        let Options { mean, std, .. } = parse(&format!("a.onnx?{query}")).unwrap().options;
+        (mean.unwrap_or_default(), std.unwrap_or_default())
+    };
+    assert_eq!(of("mean=imagenet"), (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]));
+    assert_eq!(of("mean=half"), (vec![0.5], vec![0.5]));
+    assert_eq!(of("std=cifar10"), of("mean=cifar10"));
+    assert_eq!(of("std=0.2&mean=cifar10"), (vec![0.4914, 0.4822, 0.4465], vec![0.2]));
+    assert_eq!(of("mean=125.3/255,0.5, 1&std=1/255"), (vec![125.3 / 255., 0.5, 1.], vec![1. / 255.]));
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
     for (spec, part) in [
         ("org/model", "hf:org/model"),
         ("org/model", "./org/model"),
         ("a.onnx?men=0.5", "did you mean `mean`"),
         ("a.onnx?mean=x", "mean=0.5,0.5,0.5"),
+        ("a.onnx?mean=imagenett", "did you mean `mean=imagenet`"),
+        ("a.onnx?mean=0.5/0", "not a list of numbers"),
         ("a.onnx?mean", "key=value"),
         ("a.onnx?std=0", "not positive"),
         ("a.onnx?strip=a&prefix=b", "twice"),

@@ -222,6 +222,7 @@ fn members_that_do_not_fit_are_refused_by_their_number_and_name() {
     let head = robust_models::Head::Linear {
         weight: Tensor::ones((10, 40), DType::F64, &Device::Cpu).unwrap(),
         bias: Tensor::zeros(10, DType::F64, &Device::Cpu).unwrap(),
+        centre: None,
     };
     head.write(&place.path().join("head.safetensors")).unwrap();
     let model = opened(&format!("ensemble:{a}+[{bare}?head={}]", at("head.safetensors")));

@@ -258,8 +258,8 @@ fn an_encoder_pools_as_asked_and_a_head_makes_it_a_classifier() {
     // The whole model's last layer as a head gives the whole model.
     let whole = load(&golden("huggingface").to_string_lossy()).unwrap();
     let (_, all) = tiny();
-    let head =
-        robust_models::Head::Linear { weight: all["classifier.weight"].clone(), bias: all["classifier.bias"].clone() };
+    let [weight, bias] = ["classifier.weight", "classifier.bias"].map(|n| all[n].clone());
+    let head = robust_models::Head::Linear { weight, bias, centre: None };
     let file = folder.path().join("head.safetensors");
     head.write(&file).unwrap();
     let joined = load(&format!("{at}?head={}", file.display())).unwrap();

@@ -9,6 +9,7 @@ mod folders;
 mod golden;
 mod hostile;
 mod huggingface;
+mod legacy;
 mod mixtures;
 mod onnx;
 mod parity;

@@ -104,11 +104,64 @@ fn missing_and_doubled_normalisation_are_named() {
 }
 
 #[test]
+fn statistics_that_scripts_copy_and_means_of_bytes_are_named() {
+    const COPIED: [f32; 3] = [0.2023, 0.1994, 0.2010];
+    const CIFAR: [f32; 3] = [0.4914, 0.4822, 0.4465];
+    let seen = |t: &[f32]| t.iter().enumerate().map(|(i, v)| (v - CIFAR[i / 16]) / COPIED[i / 16]).collect();
+    assert_eq!(codes(&nearest(seen, &[(CIFAR, COPIED), (CIFAR, COPIED)], false)), [Code::DoubledNormalisation]);
+    let bytes = |t: &[f32]| t.iter().enumerate().map(|(i, v)| 255. * (v - MEAN[i / 16])).collect();
+    let found = examine(&nearest(bytes, &[], false), &batch()).unwrap();
+    assert_eq!(found[0].code, Code::MissingNormalisation);
+    assert!(found[0].advice.contains("?mean=0.485,0.456,0.406&std=1/255"), "{}", found[0].advice);
+    let scaled = nearest(|t| t.to_vec(), &[([0.; 3], [1. / 255.; 3])], false);
+    assert_eq!(codes(&scaled), [Code::InputRange]);
+}
+
+#[test]
+fn what_raises_a_weak_models_accuracy_is_a_warning_with_its_statistics() {
+    // Half of the labels are wrong: the right input gets 46 % of them.
+    let weak = |of: Batch| {
+        let shifted = |(i, y): (usize, u32)| if i % 25 < 13 { (y + 1 + (i % 4) as u32) % K as u32 } else { y };
+        let labels = of.labels.unwrap().into_iter().enumerate().map(shifted).collect();
+        Batch::new(of.ids, of.x, Some(labels)).unwrap()
+    };
+    let found = examine(&nearest(normalised, &[], false), &weak(batch())).unwrap();
+    assert_eq!((found[0].code, found[0].severity), (Code::MissingNormalisation, Severity::Warning));
+    assert!(found[0].advice.ends_with("add ?mean=imagenet"), "{}", found[0].advice);
+    // As it should be, the same model is not accused.
+    assert_eq!(examine(&nearest(normalised, &[(MEAN, STD)], false), &weak(batch())).unwrap(), []);
+}
+
+#[test]
 fn channel_order_and_channels_last_are_named() {
     let swapped = |t: &[f32]| [&t[32..], &t[16..32], &t[..16]].concat();
     assert_eq!(codes(&nearest(swapped, &[], false)), [Code::ChannelOrder]);
     let last = |t: &[f32]| (0..16).flat_map(|p| [t[p], t[16 + p], t[32 + p]]).collect();
     assert_eq!(codes(&nearest(last, &[], false)), [Code::ChannelsLast]);
+}
+
+#[test]
+fn labels_that_are_one_off_are_named_with_the_shift_that_mends_them() {
+    let model = nearest(|t| t.to_vec(), &[], false);
+    for (by, offset) in [(1, "`?offset=-1`"), (K as u32 - 1, "`?offset=1`")] {
+        let mut batch = batch();
+        // Classes that fall off the end are left out, as a folder without them would.
+        let moved: Vec<u32> = batch.labels.iter().flatten().map(|y| (y + by) % K as u32).collect();
+        let kept: Vec<u32> =
+            (0..batch.len() as u32).filter(|i| moved[*i as usize] != if by == 1 { 0 } else { K as u32 - 1 }).collect();
+        batch.x = robust_core::take(&batch.x, &kept).unwrap();
+        batch.ids = kept.iter().map(|i| u64::from(*i)).collect();
+        batch.labels = Some(kept.iter().map(|i| moved[*i as usize]).collect());
+        let found = examine(&model, &batch).unwrap();
+        let [finding] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(finding.code, Code::LabelOffset);
+        assert!(finding.advice.contains(offset), "{}", finding.advice);
+        assert!(
+            finding.evidence.contains("(100.0 %)") && finding.evidence.contains(" 0 as given"),
+            "{}",
+            finding.evidence
+        );
+    }
 }
 
 #[test]

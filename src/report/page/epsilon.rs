@@ -3,6 +3,7 @@
 
 use super::subjects::{Samples, Subject, correct, norm};
 use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, keys, percent};
+pub use crate::report::sentence::epsilon;
 use crate::report::svg;
 use crate::run::is_compat;
 use crate::stats::{rate, wilson};
@@ -85,7 +86,8 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
             let judged = |c: &Curve| c.levels.iter().map(|l| l.n).max();
             let same = |c: &&mut Chart| {
                 let alike = c.samples == subject.samples() && c.norm == of && c.compat == compat;
-                alike && c.curves.iter().all(|other| judged(other) == judged(&curve))
+                let joined = |other: &Curve| judged(other) == judged(&curve) && other.subject.shows_as(subject);
+                alike && c.curves.iter().all(joined)
             };
             match all.iter_mut().find(same) {
                 Some(chart) => chart.curves.push(curve),
@@ -204,15 +206,6 @@ pub fn threat(region: &Region, otherwise: &str) -> String {
         Region::Ball { norm, eps } => format!("{norm} {}", epsilon(*eps)),
         _ => otherwise.to_string(),
     }
-}
-
-/// `8/255` where it is that, else the number.
-pub fn epsilon(eps: f64) -> String {
-    let levels = eps * 255.;
-    if eps > 0. && (0.999..32.5).contains(&levels) && (levels - levels.round()).abs() < 1e-6 {
-        return format!("{}/255", levels.round());
-    }
-    svg::number(eps)
 }
 
 fn table(chart: &Chart, title: &str) -> Table {

@@ -51,7 +51,7 @@ pub fn groups<'a>(subjects: &'a [Subject<'a>]) -> Vec<Group<'a>> {
                 g.samples == subject.samples()
                     && g.region == region
                     && g.compat == compat
-                    && g.entries.iter().all(|e| e.worst.n == worst.n)
+                    && g.entries.iter().all(|e| e.worst.n == worst.n && e.subject.shows_as(subject))
             };
             match all.iter_mut().find(same) {
                 Some(group) => group.entries.push(entry),

@@ -104,11 +104,15 @@ pub struct Section {
 /// Everything a report says.
 pub struct Page {
     pub title: String,
+    /// The answer: a sentence per model and threat model.
+    pub answers: Vec<String>,
     /// What must be known before any number is read.
     pub warnings: Vec<String>,
     pub sections: Vec<Section>,
     pub grids: Vec<Grid>,
     pub grid_notes: Vec<String>,
+    /// The section that images follow.
+    pub images_after: &'static str,
     /// The summary rows as JSON, for programs.
     pub data: String,
 }
@@ -118,8 +122,8 @@ pub fn page(runs: &[Loaded], pictures: &Pictures) -> Page {
     let subjects = subjects(runs);
     let groups = leaderboard::groups(&subjects);
     let sections = vec![
-        leaderboard::section(&groups),
         epsilon::section(&subjects),
+        leaderboard::section(&groups),
         corruptions::section(runs, &subjects),
         queries::section(&subjects),
         transfer::section(&subjects),
@@ -129,17 +133,30 @@ pub fn page(runs: &[Loaded], pictures: &Pictures) -> Page {
         origin::diagnostics(&subjects),
         origin::provenance(runs),
     ];
+    let sections: Vec<Section> = sections.into_iter().filter(|s| !s.figures.is_empty()).collect();
+    let images_after = sections.iter().find(|s| s.id == "leaderboard").or(sections.first()).map_or("", |s| s.id);
     let (grids, grid_notes) = pictures::grids(&subjects, pictures);
     let mut names: Vec<&str> = runs.iter().map(|r| r.record.plan.dataset.card.name.as_str()).collect();
     names.dedup();
     Page {
         title: format!("Robustness on {}", names.join(", ")),
+        answers: answers(&subjects),
         warnings: warnings(runs),
-        sections: sections.into_iter().filter(|s| !s.figures.is_empty()).collect(),
+        sections,
         grids,
         grid_notes,
+        images_after,
         data: tables::embedded(runs),
     }
+}
+
+/// Each subject under its label, which tells models of one name apart.
+fn answers(subjects: &[subjects::Subject]) -> Vec<String> {
+    let of = |s: &subjects::Subject| {
+        let rows: Vec<super::Row> = s.run.rows.iter().filter(|r| r.model == s.model.name).cloned().collect();
+        super::sentences(&rows, |_| s.label.clone())
+    };
+    subjects.iter().flat_map(of).collect()
 }
 
 fn warnings(runs: &[Loaded]) -> Vec<String> {
@@ -152,6 +169,10 @@ fn warnings(runs: &[Loaded]) -> Vec<String> {
                 "{name}: {n} of the data set's {all} samples were asked ({}): not comparable with full runs.",
                 plan.pick
             ));
+        }
+        for row in &run.rows {
+            let notes = row.points.iter().flat_map(|p| p.notes(&row.model, &row.attack, &row.threat));
+            said.extend(notes.map(|note| format!("{name}: {note}")));
         }
         for row in run.rows.iter().filter(|r| r.failed > 0 && !super::is_worst(&r.attack)) {
             said.push(format!(

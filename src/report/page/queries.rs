@@ -28,7 +28,8 @@ pub fn section(subjects: &[Subject]) -> Section {
             if attack.passes.0 < LEAST || curve.1.is_empty() {
                 continue;
             }
-            let same = |c: &&mut Chart| c.samples == subject.samples() && c.attack == attack.label;
+            let shown = |c: &Chart| c.curves.iter().all(|(other, _)| other.shows_as(subject));
+            let same = |c: &&mut Chart| c.samples == subject.samples() && c.attack == attack.label && shown(c);
             match charts.iter_mut().find(same) {
                 Some(chart) => chart.curves.push(curve),
                 None => {

@@ -3,6 +3,7 @@
 use crate::folder;
 use crate::plan::{PlannedAttack, PlannedModel};
 use crate::report::{Row, is_worst};
+use crate::rows;
 use crate::runs::Loaded;
 use robust_core::{Norm, Outcome, Region, Verdict};
 
@@ -34,6 +35,11 @@ impl<'a> Subject<'a> {
     pub fn samples(&self) -> Samples<'a> {
         let plan = &self.run.record.plan;
         Samples { digest: &plan.dataset.card.digest, ids: &plan.ids, complete: self.run.missing == 0 }
+    }
+
+    /// Whether nothing tells that its samples are other images than those of `other` with the same ids.
+    pub fn shows_as(&self, other: &Subject) -> bool {
+        rows::obstacle((self.run, self.model), (other.run, other.model)).is_none()
     }
 
     /// Names the samples: data set, number, and how they were chosen.

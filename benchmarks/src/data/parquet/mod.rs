@@ -253,4 +253,9 @@ impl Images for Parquet {
         let image = images.get((id - self.groups[at].first) as usize).and_then(Option::as_ref);
         image.map(|image| image.data().to_vec()).ok_or_else(|| "has no image".to_string())
     }
+
+    fn written(&self) -> Option<String> {
+        let at = self.files.iter().position(|file| file.source.0.written())?;
+        Some(format!("file {} of the data set", at + 1))
+    }
 }

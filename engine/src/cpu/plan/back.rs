@@ -5,7 +5,7 @@ use super::pool::Held;
 use super::run::Run;
 use super::step::{Cell, CellId, Kind, Pieces, Plain, Step};
 use crate::cpu::kernels::*;
-use crate::network::NodeId;
+use crate::graph::NodeId;
 use robust_core::{Error, Result};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::single::pool_grid;
 use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps, Weighed};
 use crate::cpu::kernels::{Isa, Packed};
-use crate::network::{Network, NodeId, Op, ParamId};
+use crate::graph::{Network, NodeId, Op, ParamId};
 use crate::reference::Single;
 use robust_core::{Error, Result};
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use super::super::kernels::*;
 use super::Precision;
 use super::compile::{LINKS, Weights};
-use crate::network::{MAX_ROW, Network, ParamId};
+use crate::graph::{MAX_ROW, Network, ParamId};
 use robust_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -3,7 +3,7 @@
 use super::compile::{Compiler, LINKS};
 use super::conv::floats;
 use crate::cpu::kernels::MAX_AREA;
-use crate::network::{Activation, Binary, NodeId, Op, Window};
+use crate::graph::{Activation, Binary, NodeId, Op, Window};
 use robust_core::{Error, Result};
 
 /// `x * scale + shift` along one axis of a row; one value for all when the axis is `None`.

@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::layout::Layout;
 use super::step::{CellId, Kind, Part, Pieces, Place};
 use crate::cpu::kernels::Buffer;
-use crate::network::{NodeId, Op};
+use crate::graph::{NodeId, Op};
 use robust_core::{Error, Result};
 
 /// One box of entries: where it is in a row that is read and in one that is written.

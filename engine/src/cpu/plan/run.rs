@@ -4,7 +4,7 @@ use super::conv::Pooling;
 use super::pool::{Held, Pool, Stay};
 use super::step::{Cell, CellId, Kind, Pieces, Plain, Step, Steps};
 use crate::cpu::kernels::*;
-use crate::network::Network;
+use crate::graph::Network;
 use crate::reference::{Saved, Single};
 use robust_core::{Error, Result};
 use std::sync::Arc;

@@ -5,14 +5,15 @@ use super::conv::{floats, padded};
 use super::layout::Layout;
 use super::step::{CellId, Kind, Place};
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Links, MAX_AREA, Slide};
-use crate::network::{Activation, Binary, NodeId, Op, Reduction, Window};
+use crate::graph::{Activation, Binary, NodeId, Op, Reduction, Window};
 use robust_core::{Error, Result};
 
 impl Compiler<'_> {
     pub(super) fn single(&mut self, i: usize) -> Result<()> {
         let node = self.net.nodes()[i].clone();
         match &node.op {
-            Op::Reshape { .. } => {
+            // Plans evaluate: what training drops passes.
+            Op::Reshape { .. } | Op::Dropout { .. } => {
                 self.places[i] = Some(self.place(node.inputs[0])?);
                 Ok(())
             }
@@ -52,7 +53,25 @@ impl Compiler<'_> {
                 self.set_place(i, Place { cell, layout: Layout::plain(&[c]) });
                 Ok(())
             }
-            _ => self.by_kind(i),
+            Op::Input
+            | Op::Param(_)
+            | Op::Conv2d { .. }
+            | Op::Linear { .. }
+            | Op::MatMul
+            | Op::BatchNorm { .. }
+            | Op::MeanSparse { .. }
+            | Op::LayerNorm { .. }
+            | Op::Attention { .. }
+            | Op::Act(_)
+            | Op::Binary(_)
+            | Op::Softmax { .. }
+            | Op::LogSoftmax { .. }
+            | Op::MaxPool(_)
+            | Op::KeepTop { .. }
+            | Op::Reduce { .. }
+            | Op::Concat { .. }
+            | Op::Slice { .. }
+            | Op::Pad { .. } => self.by_kind(i),
         }
     }
 
@@ -91,7 +110,22 @@ impl Compiler<'_> {
                 }
                 None => self.fallback(i),
             },
-            _ => self.fallback(i),
+            Op::Input
+            | Op::Param(_)
+            | Op::Conv2d { .. }
+            | Op::Linear { .. }
+            | Op::MatMul
+            | Op::BatchNorm { .. }
+            | Op::Binary(_)
+            | Op::Softmax { .. }
+            | Op::LogSoftmax { .. }
+            | Op::MaxPool(_)
+            | Op::AvgPool { .. }
+            | Op::KeepTop { .. }
+            | Op::Reduce { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Dropout { .. } => self.fallback(i),
         }
     }
 
@@ -230,13 +264,13 @@ impl Compiler<'_> {
 
 /// Windows of a pool along an axis of `size` entries.
 fn pool_windows(w: &Window, size: usize, a: usize) -> Result<usize> {
-    crate::shape::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
+    crate::graph::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
 }
 
 /// The links of a pool over an image; averages count pads or do not.
 pub(super) fn pool_grid(w: Window, size: [usize; 2], average: Option<bool>) -> Result<Grid> {
     let axis = |a: usize| {
-        let (size, count, stride) = (size[a], pool_windows(&w, size[a], a)?, w.stride[a].min(crate::network::MAX_ROW));
+        let (size, count, stride) = (size[a], pool_windows(&w, size[a], a)?, w.stride[a].min(crate::graph::MAX_ROW));
         let slide = Slide { size, count, kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
         Ok::<_, Error>(Links::forward(slide, |o, inside| {
             let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;

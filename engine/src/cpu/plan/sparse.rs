@@ -4,7 +4,7 @@ use super::compile::Compiler;
 use super::conv::floats;
 use super::layout::Layout;
 use super::step::Kind;
-use crate::network::Op;
+use crate::graph::Op;
 use crate::reference::{Bands, within};
 use rayon::prelude::*;
 use robust_core::{Error, Result};

@@ -4,7 +4,7 @@ use super::conv::Conv;
 use super::layout::{Layout, Walk};
 use super::pieces::Move;
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
-use crate::network::NodeId;
+use crate::graph::NodeId;
 use crate::reference::Bands;
 use std::sync::Arc;
 

@@ -3,7 +3,10 @@
 //! The batch is symbolic: it is axis 0 of every batched value and is never merged, moved or broadcast by an op. Sizes
 //! come from files, so every sum and product is checked.
 
-use crate::network::{Activation, MAX_ROW, Op, Pair, Param, ParamId, Shape, Window};
+use super::network::MAX_ROW;
+use super::node::Shape;
+use super::op::{Activation, Op, Pair, ParamId, Window};
+use super::params::Param;
 use robust_core::{Error, Kind, Result};
 
 /// The shape of `op` over `inputs`.
@@ -61,6 +64,13 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
         Op::Concat { axis } => concat(inputs, *axis),
         Op::Slice { axis, start, end, step } => slice(inputs[0], *axis, [*start, *end, *step]),
         Op::Pad { pads, value } => pad(inputs[0], pads, *value),
+        Op::Dropout { rate } => match (0. ..1.).contains(rate) && inputs[0].batched {
+            true => Ok(inputs[0].clone()),
+            false => Err(bad(format!(
+                "expected an input [n, ...] and a rate from 0 to below 1, got {} and {rate}",
+                show(inputs[0])
+            ))),
+        },
     }
 }
 
@@ -125,7 +135,23 @@ fn arity(op: &Op, inputs: &[&Shape]) -> Result<()> {
         Op::MatMul | Op::Binary(_) => 2,
         Op::Attention { .. } => inputs.len().clamp(3, 4),
         Op::Concat { .. } => inputs.len().max(1),
-        _ => 1,
+        Op::Conv2d { .. }
+        | Op::Linear { .. }
+        | Op::BatchNorm { .. }
+        | Op::MeanSparse { .. }
+        | Op::LayerNorm { .. }
+        | Op::Act(_)
+        | Op::Softmax { .. }
+        | Op::LogSoftmax { .. }
+        | Op::MaxPool(_)
+        | Op::AvgPool { .. }
+        | Op::KeepTop { .. }
+        | Op::Reduce { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Dropout { .. } => 1,
     };
     match inputs.len() {
         n if n == expected => Ok(()),

@@ -1,7 +1,7 @@
 //! Shape inference against PyTorch's rules and against hostile sizes.
 
 use super::*;
-use crate::network::{Binary, Reduction};
+use crate::graph::{Binary, Reduction};
 use candle_core::{DType, Device, Tensor};
 
 fn weight(dims: &[usize]) -> Param {

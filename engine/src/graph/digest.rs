@@ -1,6 +1,7 @@
 //! What a network computes, as one number: equal functions over equal weights have equal digests in every version.
 
-use crate::network::{Activation, Binary, Network, Op, ParamId, Reduction, Window};
+use super::network::Network;
+use super::op::{Activation, Binary, Op, ParamId, Reduction, Window};
 use candle_core::{DType, Tensor};
 
 /// Of this encoding. Whoever changes what a network's bytes are raises it: digests stand in people's baselines and run
@@ -157,6 +158,10 @@ impl Words {
             Op::Pad { pads, value } => {
                 self.listed("pad", &pads.iter().flat_map(|(before, after)| [*before, *after]).collect::<Vec<_>>());
                 self.real(*value);
+            }
+            Op::Dropout { rate } => {
+                self.tag("dropout");
+                self.real(*rate);
             }
         }
     }

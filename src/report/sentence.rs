@@ -1,0 +1,131 @@
+//! The answer in one sentence per model and threat model: what it keeps, against whom, how sure that is.
+
+use super::{Row, is_worst, svg};
+use crate::doctor::{Grade, grade_text};
+
+/// One sentence per worst case of a norm, in the table's order; corruptions and regions without a norm have none. `name`
+/// says how a model is called.
+pub fn sentences(rows: &[Row], name: impl Fn(&Row) -> String) -> Vec<String> {
+    rows.iter()
+        .filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0)
+        .map(|r| sentence(r, rows, &name))
+        .collect()
+}
+
+fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String {
+    let attacks: Vec<&Row> =
+        rows.iter().filter(|r| r.model == worst.model && r.threat == worst.threat && !is_worst(&r.attack)).collect();
+    let by = match attacks[..] {
+        [only] => only.attack.split(':').next().unwrap_or_default().to_string(),
+        ref several => format!("the worst of {} attacks", several.len()),
+    };
+    let (low, high) = worst.robust_interval;
+    // Goals without labels have no clean accuracy: every sample begins as itself.
+    let clean = match worst.aimed {
+        true => String::new(),
+        false => format!(", {} % without one", percent(worst.clean_accuracy)),
+    };
+    format!(
+        "{} keeps {} % of {} samples at {} under {by}{clean} (95 % interval {} to {} %); grade: {}.",
+        name(worst),
+        percent(worst.robust_accuracy),
+        worst.n,
+        threat(worst),
+        percent(low),
+        percent(high),
+        grade(worst.reliability)
+    )
+}
+
+fn grade(grade: Option<Grade>) -> String {
+    match grade {
+        None => "unchecked (the doctor did not look)".to_string(),
+        some => grade_text(some),
+    }
+}
+
+/// `Linf 8/255`, with the goal where it is not a class.
+fn threat(row: &Row) -> String {
+    let goal = row.threat.split_once(", ").map_or_else(String::new, |(_, goal)| format!(", {goal}"));
+    match row.eps.is_finite() {
+        true => format!("{} {}{goal}", row.norm, epsilon(row.eps)),
+        false => row.threat.clone(),
+    }
+}
+
+/// `8/255` where it is that, else the number.
+pub fn epsilon(eps: f64) -> String {
+    let levels = eps * 255.;
+    if eps > 0. && (0.999..32.5).contains(&levels) && (levels - levels.round()).abs() < 1e-6 {
+        return format!("{}/255", levels.round());
+    }
+    svg::number(eps)
+}
+
+fn percent(rate: f64) -> String {
+    format!("{:.1}", 100. * rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::wilson;
+
+    fn row(attack: &str, held: u64) -> Row {
+        Row {
+            model: "net".into(),
+            dataset: "digits".into(),
+            attack: attack.into(),
+            threat: "Linf 0.031373".into(),
+            norm: "Linf".into(),
+            eps: 8. / 255.,
+            n: 200,
+            clean_accuracy: 0.95,
+            robust_accuracy: held as f64 / 200.,
+            clean_interval: wilson(190, 200),
+            robust_interval: wilson(held, 200),
+            clean_correct: 190,
+            held,
+            fooled: 190 - held,
+            failed: 0,
+            fragile: 0,
+            forwards: 0,
+            backwards: 0,
+            seconds: 0.,
+            seed: 0,
+            full: true,
+            model_digest: String::new(),
+            data_digest: String::new(),
+            reliability: Some(Grade::Doubtful),
+            encoder: None,
+            head: None,
+            points: None,
+            aimed: false,
+        }
+    }
+
+    #[test]
+    fn a_model_under_one_attack_is_one_sentence() {
+        let rows = [row("pgd-linf:eps=8/255", 100), row("worst-case", 100)];
+        assert_eq!(
+            sentences(&rows, |r| r.model.clone()),
+            [
+                "net keeps 50.0 % of 200 samples at Linf 8/255 under pgd-linf, 95.0 % without one (95 % interval 43.1 to 56.9 %); \
+              grade: doubtful."
+            ]
+        );
+    }
+
+    #[test]
+    fn several_attacks_are_counted_and_a_model_that_nobody_looked_at_is_unchecked() {
+        let worst = Row { reliability: None, ..row("worst-case", 80) };
+        let corruption = Row { norm: String::new(), threat: "fog".into(), eps: f64::INFINITY, ..row("worst-case", 10) };
+        let said = sentences(&[row("a", 90), row("b", 80), worst, corruption], |r| r.model.clone());
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].contains("under the worst of 2 attacks") && said[0].contains("grade: unchecked"),
+            "{}",
+            said[0]
+        );
+    }
+}
