@@ -192,9 +192,5 @@ fn text(args: &Args) -> Result<Head> {
 }
 
 fn whole(file: &Path) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(file).map_err(|e| Error::load(file.display(), e))?.len();
-    if size > MAX_TOKENS {
-        return Err(Error::load(file.display(), format!("it has {size} bytes; up to {MAX_TOKENS} are supported")));
-    }
-    std::fs::read(file).map_err(|e| Error::load(file.display(), e))
+    robust::core::files::read(file, MAX_TOKENS).map_err(|e| Error::load(file.display(), e))
 }

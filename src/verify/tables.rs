@@ -71,7 +71,8 @@ pub fn check(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Table
         };
         let read = || match length {
             Ok(length) if length > LONGER * (ours.len() as u64 + 4096) => Err(format!("it has {length} bytes")),
-            Ok(_) => std::fs::read(&path).map_err(|e| format!("it cannot be read: {e}")),
+            Ok(_) => robust_core::files::read(&path, LONGER * (ours.len() as u64 + 4096))
+                .map_err(|e| format!("it cannot be read: {e}")),
             Err(e) => Err(format!("it cannot be read: {e}")),
         };
         match read().and_then(|there| differs(name, &there, ours)) {
