@@ -182,10 +182,16 @@ fn a_models_own_preprocessing_reaches_the_images_unless_the_data_set_has_its_own
         let lines: Vec<_> = place.read(&format!("{out}/outcomes.jsonl")).lines().map(value).collect();
         lines.into_iter().map(|l| (l["digest"].clone(), l["clean"].clone())).collect::<Vec<_>>()
     };
-    let by_data = eval("builtin:mnist-std", "folder:set?resize=32&crop=28&interpolation=bicubic", "data");
-    let by_model = eval("builtin:mnist-std?resize=32&crop=28&interpolation=bicubic", "folder:set", "model");
-    let both = eval("builtin:mnist-std?resize=28x28", "folder:set?resize=32&crop=28&interpolation=bicubic", "both");
-    let other = eval("builtin:mnist-std?resize=28x28", "folder:set", "other");
+    let by_data =
+        eval("builtin:mnist-std", "folder:set?classes=sorted&resize=32&crop=28&interpolation=bicubic", "data");
+    let by_model =
+        eval("builtin:mnist-std?resize=32&crop=28&interpolation=bicubic", "folder:set?classes=sorted", "model");
+    let both = eval(
+        "builtin:mnist-std?resize=28x28",
+        "folder:set?classes=sorted&resize=32&crop=28&interpolation=bicubic",
+        "both",
+    );
+    let other = eval("builtin:mnist-std?resize=28x28", "folder:set?classes=sorted", "other");
     assert_eq!(by_data, by_model);
     assert_eq!(by_data, both);
     assert_ne!(by_data, other);
