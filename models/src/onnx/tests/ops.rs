@@ -309,7 +309,7 @@ fn sums_of_products_over_named_axes() {
     let x = [1., 2., 3., 4., 5., 6.];
     let weights = || vec![reals("w", &[3, 2, 2], &w)];
     let mut expected = vec![0.; 4];
-    let mut shared = vec![0.; 4];
+    let mut shared = [0.; 4];
     for k in 0..2 {
         for j in 0..3 {
             for h in 0..2 {
