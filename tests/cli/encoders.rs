@@ -58,7 +58,7 @@ fn honest_runs_of_probes_on_badly_scaled_embeddings_verify() {
         "eval --model net.safetensors?output=features {heads} --dataset builtin:mnist --limit 64 --attack pgd-linf:eps=0.1,steps=5"
     );
     place.ok(&format!("{run} --no-doctor --out run"));
-    assert!(place.ok("verify run").out.contains("every row holds"));
+    assert!(place.ok("verify run").err.contains("every row holds"));
 }
 
 /// A network for 28x28 images of random weights, one of whose features hardly moves.

@@ -289,7 +289,7 @@ fn weights_that_do_not_fit_an_architecture_are_all_named() {
     let unknown = arch::build(&StateDict::from_tensors(weights), &Options::default()).unwrap_err();
     for part in [
         "(hint: weights carry no code: export",
-        "torch.onnx.export(model, x, \"net.onnx\", dynamo=True)",
+        "torch.onnx.export(model.eval(), torch.zeros(1, 3, 32, 32), 'net.onnx', dynamo=True)",
         ": mnist-cnn, ",
     ] {
         assert!(unknown.to_string().contains(part), "{part} not in {unknown}");
