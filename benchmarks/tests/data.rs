@@ -253,7 +253,8 @@ fn a_folder_is_named_by_the_content_of_its_images_and_not_by_their_sizes_or_time
     let (mut one, mut two) = (png(1, 4, 4), png(2, 4, 4));
     let most = one.len().max(two.len());
     // What follows the end of a PNG is not read.
-    (one.resize(most, 0), two.resize(most, 0));
+    one.resize(most, 0);
+    two.resize(most, 0);
     let (before, after) = (names(&one), names(&two));
     assert!(before.0 != after.0 && before.1 == after.1, "{before:?} {after:?}");
     assert_eq!(names(&one), before);

@@ -58,7 +58,7 @@ fn cost(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
         ));
     }
     let draws = attack.votes.map_or(1, |v| u64::from(v.m)).max(1);
-    if o.cost.confirm % draws != 0 || (o.best.is_some() && o.cost.confirm == 0) {
+    if !o.cost.confirm.is_multiple_of(draws) || (o.best.is_some() && o.cost.confirm == 0) {
         return Err(format!("it says {} passes of the judge, each judgement takes {draws}", o.cost.confirm));
     }
     Ok(())

@@ -248,12 +248,12 @@ fn ctrl_c_leaves_a_long_unit_between_two_steps() {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(700));
-    let asked = std::time::Instant::now();
+    let asked = robust::clock::Stopwatch::start();
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let said = said(child.wait_with_output().unwrap());
-    let took = asked.elapsed();
+    let took = asked.seconds();
     assert_eq!(said.code, 130, "{}", said.err);
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(took < 5., "it took {took} s");
     assert!(said.err.contains("interrupted") && said.err.contains("--out long --resume"), "{}", said.err);
     assert_eq!(lines(&place, "long"), 0);
 }

@@ -21,9 +21,16 @@ pub const ARCHITECTURE: Architecture = Architecture {
 const CIFAR: Usual = Usual::Known { whose: "Wong and Kolter's", mean: [0.485, 0.456, 0.406], std: [0.225; 3] };
 const KERNELS: [usize; 2] = [3, 4];
 
+/// Layers by their numbers in the `nn.Sequential`.
+struct Layers {
+    /// With their kernels.
+    convs: Vec<(usize, usize)>,
+    linear: Vec<usize>,
+}
+
 /// Numbers of the convolutions with their kernels, and of the linear layers: every other one, and one more place for the flattening.
 /// `None` for any other file.
-fn plan(dict: &StateDict) -> Option<(Vec<(usize, usize)>, Vec<usize>)> {
+fn plan(dict: &StateDict) -> Option<Layers> {
     let dims = |i: usize| dict.dims(&format!("{i}.weight")).map(<[usize]>::len).zip(dict.dims(&format!("{i}.bias")));
     let mut convs = vec![];
     let mut at = 0;
@@ -43,11 +50,11 @@ fn plan(dict: &StateDict) -> Option<(Vec<(usize, usize)>, Vec<usize>)> {
     }
     // A kernel of 3 alone could be of anyone's net.
     let theirs = convs.iter().any(|(_, kernel)| *kernel == 4) && !linear.is_empty();
-    (theirs && dict.names().count() == 2 * (convs.len() + linear.len())).then_some((convs, linear))
+    (theirs && dict.names().count() == 2 * (convs.len() + linear.len())).then_some(Layers { convs, linear })
 }
 
 fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<NodeId> {
-    let (convs, linear) = plan(dict).ok_or_else(|| {
+    let Layers { convs, linear } = plan(dict).ok_or_else(|| {
         let why = "they are not square convolutions of 3 and 4 at `0.`, `2.`, .. with linear layers behind them, biases and all";
         Error::load("the weights", why)
             .hint("tell the layers of another nn.Sequential: `?layers=conv(s=2,p=1),relu,flatten,linear`")
