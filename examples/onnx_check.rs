@@ -28,7 +28,11 @@ fn flat(t: &Tensor) -> Result<Vec<f64>> {
 fn distance(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     let (ours, theirs) = (flat(ours)?, flat(theirs)?);
     let top = theirs.iter().fold(0f64, |m, v| m.max(v.abs()));
-    let largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0f64, |m, d| if d >= m || d.is_nan() { d } else { m });
+    let largest = ours
+        .iter()
+        .zip(&theirs)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0f64, |m, d| if d >= m || d.is_nan() { d } else { m });
     Ok(if largest.is_nan() { f64::INFINITY } else { largest / top })
 }
 

@@ -23,10 +23,10 @@ fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String
     // Goals without labels have no clean accuracy: every sample begins as itself.
     let clean = match worst.aimed {
         true => String::new(),
-        false => format!(", {} % without one", percent(worst.clean_accuracy)),
+        false => format!("; clean accuracy {} %", percent(worst.clean_accuracy)),
     };
     format!(
-        "{} keeps {} % of {} samples at {} under {by}{clean} (95 % interval {} to {} %); grade: {}.",
+        "{} keeps {} % of {} samples right at {} under {by} (95 % interval {} to {} %{clean}); grade: {}.",
         name(worst),
         percent(worst.robust_accuracy),
         worst.n,
@@ -110,8 +110,8 @@ mod tests {
         assert_eq!(
             sentences(&rows, |r| r.model.clone()),
             [
-                "net keeps 50.0 % of 200 samples at Linf 8/255 under pgd-linf, 95.0 % without one (95 % interval 43.1 to 56.9 %); \
-              grade: doubtful."
+                "net keeps 50.0 % of 200 samples right at Linf 8/255 under pgd-linf (95 % interval 43.1 to 56.9 %; clean accuracy \
+                 95.0 %); grade: doubtful."
             ]
         );
     }
