@@ -3,13 +3,13 @@
 use super::{Row, is_worst, svg};
 use crate::doctor::{Grade, grade_text};
 
-/// One sentence per worst case of a norm, in the table's order; corruptions and regions without a norm have none. `name`
-/// says how a model is called.
+/// One sentence per model and norm, at the largest epsilon that was attacked, in the table's order; corruptions and regions
+/// without a norm have none. `name` says how a model is called.
 pub fn sentences(rows: &[Row], name: impl Fn(&Row) -> String) -> Vec<String> {
-    rows.iter()
-        .filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0)
-        .map(|r| sentence(r, rows, &name))
-        .collect()
+    let worst: Vec<&Row> = rows.iter().filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0).collect();
+    let beside = |a: &Row, b: &Row| (&a.model, &a.norm, goal(a)) == (&b.model, &b.norm, goal(b));
+    let largest = |r: &&&Row| !worst.iter().any(|other| beside(r, other) && other.eps > r.eps);
+    worst.iter().filter(largest).map(|r| sentence(r, rows, &name)).collect()
 }
 
 fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String {
@@ -44,11 +44,15 @@ fn grade(grade: Option<Grade>) -> String {
     }
 }
 
-/// `Linf 8/255`, with the goal where it is not a class.
+/// The goal where it is not a class: `, away: ...`.
+fn goal(row: &Row) -> String {
+    row.threat.split_once(", ").map_or_else(String::new, |(_, goal)| format!(", {goal}"))
+}
+
+/// `Linf 8/255`, with the goal.
 fn threat(row: &Row) -> String {
-    let goal = row.threat.split_once(", ").map_or_else(String::new, |(_, goal)| format!(", {goal}"));
     match row.eps.is_finite() {
-        true => format!("{} {}{goal}", row.norm, epsilon(row.eps)),
+        true => format!("{} {}{}", row.norm, epsilon(row.eps), goal(row)),
         false => row.threat.clone(),
     }
 }
@@ -114,6 +118,15 @@ mod tests {
                  95.0 %); grade: doubtful."
             ]
         );
+    }
+
+    #[test]
+    fn of_several_epsilons_the_largest_is_told() {
+        let smaller = Row { eps: 0.01, threat: "Linf 0.010000".into(), ..row("worst-case", 150) };
+        let other = Row { model: "other".into(), ..smaller.clone() };
+        let said = sentences(&[row("worst-case", 100), smaller, other], |r| r.model.clone());
+        assert_eq!(said.len(), 2);
+        assert!(said[0].contains("net keeps 50.0 %") && said[1].contains("other keeps 75.0 %"), "{said:?}");
     }
 
     #[test]
