@@ -1,4 +1,4 @@
-//! The range of a model's inputs. Images lie in [0,1] by their card; of rows of numbers the card knows nothing, and the
+//! The range of a model's inputs. Images lie in `[0,1]` by their card; of rows of numbers the card knows nothing, and the
 //! data say whether they are pixels in another shape or features without bounds.
 
 use candle_core::Tensor;

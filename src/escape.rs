@@ -114,7 +114,7 @@ fn steers(c: char) -> bool {
     c.is_control() || turns
 }
 
-/// For several lines of our own that hold names of strangers: as [`line`] but for line ends, and no line is a command to a
+/// For several lines of our own that hold names of strangers: as [`line()`] but for line ends, and no line is a command to a
 /// CI runner (`::error`, `##[group]`, `##vso[`), which runners take from any output.
 pub fn terminal(text: &str) -> String {
     let text = escape(text, |c| (c != '\n' && steers(c)).then_some("\u{fffd}"));

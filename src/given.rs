@@ -173,7 +173,7 @@ impl Given {
     }
 }
 
-/// The most that rounding to float16 moves a value of the range [0,1], and a little more.
+/// The most that rounding to float16 moves a value of the range `[0,1]`, and a little more.
 const HALF: f64 = 2.5e-4;
 
 /// What a point that lies outside may be instead, with what to do.

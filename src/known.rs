@@ -23,7 +23,7 @@ pub struct Known {
     pub board: String,
     /// `Linf`, `L2` or `corruptions`.
     pub threat: String,
-    /// In units of pixels in [0,1], as written: `8/255`; empty for corruptions.
+    /// In units of pixels in `[0,1]`, as written: `8/255`; empty for corruptions.
     pub eps: String,
     /// Per cent of the test set (of ImageNet: of RobustBench's 5,000 images).
     pub clean: f64,

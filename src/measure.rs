@@ -28,7 +28,7 @@ pub const RANK_SIDE: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub norm: Norm,
-    /// The largest disturbance, in units of pixels in [0,1].
+    /// The largest disturbance, in units of pixels in `[0,1]`.
     pub eps: f64,
     /// Equal steps from nothing to it.
     pub levels: u32,

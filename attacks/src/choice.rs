@@ -109,7 +109,7 @@ pub fn positive(name: &str, value: Option<f64>) -> Result<Option<f64>> {
     }
 }
 
-/// Refuses a share outside [0,1].
+/// Refuses a share outside `[0,1]`.
 pub fn share(name: &str, value: f64) -> Result<f64> {
     if (0. ..=1.).contains(&value) {
         return Ok(value);

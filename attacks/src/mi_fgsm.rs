@@ -10,7 +10,7 @@
 //! the norm, projection onto the ball and the domain.
 //!
 //! # Parameters
-//! `steps` (default 10). `step` in input units (default eps / steps). `decay` in [0,1] (default 1).
+//! `steps` (default 10). `step` in input units (default eps / steps). `decay` in `[0,1]` (default 1).
 //! `objective` = ce, margin or dlr (default ce). `target` = next, second, least or a class number (default none);
 //! samples of that class go for the one after it.
 //!

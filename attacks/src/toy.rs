@@ -9,7 +9,7 @@ use robust_core::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// z = W x + b in [0,1]. Rows are summed one by one, so that a row's bits do not depend on its neighbours.
+/// z = W x + b in `[0,1]`. Rows are summed one by one, so that a row's bits do not depend on its neighbours.
 pub struct Toy {
     pub card: Card,
     pub w: Vec<Vec<f32>>,

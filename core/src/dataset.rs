@@ -51,7 +51,7 @@ pub trait Dataset: Send + Sync {
     /// range is listed in `failed`; a data set that does not fit the view at all is an error.
     fn load(&self, ids: &[u64], view: &View, device: &Device) -> Result<Loaded>;
 
-    /// The closed range of every value, where the data say one: pixels lie in [0,1] in whatever shape a model takes
+    /// The closed range of every value, where the data say one: pixels lie in `[0,1]` in whatever shape a model takes
     /// them. `None` for features, which know no bounds.
     fn domain(&self) -> Option<(f32, f32)> {
         None

@@ -32,7 +32,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// `[c, h, w]` with pixels in [0,1].
+    /// `[c, h, w]` with pixels in `[0,1]`.
     pub fn image(c: usize, h: usize, w: usize) -> Self {
         Self { shape: vec![c, h, w], domain: Some((0., 1.)), kind: InputKind::Image }
     }

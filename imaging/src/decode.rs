@@ -18,7 +18,7 @@ pub const MAX_PIXELS: u64 = 64 << 20;
 /// A decoded image of [`MAX_PIXELS`] with four 16-bit channels, the largest buffer the decoder may ask for.
 const MAX_BYTES: u64 = MAX_PIXELS * 8;
 
-/// One decoded image: `pixels` is `[channels, height, width]`, row-major, in [0,1].
+/// One decoded image: `pixels` is `[channels, height, width]`, row-major, in `[0,1]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     pub channels: usize,
@@ -69,7 +69,7 @@ pub struct Flat {
 }
 
 impl Flat {
-    /// `[channels, height, width]` in [0,1].
+    /// `[channels, height, width]` in `[0,1]`.
     pub fn planes(&self) -> Vec<f32> {
         match &self.samples {
             Samples::U8(v) => planes(v, self.channels, 255.),
@@ -77,7 +77,7 @@ impl Flat {
         }
     }
 
-    /// Least and greatest value, in [0,1].
+    /// Least and greatest value, in `[0,1]`.
     pub fn range(&self) -> (f32, f32) {
         fn ends<T: Copy + Ord + Into<f32>>(v: &[T], top: f32) -> (f32, f32) {
             let share = |v: &T| -> f32 {

@@ -3,7 +3,7 @@
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use robust_core::{Error, Result};
 
-/// The nearest of 256 levels to a pixel in [0,1].
+/// The nearest of 256 levels to a pixel in `[0,1]`.
 pub fn level(pixel: f32) -> u8 {
     (pixel.clamp(0., 1.) * 255.).round() as u8
 }
@@ -34,7 +34,7 @@ pub fn png(bytes: &[u8], height: usize, width: usize, channels: usize) -> Result
     Ok(out)
 }
 
-/// Planes `[c, h, w]` of pixels in [0,1] as interleaved bytes `[h, w, c]`.
+/// Planes `[c, h, w]` of pixels in `[0,1]` as interleaved bytes `[h, w, c]`.
 pub fn interleaved(pixels: &[f32], channels: usize) -> Vec<u8> {
     let plane = pixels.len() / channels.max(1);
     (0..plane).flat_map(|p| (0..channels).map(move |c| level(pixels[c * plane + p]))).collect()

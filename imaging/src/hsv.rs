@@ -1,7 +1,7 @@
 //! RGB to hue, saturation, value and back, in doubles, operation by operation as scikit-image: outputs that are cut to
 //! bytes sit on whole numbers, where one rounding makes a level.
 
-/// Hue in [0,1), saturation, value of red, green, blue in [0,1].
+/// Hue in [0,1), saturation, value of red, green, blue in `[0,1]`.
 #[inline(always)]
 pub fn from_rgb([r, g, b]: [f64; 3]) -> [f64; 3] {
     let v = r.max(g).max(b);

@@ -1,5 +1,5 @@
 //! Pixel code that data readers, corruptions and defences share: plain slices, no tensors, no devices. Float pixels are
-//! `[c, h, w]` f32 in [0,1], row-major; byte pixels are interleaved `[h, w, c]`, as Pillow computes with them.
+//! `[c, h, w]` f32 in `[0,1]`, row-major; byte pixels are interleaved `[h, w, c]`, as Pillow computes with them.
 
 mod decode;
 mod encode;

@@ -167,7 +167,7 @@ impl Bytes {
         }
     }
 
-    /// `[c, h, w]` in [0,1].
+    /// `[c, h, w]` in `[0,1]`.
     pub fn planes(&self) -> Vec<f32> {
         let c = self.channels;
         (0..c).flat_map(|k| self.samples.iter().skip(k).step_by(c).map(|&v| f32::from(v) / 255.)).collect()

@@ -79,7 +79,7 @@ pub fn wide<R>(work: impl FnMut() -> R) -> R {
     Arch::new().dispatch(Work(work))
 }
 
-/// Cut off toward zero after clipping to [0, 255]: what `np.uint8(np.clip(v, 0, 255))` gives.
+/// Cut off toward zero after clipping to `[0, 255]`: what `np.uint8(np.clip(v, 0, 255))` gives.
 #[inline(always)]
 #[expect(clippy::manual_clamp, reason = "NaN becomes 0")]
 pub fn truncated(v: f64) -> u8 {

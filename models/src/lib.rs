@@ -1,5 +1,5 @@
 //! Every way to get a model: ONNX files, safetensors and PyTorch weights of named architectures, and small built-in nets. Each is
-//! lowered to a [`robust_engine::Network`] whose input is pixels in [0,1]: normalisation is a layer inside.
+//! lowered to a [`robust_engine::Network`] whose input is pixels in `[0,1]`: normalisation is a layer inside.
 
 pub mod arch;
 pub mod builtin;

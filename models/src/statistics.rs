@@ -1,6 +1,6 @@
-//! Means and deviations by which published networks normalise pixels in [0,1], by the names people know them by.
+//! Means and deviations by which published networks normalise pixels in `[0,1]`, by the names people know them by.
 
-/// `(x - mean) / std` of pixels in [0,1]: one value per channel, or one for all.
+/// `(x - mean) / std` of pixels in `[0,1]`: one value per channel, or one for all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
     /// What `?mean=` takes; empty where numbers have to be written.

@@ -28,7 +28,7 @@ pub struct Args {
     dataset: String,
     #[command(flatten)]
     pick: pick::Options,
-    /// The largest disturbance, in units of pixels in [0,1], such as 4/255
+    /// The largest disturbance, in units of pixels in `[0,1]`, such as 4/255
     #[arg(long, default_value = "8/255", value_name = "EPS", value_parser = parse_eps)]
     eps: f64,
     /// Its norm: linf, l2 or l1

@@ -52,7 +52,7 @@ pub fn expected(record: &Record, outcomes: &[Outcome]) -> Result<Vec<(&'static s
     Ok(all)
 }
 
-/// Compares every table in `root` with [`expected`]: by bytes, or where another version wrote it, field by field of those it
+/// Compares every table in `root` with what the outcomes say: by bytes, or where another version wrote it, field by field of those it
 /// has.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ fn row(place: &Place, run: &str) -> Value {
     serde_json::from_str::<Value>(&place.read(&format!("{run}/summary.json"))).unwrap()["results"][0].clone()
 }
 
-/// Whether a point within `eps` and [0,1] changes the class of a linear network among its first `open` classes: in closed form.
+/// Whether a point within `eps` and `[0,1]` changes the class of a linear network among its first `open` classes: in closed form.
 fn falls(planted: &Planted, x: &[f32], y: u32, open: usize, eps: f64) -> bool {
     let z = planted.scores(x);
     (0..open as u32).filter(|t| *t != y).any(|t| {

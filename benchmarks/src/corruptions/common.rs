@@ -10,7 +10,7 @@ pub(super) fn units() -> &'static [f64; 256] {
     &UNITS
 }
 
-/// An image as doubles in [0,1].
+/// An image as doubles in `[0,1]`.
 pub(super) fn doubles(x: &Bytes) -> Vec<f64> {
     let units = units();
     x.samples.iter().map(|&v| units[usize::from(v)]).collect()
@@ -21,7 +21,7 @@ pub(super) fn image(like: &Bytes, samples: Vec<u8>) -> Bytes {
     Bytes { samples, ..*like }
 }
 
-/// Clipped to [0,1], times 255, cut off toward zero: never rounded, as the published sets were made.
+/// Clipped to `[0,1]`, times 255, cut off toward zero: never rounded, as the published sets were made.
 #[inline(always)]
 pub(super) fn cut(v: f64) -> u8 {
     truncated(v.clamp(0., 1.) * 255.)

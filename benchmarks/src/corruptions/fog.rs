@@ -38,7 +38,7 @@ pub(super) fn fogged(x: &Bytes, map: &[f64], side: usize, strength: f64) -> Vec<
     y
 }
 
-/// A `side` x `side` map in [0,1], `side` a power of two. The roughness counts twice, as published: once as the width of
+/// A `side` x `side` map in `[0,1]`, `side` a power of two. The roughness counts twice, as published: once as the width of
 /// the uniform values and once as their factor.
 pub(super) fn plasma(side: usize, decay: f64, random: &mut Random) -> Vec<f64> {
     let mut map = vec![0.; side * side];

@@ -45,7 +45,7 @@ fn apply(name: &str, x: &Bytes, random: &mut Random) -> Result<Bytes> {
     Ok(Bytes { samples, ..*x })
 }
 
-/// What the published program gives before it is cut to bytes: values in [0, 255].
+/// What the published program gives before it is cut to bytes: values in `[0, 255]`.
 ///
 /// # Errors
 /// Kind `Load` for images that are not 28x28 grey, kind `Usage` for other names.

@@ -1,7 +1,7 @@
 //! Common corruptions of images: the 19 of ImageNet-C and CIFAR-C (Hendrycks and Dietterich 2019, arXiv 1903.12261), the
 //! 15 of MNIST-C (Mu and Gilmer 2019, arXiv 1906.02337) and the 10 of ImageNet-C-bar and CIFAR-10-C-bar (Mintun, Kirillov
 //! and Xie 2021, arXiv 2102.11273). One file per corruption or small family; to add one, write its file, its `mod` line and
-//! its place in [`suite`].
+//! its place in `suite.rs`.
 //!
 //! Outputs equal those of the published code where it is deterministic. Where it draws random numbers, they equal its
 //! outputs under [`Random::numpy`], and have its statistics under [`Random::native`], whose draws depend on seed, suite,

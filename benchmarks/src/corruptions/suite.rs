@@ -277,7 +277,7 @@ impl Recipe {
         (self.corruption.apply)(x, &mut call).map_err(|e| e.within(self.corruption.name))
     }
 
-    /// [`Recipe::apply`] to one row of pixels `[c, h, w]` in [0,1].
+    /// [`Recipe::apply`] to one row of pixels `[c, h, w]` in `[0,1]`.
     ///
     /// # Errors
     /// Kind `Load` for pixels that are not one of 256 levels, which all corruptions are defined on.
@@ -307,7 +307,7 @@ fn mirrored(x: &Bytes, side: usize) -> Result<Bytes> {
     Bytes::new(side, side, c, (0..side * side).flat_map(pixel).copied().collect())
 }
 
-/// Planes in [0,1] as interleaved bytes, nothing rounded.
+/// Planes in `[0,1]` as interleaved bytes, nothing rounded.
 fn levels(row: &[f32], c: usize, h: usize, w: usize) -> Result<Bytes> {
     let between = |v: &&f32| {
         let off = (**v * 255. - (**v * 255.).round()).abs();

@@ -11,7 +11,7 @@
 //! were. An unpacked copy in the cache is used only while it has the digest that it was written with. Parameters that
 //! change labels or pixels enter the digest and the name.
 //!
-//! Values are pixels in [0,1], or features where an array of floats leaves that range in most rows; `?domain=lo:hi` or `none`
+//! Values are pixels in `[0,1]`, or features where an array of floats leaves that range in most rows; `?domain=lo:hi` or `none`
 //! says so otherwise. A single image has at most 64 Mi pixels ([`robust_imaging::MAX_PIXELS`]) and 16,384 a side; larger and
 //! broken ones are samples that fail. `?offset=-1` is added to every label. What is decided is told in the notes of
 //! [`open_with_notes`], what is met while samples are loaded in [`Dataset::remarks`].

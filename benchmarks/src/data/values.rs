@@ -1,6 +1,6 @@
 //! What the numbers of an array mean as values of a model's input. Bytes and other whole numbers are levels of 255 (of
 //! 65,535 where 16 bits are used), true and false are 1 and 0, floats are as they are. A few rows, always the same ones,
-//! tell whether floats are pixels in [0,1] or features, which know no bounds.
+//! tell whether floats are pixels in `[0,1]` or features, which know no bounds.
 
 use super::array::{Array, Dtype, Kind};
 use super::rows::Bad;
@@ -19,7 +19,7 @@ const LOOKED_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy)]
 struct Look {
     rows: usize,
-    /// Rows with a value outside [0,1], beyond rounding.
+    /// Rows with a value outside `[0,1]`, beyond rounding.
     outside: usize,
     low: f64,
     high: f64,
@@ -62,7 +62,7 @@ pub(super) struct Values {
     /// What is divided by.
     pub top: f32,
     pub domain: Option<(f32, f32)>,
-    /// Most rows looked at leave [0,1], from least to greatest value: it is no single row that is wrong.
+    /// Most rows looked at leave `[0,1]`, from least to greatest value: it is no single row that is wrong.
     outside: Option<(f64, f64)>,
     /// Whether no row can leave its range.
     sure: bool,

@@ -20,7 +20,7 @@ fn check(samples: &[Sure]) -> Result<()> {
 /// Expected calibration error over `bins` of equal width (Naeini et al. 2015; 15 is usual).
 ///
 /// # Errors
-/// Kind `Usage` for no samples or confidences outside [0,1]; as all here.
+/// Kind `Usage` for no samples or confidences outside `[0,1]`; as all here.
 pub fn expected(samples: &[Sure], bins: usize) -> Result<f64> {
     check(samples)?;
     let mut sums = vec![(0., 0.); bins.max(1)];

@@ -21,7 +21,7 @@ fn sd(v: &[f64], spare: f64) -> f64 {
     (v.iter().map(|x| (x - m).powi(2)).sum::<f64>() / (v.len() as f64 - spare)).sqrt()
 }
 
-/// The statistics of the index, in its order, of an output in [0, 255].
+/// The statistics of the index, in its order, of an output in `[0, 255]`.
 fn statistics(x: &Bytes, y: &[f64]) -> Vec<f64> {
     let (n, c) = (x.height, x.channels);
     let own: Vec<f64> = x.samples.iter().map(|v| f64::from(*v)).collect();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// z = W x + b on flat features in [0,1], with switches for lying, noise and counting.
+/// z = W x + b on flat features in `[0,1]`, with switches for lying, noise and counting.
 struct Linear {
     card: Card,
     w: Tensor,

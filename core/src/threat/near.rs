@@ -4,7 +4,7 @@
 use super::{Norm, Region, ThreatModel};
 
 /// No entry may be moved further than this share of the domain's width (of 1 where there is no domain): some ten times
-/// what f32 arithmetic loses on pixels in [0,1], 1/3900 of an 8-bit level, and 1/240 of what float16 loses.
+/// what f32 arithmetic loses on pixels in `[0,1]`, 1/3900 of an 8-bit level, and 1/240 of what float16 loses.
 pub const ROUNDING: f64 = 1e-6;
 
 /// Steps of an 8-bit pixel over the domain.

@@ -168,7 +168,7 @@ fn softened(gaps: &[f64], room: Option<&[f64]>, lambda: f64) -> (f64, f64) {
     (sum.iter().sum(), moving.iter().sum())
 }
 
-/// The s in [0,1] with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already. The entries that
+/// The s in `[0,1]` with the norm of min(room, s gap) equal to eps, or 1 when the point is inside already. The entries that
 /// meet their room only become more as s grows: from none, each pass over the row finds the s that those of the last
 /// one leave, until they stay.
 fn shrink_factor(gaps: &[f64], room: &[f64], eps: f64) -> f64 {

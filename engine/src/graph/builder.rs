@@ -40,7 +40,7 @@ impl Builder {
     }
 
     /// Says that the function is so steep somewhere that rounding moves its values from one side to the other; see
-    /// [`Network::jumps`].
+    /// [`super::Graph::jumps`].
     pub fn steep(&mut self) {
         self.steep = true;
     }

@@ -80,7 +80,7 @@ impl Images {
         Ok(())
     }
 
-    /// Pixels arrive here in [0,1] where the processor has bytes: `bytes * factor` is `pixels * 255 factor`.
+    /// Pixels arrive here in `[0,1]` where the processor has bytes: `bytes * factor` is `pixels * 255 factor`.
     fn values(&mut self, c: &Config, twice: bool) -> Result<()> {
         let scale = if c.flag_or("do_rescale", true)? { 255. * c.float_or("rescale_factor", 1. / 255.)? } else { 255. };
         let scale = if (scale - 1.).abs() < 1e-9 { 1. } else { scale };

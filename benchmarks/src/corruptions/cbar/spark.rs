@@ -13,7 +13,7 @@ struct Star {
 }
 
 impl Star {
-    /// How bright each pixel is, in [0,1].
+    /// How bright each pixel is, in `[0,1]`.
     fn weights(&self, n: usize) -> Vec<f64> {
         let rays = self.rays.len();
         let power = (100. - self.amount) / 50.;

@@ -201,7 +201,7 @@ impl Layers {
     }
 }
 
-/// Gauss-Legendre quadrature on [0, 1].
+/// Gauss-Legendre quadrature on `[0, 1]`.
 struct Gauss {
     places: [f64; NODES],
     weights: [f64; NODES],

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 const WEIGHTS: usize = 64 * 4;
 
-/// `y = x w` over the flattened image with `w` of shape [32, 2] in another file.
+/// `y = x w` over the flattened image with `w` of shape `[32, 2]` in another file.
 fn outside(entries: &[(&str, &str)]) -> ModelProto {
     let entry = |(key, value): &(&str, &str)| {
         Bytes::from(Entry { key: key.to_string(), value: value.to_string() }.encode_to_vec())
