@@ -129,7 +129,8 @@ fn folders(data: &str, names: &[String], labelling: Labelling, scores: &Scores) 
             Ok(Step::Read("imagenet".to_string(), note))
         }
         _ if count < k => Err(misfit(
-            "an empty folder for each missing class; `?offset=1` if the model's first output is no class of the data (a background class)",
+            "an empty folder for each missing class; `?offset=1` if the model's first output is no class of the data (a background class); \
+             `?output=embedding` after the model's name if its outputs are an embedding and no scores",
         )),
         _ => Err(misfit("remove folders that are no classes of the model (empty ones count too)")),
     }

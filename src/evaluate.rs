@@ -109,7 +109,11 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
         .collect())
 }
 
-pub(crate) fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
+/// Whether the rows of a batch are what the model takes.
+///
+/// # Errors
+/// Kind `Load` where they are not.
+pub fn check_fit(target: &Target, batch: &Batch) -> Result<()> {
     let card = target.deployed.card();
     let (want, got) = (&card.input.shape, &batch.x.dims()[1..]);
     if want != got || batch.x.dtype() != DType::F32 {

@@ -165,6 +165,7 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     // Before anything is attacked: a label in the last unit would end the run there.
     load::scores(&loaded, &sources).iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
+    check_fit(&subjects, data.as_ref(), &ids)?;
     let models = planned(&loaded, sources, &heads, &subjects);
     let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", escape::line(&f.evidence), f.advice));
@@ -181,6 +182,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let done = evaluate(args, &prepared)?;
     conclude(args, done)
+}
+
+/// Images that do not fit a model are refused before there is a folder for the run.
+fn check_fit(subjects: &[Subject], data: &dyn Dataset, ids: &[u64]) -> Result<()> {
+    for Subject { target, .. } in subjects {
+        let first = data.load(&ids[..ids.len().min(1)], &target.deployed.card().view(), &candle_core::Device::Cpu)?;
+        first.batch.map_or(Ok(()), |batch| evaluate::check_fit(target, &batch))?;
+    }
+    Ok(())
 }
 
 /// A run that came to its end. Its folder is locked until this is dropped: what is made of the outcomes belongs to the

@@ -144,6 +144,24 @@ impl<'a> Probe<'a> {
         Ok(scores.chunks(width).enumerate().map(loss).collect())
     }
 
+    /// The best class besides the label's, the first of equals, as the margin has it.
+    fn rivals(&self, here: &Slope) -> Vec<usize> {
+        let best = |(z, y): (&[f32], &u32)| {
+            let others = (0..z.len()).filter(|i| *i != *y as usize);
+            others.reduce(|best, i| if z[i] > z[best] { i } else { best }).unwrap_or_default()
+        };
+        here.scores.chunks(self.k).zip(self.goal.classes()).map(best).collect()
+    }
+
+    /// By how much these classes are ahead of the labels'.
+    fn leads(&self, x: &Tensor, rivals: &[usize]) -> Result<Vec<f64>> {
+        let keys = row_keys(&self.ids);
+        let draw = Draw { seed: 0, stream: stream("doctor/margin"), turn: 0, rows: &keys };
+        let (scores, width) = to_host(&self.model.forward(x, &draw)?)?;
+        let lead = |((z, y), rival): ((&[f32], &u32), &usize)| f64::from(z[*rival]) - f64::from(z[*y as usize]);
+        Ok(scores.chunks(width).zip(self.goal.classes()).zip(rivals).map(lead).collect())
+    }
+
     /// The rows moved by uniform noise of this half width, within the domain.
     fn shaken(&self, half: f64, turn: u64) -> Result<Tensor> {
         let keys = row_keys(&self.ids);
@@ -218,7 +236,10 @@ impl<'a> Probe<'a> {
     fn differs(&self, here: &Slope, h: f64) -> Result<Vec<Option<bool>>> {
         let along: Vec<f32> = here.dx.iter().flat_map(|g| scaled(g, h)).collect();
         let along = Tensor::from_vec(along, self.x.dims(), &Device::Cpu)?;
-        let (up, down) = (self.margins(&(&self.x + &along)?)?, self.margins(&(&self.x - &along)?)?);
+        // The class that is the runner-up here stays the one that is compared with: where another takes its place between the two
+        // points the margin has a kink, and no gradient explains that.
+        let rivals = self.rivals(here);
+        let (up, down) = (self.leads(&(&self.x + &along)?, &rivals)?, self.leads(&(&self.x - &along)?, &rivals)?);
         let row = |(i, g): (usize, &Vec<f32>)| {
             let predicted: f64 = scaled(g, h).zip(g).map(|(d, g)| f64::from(d) * f64::from(*g)).sum();
             let measured = (up[i] - down[i]) / 2.;
@@ -233,9 +254,11 @@ impl<'a> Probe<'a> {
     }
 
     fn direction(&self, here: &Slope) -> Result<Option<Finding>> {
+        // Toward one and the same class: that noise makes another class the runner-up turns no gradient.
+        let toward = Objective::MarginTargeted(self.rivals(here).into_iter().map(|r| r as u32).collect());
         let mut cosines = vec![];
         for turn in 0..DRAWS {
-            let there = self.slope(&self.shaken(LITTLE, 10 + turn)?, &Objective::Margin, 0)?;
+            let there = self.slope(&self.shaken(LITTLE, 10 + turn)?, &toward, 0)?;
             cosines.extend(here.dx.iter().zip(&there.dx).filter_map(|(a, b)| cosine(a, b)));
         }
         if cosines.is_empty() {

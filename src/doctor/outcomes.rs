@@ -117,8 +117,17 @@ fn lucky(only: usize, n: usize) -> bool {
     only > 1 && only as f64 > LUCK * n as f64
 }
 
+/// The class that an attack aims at, if it does.
+fn goal(attack: &PlannedAttack) -> Option<&serde_json::Value> {
+    attack.params.get("target").filter(|target| !target.is_null())
+}
+
 fn pair(strong: &Line, weak: &Line, ordered: bool) -> Option<Finding> {
     let (a, b) = (strong.attack, weak.attack);
+    // An attack towards a class has less to win than one away from a class: neither contradicts the other.
+    if goal(a).is_some() && goal(a) != goal(b) {
+        return None;
+    }
     let same = a.threat.region == b.threat.region;
     let shared = strong.fooled.iter().filter_map(|(id, s)| weak.fooled.get(id).map(|w| (*s, *w)));
     let (mut only, mut n) = (0, 0);

@@ -311,6 +311,11 @@ fn attacks_of_a_run_that_contradict_each_other_are_named() {
             assert_eq!(contradictions(&[("pgd:eps=0.3", &[1, 2], None), (&other, &[3, 4, 5], None)]), []);
         }
     }
+    // To be driven toward one class is harder than to be driven away from one.
+    assert_eq!(
+        contradictions(&[("pgd:eps=0.3,target=3", &[1, 2], None), ("uniform-noise:eps=0.3", &[3, 4, 5], None)]),
+        []
+    );
     assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("square"))]), [Code::BlackBoxBeatsWhiteBox]);
     assert_eq!(contradictions(&[("autoattack:eps=0.3", &[1, 2, 3], Some("apgd-t"))]), []);
 }

@@ -25,6 +25,9 @@ pub(super) fn check(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     if o.verdict == Verdict::Failed && o.why.is_none() {
         return Err("it failed and does not say why".to_string());
     }
+    if matches!(o.verdict, Verdict::Held | Verdict::Fooled) && o.why.is_some() {
+        return Err("it says why it failed, and it did not fail".to_string());
+    }
     Ok(())
 }
 
@@ -245,7 +248,7 @@ mod tests {
         let (attack, line) = fooled();
         assert_eq!(check(&attack, &line), Ok(()));
         type Edit = fn(&mut Outcome);
-        let edits: [(&str, Edit); 18] = [
+        let edits: [(&str, Edit); 19] = [
             ("clean passes", |o| o.cost.clean = 2),
             ("at most", |o| o.cost.search.forward = 42),
             ("at most", |o| o.cost.search.backward = 41),
@@ -262,6 +265,7 @@ mod tests {
             ("epsilon is 0.1", |o| o.distance = Some(0.2)),
             ("not those of one point", |o| o.evidence = None),
             ("its votes", |o| o.votes = Some((1, 3))),
+            ("did not fail", |o| o.why = Some("x".to_string())),
             ("contradicts its verdict", |o| o.place = Some(Place::Moved(1e-8))),
             ("contradicts its verdict", |o| o.place = Some(Place::Outside(0.1))),
         ];
