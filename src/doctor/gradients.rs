@@ -92,6 +92,16 @@ pub(crate) fn slope(
     })
 }
 
+/// What a difference says of the gradient.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Explained,
+    /// The margin changed by more than the gradient says.
+    Leapt,
+    /// By less, or the other way.
+    Promised,
+}
+
 struct Probe<'a> {
     model: &'a dyn Model,
     x: Tensor,
@@ -211,17 +221,22 @@ impl<'a> Probe<'a> {
         Ok((lost > MANY).then_some(finding))
     }
 
-    /// Where two steps of differences, one a tenth of the other, disagree with the gradient alike: one alone may leap over a
-    /// bend, as it does in a saturated softmax.
+    /// Where differences disagree with the gradient. One that is larger than the gradient says may have leapt over a bend, as in
+    /// a saturated softmax: a step a tenth as long has to say the same. One that is smaller, or of the other sign, means that the
+    /// gradient promises what does not happen, however right it is at the point itself (a fast wave).
     fn derivative(&self, here: &Slope) -> Result<Option<Finding>> {
         let h = 1e-3 * f64::from(self.domain.1 - self.domain.0);
-        let share = |seen: &[Option<bool>]| {
+        let share = |seen: &[Option<Step>]| {
+            let wrong = |step: &&Step| **step != Step::Explained;
             let asked = seen.iter().flatten().count();
-            if asked > 0 { seen.iter().flatten().filter(|wrong| **wrong).count() as f64 / asked as f64 } else { 0. }
+            if asked > 0 { seen.iter().flatten().filter(wrong).count() as f64 / asked as f64 } else { 0. }
         };
         let mut seen = self.differs(here, h)?;
         if share(&seen) > OFTEN {
-            let both = |(a, b): (&Option<bool>, Option<bool>)| Some((*a)? && b?);
+            let both = |(a, b): (&Option<Step>, Option<Step>)| match ((*a)?, b?) {
+                (Step::Leapt, Step::Explained) => Some(Step::Explained),
+                (first, _) => Some(first),
+            };
             seen = seen.iter().zip(self.differs(here, h / 10.)?).map(both).collect();
         }
         let share = share(&seen);
@@ -231,9 +246,9 @@ impl<'a> Probe<'a> {
         Ok((share > OFTEN).then(|| Finding::new(Code::GradientMismatch, text, advice).with("share", share)))
     }
 
-    /// Of every row, whether the central difference along the gradient's own direction (the largest entry moves by `h`)
-    /// contradicts it; `None` where the move is lost in rounding.
-    fn differs(&self, here: &Slope, h: f64) -> Result<Vec<Option<bool>>> {
+    /// Of every row, what the central difference along the gradient's own direction (the largest entry moves by `h`) says of
+    /// it; `None` where the move is lost in rounding.
+    fn differs(&self, here: &Slope, h: f64) -> Result<Vec<Option<Step>>> {
         let along: Vec<f32> = here.dx.iter().flat_map(|g| scaled(g, h)).collect();
         let along = Tensor::from_vec(along, self.x.dims(), &Device::Cpu)?;
         // The class that is the runner-up here stays the one that is compared with: where another takes its place between the two
@@ -248,7 +263,11 @@ impl<'a> Probe<'a> {
             let top = scores.iter().filter(|z| z.is_finite()).fold(0., |a, z| f64::max(a, f64::from(z.abs())));
             let rounding = (1e-5 * (1. + here.loss[i].abs())).max(4. * f64::from(f32::EPSILON) * top);
             let size = predicted.abs().max(measured.abs());
-            (size > rounding).then(|| (predicted - measured).abs() > WRONG * size)
+            (size > rounding).then(|| match (predicted - measured).abs() > WRONG * size {
+                false => Step::Explained,
+                true if measured > predicted => Step::Leapt,
+                true => Step::Promised,
+            })
         };
         Ok(here.dx.iter().enumerate().map(row).collect())
     }

@@ -31,6 +31,15 @@ enum Fault {
     Stateful,
     /// A small, very fast wave on the scores.
     Shattered,
+    /// A slower one: a tenth of a small step follows it, a small step passes over it.
+    Wavy,
+}
+
+impl Fault {
+    /// Of the wave, in radians per unit of the sum of half an image's pixels.
+    fn rate(self) -> f64 {
+        if self == Fault::Wavy { 25. } else { 1e4 }
+    }
 }
 
 struct Planted {
@@ -75,10 +84,10 @@ impl Planted {
             }
             Fault::TrainMode => z.broadcast_sub(&(z.mean_keepdim(0)? * 0.5)?)?,
             Fault::Stateful => (z * (1. + 0.01 * self.calls.fetch_add(1, SeqCst) as f64))?,
-            Fault::Shattered => {
-                let wave = halves(x)?
-                    .into_iter()
-                    .try_fold(z.zeros_like()?.narrow(1, 0, 1)?, |sum, (_, s)| sum + (s * 1e4)?.sin()?)?;
+            Fault::Shattered | Fault::Wavy => {
+                let wave = halves(x)?.into_iter().try_fold(z.zeros_like()?.narrow(1, 0, 1)?, |sum, (_, s)| {
+                    sum + (s * self.fault.rate())?.sin()?
+                })?;
                 (z + wave.matmul(&spread_out()?)?)?
             }
             _ => z,
@@ -134,12 +143,12 @@ impl Trace for PlantedTrace<'_> {
                 through((seed * slope)?, &mut self.inner)?
             }
             Fault::Exploding => through((seed * 1e4)?, &mut self.inner)?,
-            Fault::Shattered => {
+            Fault::Shattered | Fault::Wavy => {
                 let own = through(seed.clone(), &mut self.inner)?;
                 let lead = seed.matmul(&spread_out()?.t()?)?;
                 let mut wave = own.zeros_like()?;
                 for (mask, s) in halves(&self.x)? {
-                    let rate = ((s * 1e4)?.cos()? * 1e4)?;
+                    let rate = ((s * self.fault.rate())?.cos()? * self.fault.rate())?;
                     let rate = (rate * &lead)?.reshape((self.x.dims()[0], 1, 1, 1))?;
                     wave = (wave + rate.broadcast_mul(&mask)?)?;
                 }
@@ -188,6 +197,7 @@ fn every_planted_fault_is_named_and_graded() {
         (Fault::TrainMode, Code::CoupledRows, Grade::Unreliable),
         (Fault::Stateful, Code::NonDeterministic, Grade::Unreliable),
         (Fault::Shattered, Code::ShatteredGradient, Grade::Doubtful),
+        (Fault::Wavy, Code::GradientMismatch, Grade::Unreliable),
     ] {
         let (model, batch) = planted(fault, 16);
         let d = probe(model.as_ref(), &batch);
