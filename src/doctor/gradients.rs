@@ -146,10 +146,15 @@ impl<'a> Probe<'a> {
         slope(self.model, (&self.ids, x), &self.goal, objective, turn)
     }
 
-    fn margins(&self, x: &Tensor) -> Result<Vec<f64>> {
+    /// Scores of the rows, flat, and how many each has.
+    fn scores(&self, x: &Tensor) -> Result<(Vec<f32>, usize)> {
         let keys = row_keys(&self.ids);
         let draw = Draw { seed: 0, stream: stream("doctor/margin"), turn: 0, rows: &keys };
-        let (scores, width) = to_host(&self.model.forward(x, &draw)?)?;
+        to_host(&self.model.forward(x, &draw)?)
+    }
+
+    fn margins(&self, x: &Tensor) -> Result<Vec<f64>> {
+        let (scores, width) = self.scores(x)?;
         let loss = |(i, z): (usize, &[f32])| Objective::Margin.climb(&self.goal, i, i, z).loss;
         Ok(scores.chunks(width).enumerate().map(loss).collect())
     }
@@ -165,9 +170,7 @@ impl<'a> Probe<'a> {
 
     /// By how much these classes are ahead of the labels'.
     fn leads(&self, x: &Tensor, rivals: &[usize]) -> Result<Vec<f64>> {
-        let keys = row_keys(&self.ids);
-        let draw = Draw { seed: 0, stream: stream("doctor/margin"), turn: 0, rows: &keys };
-        let (scores, width) = to_host(&self.model.forward(x, &draw)?)?;
+        let (scores, width) = self.scores(x)?;
         let lead = |((z, y), rival): ((&[f32], &u32), &usize)| f64::from(z[*rival]) - f64::from(z[*y as usize]);
         Ok(scores.chunks(width).zip(self.goal.classes()).zip(rivals).map(lead).collect())
     }

@@ -66,7 +66,8 @@ pub fn epsilon(eps: f64) -> String {
     svg::number(eps)
 }
 
-fn percent(rate: f64) -> String {
+/// A rate as tables and sentences show it.
+pub(super) fn percent(rate: f64) -> String {
     format!("{:.1}", 100. * rate)
 }
 

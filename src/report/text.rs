@@ -1,5 +1,6 @@
 //! The table people read, and the sentences that keep it honest.
 
+use super::sentence::percent;
 use super::{Row, is_worst, sentences};
 use crate::escape::line;
 use comfy_table::{CellAlignment, Table, presets};
@@ -45,10 +46,6 @@ pub fn to_text(rows: &[Row]) -> String {
     }
     text.push('\n');
     text
-}
-
-fn percent(rate: f64) -> String {
-    format!("{:.1}", 100. * rate)
 }
 
 fn notes(rows: &[Row]) -> Vec<String> {
