@@ -8,10 +8,13 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use candle_core::{DType, Device, IndexOp, Module, Result as CandleResult, Tensor};
+use robust::attacks;
+use robust::benchmarks::data;
 use robust::core::{Input, Kind, Output, Result, Target, Verdict, View};
 use robust::engine::ModuleModel;
-use robust::evaluate::{attack_batch, judge_clean};
-use robust::{attacks, benchmarks::data, stats};
+use robust::eval::attacked::attack_batch;
+use robust::eval::clean::judge_clean;
+use robust::runs::stats;
 use std::sync::Arc;
 
 /// Nearest class mean in pixel space: z_k = 2 m_k x - |m_k|^2, a linear model made from a few images.

@@ -1,6 +1,6 @@
-"""Writes src/stats/vectors.csv: intervals and p-values as scipy and statsmodels compute them.
+"""Writes src/runs/stats/vectors.csv: intervals and p-values as scipy and statsmodels compute them.
 
-    pip install scipy statsmodels && python scripts/statistics_vectors.py > src/stats/vectors.csv
+    pip install scipy statsmodels && python scripts/statistics_vectors.py > src/runs/stats/vectors.csv
 
 Columns: what, five numbers it is of, then the values. Newcombe's paired interval (method 10) is in neither package: it is
 computed here from statsmodels' score intervals after the paper's formula.

@@ -2,7 +2,8 @@
 //! hand, a formula or another program says; nothing is read from disk.
 
 use crate::doctor::slope;
-use crate::evaluate::{Judged, attack_batch, judge_clean, row_keys};
+use crate::eval::attacked::{Judged, attack_batch};
+use crate::eval::clean::{judge_clean, row_keys};
 use candle_core::{DType, Device, Tensor};
 use robust_attacks::autoattack::{Version, compat_passes};
 use robust_attacks::resolve;
@@ -222,8 +223,8 @@ fn pass_counts() -> Result<String> {
 }
 
 fn ledger() -> Result<String> {
-    let meter = Arc::new(crate::progress::Meter::default());
-    let model = crate::progress::Metered::new(Arc::new(leader(0.9)?), meter.clone());
+    let meter = Arc::new(crate::eval::meter::Meter::default());
+    let model = crate::eval::meter::Metered::new(Arc::new(leader(0.9)?), meter.clone());
     let x = uniform("ledger", 0.3, 0.7, 5, D)?;
     let judged = attack(&Target::white_box(Arc::new(model)), &x, "autoattack-l2:eps=0.3")?;
     // One forward a row found the labels.

@@ -1,11 +1,13 @@
 //! `robust calibration`: whether a model's confidence is what it says.
 
-use super::{Answer, STOP, load, machine, pick, print, print_data};
+use super::progress::{self, Counter, Terminal};
+use super::{Answer, STOP, machine, pick, print, print_data};
 use robust::benchmarks::data;
-use robust::calibration::{judge, report, to_text};
-use robust::classes::check_labels;
 use robust::core::{Error, Kind, Result};
-use robust::progress::Counter;
+use robust::corruption::calibration::{judge, report, to_text};
+use robust::eval::classes::check_labels;
+use robust::eval::load::{self, Wanted};
+use robust::eval::{Evaluation, Models, Opened};
 use robust::say;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -29,29 +31,27 @@ pub struct Args {
     seen_classes: bool,
     #[command(flatten)]
     pick: pick::Options,
-    /// Threads to compute on (default: all)
-    #[arg(long, value_name = "N", env = "ROBUST_THREADS")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: machine::Threads,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Answer,
-    /// No progress
-    #[arg(long)]
-    no_progress: bool,
+    #[command(flatten)]
+    progress: progress::Options,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    machine::set_threads(args.threads)?;
-    let mut loaded = [load::classifier(&args.model)?];
-    let specs = [args.model.clone()];
-    load::tell_notes(&loaded[0]);
-    let (_, known) = load::data_for(&args.dataset, &mut loaded, &specs, false)?;
+    args.threads.set()?;
+    let mut terminal = Terminal::quiet();
+    let pick = args.pick.pick()?;
+    let evaluation = Evaluation::new().model(&args.model).data(&args.dataset).pick(pick);
+    let Opened { models, data: known, ids, .. } = evaluation.open(Wanted::Scores, false, &mut terminal)?;
+    let Models { loaded, sources, .. } = models;
     let model = loaded[0].model.as_ref();
     let strange = args.strangers.as_deref().map(data::open).transpose()?;
-    let (ids, _) = args.pick.choose(known.as_ref())?;
-    load::scores(&loaded, &specs).iter().try_for_each(|scores| check_labels(known.as_ref(), &ids, scores))?;
+    load::scores(&loaded, &sources).iter().try_for_each(|scores| check_labels(known.as_ref(), &ids, scores))?;
     let others: Vec<u64> = strange.iter().flat_map(|d| 0..d.card().samples).collect();
-    let counter = Counter::new((ids.len() + others.len()) as u64, args.no_progress);
+    let counter = Counter::new((ids.len() + others.len()) as u64, &args.progress);
     let tick = |n: usize| {
         counter.add(n as u64);
         if STOP.load(SeqCst) { Err(Error::new(Kind::Interrupted, "stopped before the end")) } else { Ok(()) }
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     let judged = judge(model, known.as_ref(), &ids, tick)?;
     let strangers = strange.as_ref().map(|d| judge(model, d.as_ref(), &others, tick)).transpose()?;
     drop(counter);
-    load::tell_remarks(known.as_ref());
+    load::tell_remarks(known.as_ref(), &mut terminal);
     for (id, why) in judged.failed.iter().take(3) {
         say(&format!("warning: sample {id} is left out: {why}"));
     }

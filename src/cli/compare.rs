@@ -1,9 +1,9 @@
 //! `robust compare`: two results on the same samples.
 
 use super::{Answer, print, print_data};
-use robust::compare::{self, Choice};
 use robust::core::{Error, Result};
-use robust::runs::Loaded;
+use robust::runs::compare::{self, Choice};
+use robust::runs::finished::FinishedRun;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !(args.alpha > 0. && args.alpha <= 0.5) {
         return Err(Error::usage(format!("--alpha {} is not in (0, 0.5]", args.alpha)));
     }
-    let (a, b) = (Loaded::open(&args.a)?, Loaded::open(&args.b)?);
+    let (a, b) = (FinishedRun::open(&args.a)?, FinishedRun::open(&args.b)?);
     let first = Choice { model: args.model.clone(), attack: args.attack.clone(), threat: args.threat.clone() };
     // A lone model of B needs no name, whatever A's is called.
     let lone = b.record.plan.models.len() == 1 && args.model_b.is_none();

@@ -1,15 +1,15 @@
 //! `robust corrupt`, and the options of `robust eval` that concern corruptions.
 
 use super::{Format, pick, print, summary};
-use robust::attacks::Ready;
-use robust::benchmarks::corruptions::{Photos, Suite, parse, stand_in};
+use robust::benchmarks::corruptions::{Photos, parse, stand_in};
 use robust::benchmarks::data;
-use robust::core::{Card, Error, Input, Outcome, Result, Spec, View};
-use robust::corrupted::{As, Job, sheet, write};
-use robust::plan::Plan;
+use robust::core::{Error, Input, Result, View};
+use robust::corruption::suites::Suites;
+use robust::corruption::write::{As, Job, sheet, write};
+use robust::eval::Finished;
 use robust::report::{Row, corruptions};
-use robust::{corrupt, folder, published, say};
-use std::path::{Path, PathBuf};
+use robust::{disk, say};
+use std::path::PathBuf;
 
 /// Of `robust eval`.
 #[derive(clap::Args)]
@@ -26,49 +26,22 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether the suites are known ones; the rest depends on the images.
-    pub fn check(&self) -> Result<()> {
-        let made = self.corruptions.iter().filter(|text| !published::is_published(text));
-        made.map(|text| Spec::parse(text)?.name.parse::<Suite>()).try_for_each(|suite| suite.map(|_| ()))
-    }
-
-    /// Every corruption asked for, as attacks on one model.
-    pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
-        let frost = match self.corruptions.is_empty() {
-            true => None,
-            false => self.frost_dir.as_deref().map(Photos::open).transpose()?,
-        };
-        let all: Result<Vec<Vec<Ready>>> = self
-            .corruptions
-            .iter()
-            .map(|text| match published::is_published(text) {
-                true => published::resolve(text, card, samples),
-                false => corrupt::resolve(text, card, frost.as_ref()),
-            })
-            .collect();
-        Ok(all?.into_iter().flatten().collect())
-    }
-
-    /// Writes `corruptions.json` where there are any.
-    pub fn keep(&self, root: &Path, plan: &Plan, outcomes: &[Outcome]) -> Result<()> {
-        let reports = corruptions::summarise(plan, outcomes, None)?;
-        match reports.is_empty() {
-            true => Ok(()),
-            false => folder::write_atomic(&root.join("corruptions.json"), corruptions::to_json(&reports)?.as_bytes()),
-        }
+    pub fn suites(&self) -> Suites {
+        Suites { specs: self.corruptions.clone(), frost_dir: self.frost_dir.clone() }
     }
 
     /// The usual rows, and the table of corruptions where there are any: in text it stands for their rows.
-    pub fn print(&self, plan: &Plan, outcomes: &[Outcome], rows: &[Row], format: Format) -> Result<()> {
+    pub fn print(&self, finished: &Finished, format: Format) -> Result<()> {
+        let run = &finished.run;
         let reference = self.reference.as_deref().map(corruptions::Reference::open).transpose()?;
-        let reports = corruptions::summarise(plan, outcomes, reference.as_ref())?;
-        if reports.is_empty() || format != Format::Text {
-            return summary::print_rows(rows, format);
+        if finished.corruptions.is_empty() || format != Format::Text {
+            return summary::print_rows(&run.rows, format);
         }
-        let others: Vec<Row> = rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
+        let others: Vec<Row> = run.rows.iter().filter(|r| !r.norm.is_empty()).cloned().collect();
         if !others.is_empty() {
             summary::print_rows(&others, format)?;
         }
+        let reports = corruptions::summarise(&run.record.plan, &run.outcomes, reference.as_ref())?;
         print(&corruptions::to_text(&reports))
     }
 }
@@ -120,11 +93,11 @@ pub fn run(args: &Args) -> Result<()> {
         say(&format!("note: {note}"));
     }
     let data = data::open(&args.dataset)?;
-    let (ids, _) = args.pick.choose(data.as_ref())?;
+    let ids = args.pick.choose(data.as_ref())?;
     let view = View::from(Input::image(shape[0], shape[1], shape[2]));
     let job = Job { recipes: &recipes, data: data.as_ref(), view: &view, ids: &ids, seed: args.seed };
     if let Some(path) = &args.contact_sheet {
-        folder::publish(path, &sheet(&job)?)?;
+        disk::publish(path, &sheet(&job)?)?;
         say(&format!("written to {}", path.display()));
     }
     let Some(out) = &args.out else { return Ok(()) };

@@ -1,13 +1,15 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
-use super::{load, print, print_data};
-use robust::classes::check_labels;
+use super::progress::Terminal;
+use super::{print, print_data};
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
-use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried};
-use robust::evaluate::judge_clean;
-use robust::known;
+use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried, published_results};
+use robust::eval::classes::check_labels;
+use robust::eval::clean::judge_clean;
+use robust::eval::load::{self, Wanted};
+use robust::eval::plan::spread;
+use robust::eval::{Evaluation, Models, Opened};
 use robust::models::{self, LoadedModel};
-use robust::plan::spread;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -54,22 +56,16 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
     args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
-    let mut loaded = [load::classifier(&args.model)?];
-    let specs = [args.model.clone()];
-    let model = &loaded[0];
-    load::tell_notes(model);
-    let source = match (&args.dataset, model.format) {
-        (Some(source), _) => source.clone(),
-        (None, "builtin") => "builtin:mnist".to_string(),
-        _ => return Err(Error::usage("no --dataset").hint("such as --dataset folder:val")),
-    };
-    let (_, data) = load::data_for(&source, &mut loaded, &specs, true)?;
-    let model = &loaded[0];
-    let samples = data.card().samples;
-    let ids = spread(&(0..samples).collect::<Vec<u64>>(), args.limit);
-    load::scores(&loaded, &specs).iter().try_for_each(|scores| check_labels(data.as_ref(), &ids, scores))?;
+    let mut terminal = Terminal::quiet();
+    let evaluation =
+        Evaluation { models: vec![args.model.clone()], data: args.dataset.clone(), ..Evaluation::default() };
+    let Opened { models, source, data, .. } = evaluation.open(Wanted::Scores, true, &mut terminal)?;
+    let Models { loaded, sources, .. } = models;
+    let [model] = &loaded[..] else { return Err(Error::internal("one model was asked for")) };
+    let ids = spread(&(0..data.card().samples).collect::<Vec<u64>>(), args.limit);
+    load::scores(&loaded, &sources).iter().try_for_each(|scores| check_labels(data.as_ref(), &ids, scores))?;
     let rows = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu)?;
-    load::tell_remarks(data.as_ref());
+    load::tell_remarks(data.as_ref(), &mut terminal);
     let batch = rows.batch.ok_or_else(|| Error::load(&source, "none of the samples looked at can be read"))?;
     let attack = args.attack.clone().unwrap_or_else(|| usual(model));
 
@@ -105,12 +101,12 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What contradicts the numbers that others have published for a model of this name.
 fn published(args: &Args, model: &LoadedModel, data: &DataCard, batch: &Batch) -> Result<Vec<Finding>> {
-    if known::recognise(known::table(), &model.name, &args.model).is_empty() {
+    if published_results::recognise(published_results::table(), &model.name, &args.model).is_empty() {
         return Ok(vec![]);
     }
     let judged = judge_clean(&Target::white_box(model.model.clone()), batch, args.seed)?;
     let right: Vec<bool> = judged.iter().filter_map(|c| Some(c.pred?.margin > 0.)).collect();
-    Ok(known::clean(&model.name, &args.model, data, &right))
+    Ok(published_results::clean(&model.name, &args.model, data, &right))
 }
 
 fn usual(model: &LoadedModel) -> String {

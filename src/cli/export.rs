@@ -1,10 +1,12 @@
 //! `robust export`: a run's adversarial points for people and other tools.
 
-use super::{load, print, print_data};
+use super::progress::Terminal;
+use super::{print, print_data};
 use robust::core::{Result, Target};
 use robust::escape::line;
-use robust::export::{As, Exported, export};
-use robust::{folder, say};
+use robust::eval::{load, record};
+use robust::runs::export::{As, Exported, export};
+use robust::say;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -41,8 +43,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let record = folder::read_record(&args.dir)?;
-    let (models, data) = load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref())?;
+    let record = record::read_record(&args.dir)?;
+    let (models, data) =
+        load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref(), &mut Terminal::quiet())?;
     let targets: Vec<Target> = models.iter().map(|m| Target::white_box(m.model.clone())).collect();
     let flags = [
         (args.png, As::Png),

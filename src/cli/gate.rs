@@ -1,17 +1,17 @@
 //! `robust gate`: measure what `robust.toml` asks, judge it, tell everyone.
 
-use super::{ANSWER, Answer, eval, print, print_data, summary};
-use clap::{Args as _, FromArgMatches};
+use super::progress::{self, Terminal};
+use super::{Answer, machine, print, print_data};
 use robust::core::{Error, Kind, Result};
+use robust::disk::publish;
 use robust::escape::line;
-use robust::folder::publish;
-use robust::gate::{self, Baseline, Config, Report, Suite};
-use robust::runs::Loaded;
+use robust::eval::Evaluation;
+use robust::gate::{self, Baseline, Config, Report};
+use robust::runs::finished::FinishedRun;
 use robust::{clock, say};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER)]
@@ -58,15 +58,12 @@ pub struct Args {
     /// Write Markdown
     #[arg(long, value_name = "FILE")]
     md: Option<PathBuf>,
-    /// Worker threads (default: all cores); never changes a result
-    #[arg(long, value_name = "T", env = "ROBUST_THREADS")]
-    threads: Option<usize>,
-    /// Begin no unit of work after this time; exit 3 if any is left
-    #[arg(long, value_name = "T")]
-    max_minutes: Option<f64>,
-    /// No progress bar
-    #[arg(long)]
-    no_progress: bool,
+    #[command(flatten)]
+    threads: machine::Threads,
+    #[command(flatten)]
+    limits: machine::Limits,
+    #[command(flatten)]
+    progress: progress::Options,
 }
 
 const AFTER: &str = "\
@@ -80,7 +77,11 @@ On GitHub (GITHUB_ACTIONS=true) annotations, the step summary and the outputs `v
 themselves. Exit codes: 0 pass, 1 the gate fails, 2 usage or a baseline of something else, 3 incomplete results, 4 model
 or data could not be loaded, 5 no baseline (--require-baseline), 70 bug, 75 could not write, 130 interrupted.";
 
-pub fn run(args: &Args) -> Result<()> {
+/// Gives the exit code: the verdict's.
+///
+/// # Errors
+/// Of the configuration, the runs and the files.
+pub fn run(args: &Args) -> Result<u8> {
     let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     if args.update_baseline && !args.allow_ci && env("CI").is_some_and(|v| v != "false" && v != "0") {
         return Err(Error::usage("--update-baseline in CI would accept whatever the model became")
@@ -105,7 +106,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let measured = gate::measure(&config, &runs)?;
     if args.update_baseline {
-        return update(&config, &measured, &runs, before.as_ref(), &baseline);
+        update(&config, &measured, &runs, before.as_ref(), &baseline)?;
+        return Ok(0);
     }
     let mut report = gate::check(&config, &measured, before.as_ref())?;
     let lacks = |c: &gate::Check| c.findings.iter().any(|f| f.rule == gate::Rule::NoBaseline);
@@ -113,8 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
         (report.exit_code, report.verdict) = (5, gate::Verdict::NoBaseline);
     }
     tell(args, &report, &here, &path, &env)?;
-    ANSWER.store(if args.exit_zero { 0 } else { report.exit_code }, SeqCst);
-    Ok(())
+    Ok(if args.exit_zero { 0 } else { report.exit_code })
 }
 
 /// The configuration in this folder or the nearest one above.
@@ -136,9 +137,9 @@ fn placed(text: &str, config: &Config, here: &Path) -> Result<(usize, PathBuf)> 
     }
 }
 
-fn open(config: &Config, given: &[(usize, PathBuf)]) -> Result<Vec<Vec<Loaded>>> {
-    let of = |i: usize| given.iter().filter(|(suite, _)| *suite == i).map(|(_, dir)| Loaded::open(dir)).collect();
-    let runs: Vec<Vec<Loaded>> = (0..config.suites.len()).map(of).collect::<Result<_>>()?;
+fn open(config: &Config, given: &[(usize, PathBuf)]) -> Result<Vec<Vec<FinishedRun>>> {
+    let of = |i: usize| given.iter().filter(|(suite, _)| *suite == i).map(|(_, dir)| FinishedRun::open(dir)).collect();
+    let runs: Vec<Vec<FinishedRun>> = (0..config.suites.len()).map(of).collect::<Result<_>>()?;
     match runs.iter().position(Vec::is_empty) {
         Some(i) => Err(Error::new(Kind::Incomplete, format!("no run of suite `{}` is given", config.suites[i].name))
             .hint("add it to --runs, or leave --runs out to measure everything")),
@@ -146,46 +147,28 @@ fn open(config: &Config, given: &[(usize, PathBuf)]) -> Result<Vec<Vec<Loaded>>>
     }
 }
 
-fn evaluate_all(args: &Args, config: &Config) -> Result<Vec<Vec<Loaded>>> {
+fn evaluate_all(args: &Args, config: &Config) -> Result<Vec<Vec<FinishedRun>>> {
+    args.threads.set()?;
     let clock = clock::Stopwatch::start();
     let mut all = vec![];
-    for (i, suite) in config.suites.iter().enumerate() {
+    for suite in &config.suites {
         say(&format!("suite {}", line(&suite.name)));
-        let left = args.max_minutes.map(|m| (m - clock.seconds() / 60.).max(0.));
-        all.push(vec![evaluate(args, suite, left, i == 0)?]);
+        let left = args.limits.max_minutes().map(|m| (m - clock.seconds() / 60.).max(0.));
+        let mut terminal = Terminal::new(&args.progress);
+        let evaluation = Evaluation { max_minutes: left, ..suite.evaluation()? };
+        all.push(vec![evaluation.prepare(&mut terminal)?.run(&mut terminal)?.run]);
     }
     Ok(all)
-}
-
-fn evaluate(args: &Args, suite: &Suite, minutes: Option<f64>, first: bool) -> Result<Loaded> {
-    let mut words = vec!["eval".to_string()];
-    words.extend(suite.arguments(None, None));
-    words.extend(minutes.map(|m| format!("--max-minutes={m}")));
-    // The pool of threads is made once in a process.
-    words.extend(args.threads.filter(|_| first).map(|t| format!("--threads={t}")));
-    words.extend(args.no_progress.then(|| "--no-progress".to_string()));
-    let command = eval::Args::augment_args(clap::Command::new("eval"));
-    let wrong = |e: clap::Error| {
-        let text = e.to_string();
-        let why = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-        Error::usage(format!("suite `{}`: {why}", suite.name))
-    };
-    let matches = command.try_get_matches_from(words).map_err(wrong)?;
-    let eval_args = eval::Args::from_arg_matches(&matches).map_err(wrong)?;
-    let done = eval::evaluate(&eval_args, &eval::prepare(&eval_args)?)?;
-    summary::write_summary(&done.root, &done.record, &done.outcomes)?;
-    done.journal.check()?;
-    Ok(Loaded::new(&done.root, done.record, done.outcomes))
 }
 
 fn update(
     config: &Config,
     measured: &[gate::Measured],
-    runs: &[Vec<Loaded>],
+    runs: &[Vec<FinishedRun>],
     before: Option<&Baseline>,
     path: &Path,
 ) -> Result<()> {
-    if let Some(why) = runs.iter().flatten().find_map(Loaded::warning) {
+    if let Some(why) = runs.iter().flatten().find_map(FinishedRun::warning) {
         return Err(Error::new(Kind::Incomplete, format!("an incomplete run makes no baseline; {why}")));
     }
     let now = Baseline::of(measured);

@@ -1,7 +1,7 @@
 //! `robust init`: a configuration to start from.
 
 use robust::core::{Error, Result, files};
-use robust::{folder, gate, say};
+use robust::{disk, gate, say};
 use std::path::Path;
 
 #[derive(clap::Args)]
@@ -30,7 +30,7 @@ fn ignore(list: &Path) -> Result<()> {
         return Ok(());
     }
     let gap = if there.is_empty() || there.ends_with('\n') { "" } else { "\n" };
-    folder::publish(list, format!("{there}{gap}{RUNS}\n").as_bytes())?;
+    disk::publish(list, format!("{there}{gap}{RUNS}\n").as_bytes())?;
     say(&format!("{} leaves out {RUNS}, where results go", list.display()));
     Ok(())
 }
@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage(format!("{} is there already", gate::FILE)).hint("--force overwrites it"));
     }
     ignore(Path::new(".gitignore"))?;
-    folder::publish(path, gate::STARTER.as_bytes())?;
+    disk::publish(path, gate::STARTER.as_bytes())?;
     say(&format!("wrote {}: edit it, then `robust gate --update-baseline` records where you stand", gate::FILE));
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
-use super::{load, print, print_data};
+use super::progress::Terminal;
+use super::{print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Batch, Result};
-use robust::doctor::Finding;
+use robust::doctor::{self, Finding, published_results};
 use robust::escape::line;
+use robust::eval::{load, plan};
 use robust::models::{self, Facts, LoadedModel};
-use robust::{doctor, known, plan, say};
+use robust::say;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -64,10 +66,11 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
     let mut loaded = [model];
     let facts = models::inspect(&loaded[0]);
     let model = &loaded[0];
-    let published = known::recognise(known::table(), &model.name, &args.what);
+    let published = published_results::recognise(published_results::table(), &model.name, &args.what);
     let found = match &args.dataset {
         Some(source) => {
-            let (_, data) = load::data_for(source, &mut loaded, std::slice::from_ref(&args.what), true)?;
+            let (_, data) =
+                load::data_for(source, &mut loaded, std::slice::from_ref(&args.what), true, &mut Terminal::quiet())?;
             let model = &loaded[0];
             let ids: Vec<u64> = (0..data.card().samples).collect();
             let view = model.card.view();

@@ -2,7 +2,8 @@
 
 use super::{print, print_data};
 use robust::core::{Error, Result};
-use robust::{leaderboard, runs, say};
+use robust::runs::{finished, leaderboard};
+use robust::say;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -33,8 +34,8 @@ Rows of one table were measured on the same samples under the same threat; other
 columns of the CSV are stable and documented in docs/gate.md.";
 
 pub fn run(args: &Args) -> Result<()> {
-    let loaded = runs::open_all(&args.dirs)?;
-    loaded.iter().filter_map(runs::Loaded::warning).for_each(|w| say(&format!("warning: {w}")));
+    let loaded = finished::open_all(&args.dirs)?;
+    loaded.iter().filter_map(finished::FinishedRun::warning).for_each(|w| say(&format!("warning: {w}")));
     let groups = leaderboard::leaderboard(&loaded);
     if groups.is_empty() {
         return Err(Error::usage("these runs have no outcomes yet").hint("finish them with --resume"));

@@ -2,8 +2,11 @@
 
 use super::{print, print_data};
 use clap::ValueEnum;
+use robust::benchmarks::data;
 use robust::core::{Entry, Error, Result, documentation, nearest};
-use robust::{attacks, benchmarks::data, corrupt, given, models};
+use robust::corruption::generated;
+use robust::eval::points_file;
+use robust::{attacks, models};
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -46,7 +49,7 @@ fn lines() -> Vec<Line> {
         Line { kind: What::Attacks, name, summary: e.summary(), more }
     };
     let attacks = attacks::ALL.iter().map(|e| attack(e.name.to_string(), e));
-    let attacks = attacks.chain([attack("file:POINTS".to_string(), &given::ENTRY)]);
+    let attacks = attacks.chain([attack("file:POINTS".to_string(), &points_file::ENTRY)]);
     let builtins = models::builtin::BUILTINS.iter().map(|b| Line {
         kind: What::Models,
         name: format!("builtin:{}", b.name),
@@ -107,7 +110,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
 
 pub fn explain(args: &ExplainArgs) -> Result<()> {
     let wanted = args.name.trim_end_matches(':');
-    let apart = [&given::ENTRY, &corrupt::ENTRY].into_iter().find(|e| wanted.split(':').next() == Some(e.name));
+    let apart = [&points_file::ENTRY, &generated::ENTRY].into_iter().find(|e| wanted.split(':').next() == Some(e.name));
     if let Some(entry) = apart.or_else(|| attacks::find(&args.name).ok().map(|(entry, _)| entry)) {
         return print(&format!("{}\n\nPaper: {}\n", documentation(entry.source), entry.paper));
     }
@@ -117,7 +120,7 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if let Some(line) = lines.iter().find(matches) {
         return print(&format!("{}\n\n{}\n({})\n", line.name, line.summary, line.more));
     }
-    let apart = [given::ENTRY.name, corrupt::ENTRY.name].map(String::from);
+    let apart = [points_file::ENTRY.name, generated::ENTRY.name].map(String::from);
     let names: Vec<String> = attacks::names().into_iter().chain(apart).chain(lines.iter().map(bare)).collect();
     let error = Error::usage(format!("nothing is called `{}`", args.name));
     Err(match nearest(wanted, names.iter().map(String::as_str)) {

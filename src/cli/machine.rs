@@ -1,8 +1,33 @@
-//! Where a command computes, and on how many threads.
+//! What commands that compute may use: threads, memory, time.
 
 use robust::core::{Error, Result};
-use robust::models::LoadedModel;
-use robust::{memory, say};
+use robust::eval::memory_estimate;
+
+/// Worker threads of commands that compute.
+#[derive(clap::Args)]
+#[group(id = "machine-threads")]
+pub struct Threads {
+    /// Worker threads (default: all cores); never changes a result
+    #[arg(long, value_name = "T", env = "ROBUST_THREADS")]
+    threads: Option<usize>,
+}
+
+impl Threads {
+    /// Sizes the pool of threads, once in a process; nothing to do without a number.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a number that makes no sense.
+    pub fn set(&self) -> Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        if threads == 0 || threads > 1024 {
+            return Err(Error::usage(format!("--threads {threads} is not between 1 and 1024")));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Error::internal(format!("thread pool: {e}")))
+    }
+}
 
 /// Of commands that attack.
 #[derive(clap::Args)]
@@ -13,60 +38,28 @@ pub struct Memory {
     memory: Option<u64>,
 }
 
-fn parse_size(text: &str) -> std::result::Result<u64, String> {
-    memory::parse(text).ok_or_else(|| "it is a number with k, M, G or T after it, such as 8GiB".to_string())
-}
-
 impl Memory {
-    /// The batch of `wanted` rows or fewer that fits for all models; says so when it is fewer.
-    ///
-    /// # Errors
-    /// Those of looking at a network.
-    pub fn batch(&self, wanted: usize, models: &[LoadedModel]) -> Result<usize> {
-        let Some(free) = self.memory.or_else(memory::available) else { return Ok(wanted) };
-        let weights = models.iter().map(|m| memory::weights(&m.network)).fold(0, u64::saturating_add);
-        let mut batch = wanted;
-        for model in models {
-            let row = memory::row(&model.network)?;
-            let fits = memory::fitting(wanted, row, free.saturating_sub(weights));
-            if fits < batch {
-                let [row, weights, free] = [row, weights, free].map(memory::text);
-                say(&format!(
-                    "note: batches of {fits} instead of {wanted}: `{}` takes about {row} a sample with its gradient, beside \
-                     {weights} for weights, of {free}",
-                    model.name
-                ));
-                batch = fits;
-            }
-        }
-        Ok(batch)
+    /// Bytes.
+    pub fn limit(&self) -> Option<u64> {
+        self.memory
     }
 }
 
-/// # Errors
-/// Kind `Usage` for a device that this build does not have.
-pub fn check_device(device: &str) -> Result<()> {
-    match device {
-        "auto" | "cpu" => Ok(()),
-        d if d.starts_with("cuda") => {
-            Err(Error::usage(format!("device `{d}` is not in this build"))
-                .hint("use --device cpu; CUDA is not built yet"))
-        }
-        d => Err(Error::usage(format!("unknown device `{d}`")).hint("devices are auto and cpu")),
-    }
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    memory_estimate::parse(text).ok_or_else(|| "it is a number with k, M, G or T after it, such as 8GiB".to_string())
 }
 
-/// Sizes the pool of threads; nothing to do without a number.
-///
-/// # Errors
-/// Kind `Usage` for a number that makes no sense.
-pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    if threads == 0 || threads > 1024 {
-        return Err(Error::usage(format!("--threads {threads} is not between 1 and 1024")));
+/// Of commands that run for long and can be continued.
+#[derive(clap::Args)]
+#[group(id = "machine-limits")]
+pub struct Limits {
+    /// Begin no unit of work after this time; exit 3 if any is left
+    #[arg(long, value_name = "T")]
+    max_minutes: Option<f64>,
+}
+
+impl Limits {
+    pub fn max_minutes(&self) -> Option<f64> {
+        self.max_minutes
     }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| Error::internal(format!("thread pool: {e}")))
 }

@@ -1,11 +1,13 @@
 //! `robust measure`: what an encoder's embeddings are like, and how far a disturbance moves them.
 
-use super::{Answer, STOP, load, machine, pick, print, print_data};
+use super::progress::{self, Counter, Terminal};
+use super::{Answer, STOP, machine, pick, print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Norm, Result, Value};
-use robust::heads::{self, Training};
-use robust::measure::{Settings, measure, of_head, to_text};
-use robust::progress::Counter;
+use robust::encoder::heads::{self, Training};
+use robust::encoder::measure::{Settings, measure, of_head, to_text};
+use robust::eval::load::Wanted;
+use robust::eval::{Evaluation, Opened, memory_estimate};
 use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(clap::Args)]
@@ -61,17 +63,15 @@ pub struct Args {
     /// Seed of all noise
     #[arg(long, default_value_t = 0, value_name = "S", env = "ROBUST_SEED")]
     seed: u64,
-    /// Threads to compute on (default: all)
-    #[arg(long, value_name = "N", env = "ROBUST_THREADS")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: machine::Threads,
     #[command(flatten)]
     memory: machine::Memory,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Answer,
-    /// No progress
-    #[arg(long)]
-    no_progress: bool,
+    #[command(flatten)]
+    progress: progress::Options,
 }
 
 /// Samples attacked at once where memory allows.
@@ -85,7 +85,7 @@ fn parse_eps(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    machine::set_threads(args.threads)?;
+    args.threads.set()?;
     args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
     let norm: Norm = args.norm.parse()?;
     if norm == Norm::L0 {
@@ -93,27 +93,25 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let asked = heads::parse(std::slice::from_ref(&args.head))?;
     let [head] = &asked[..] else { return Err(Error::usage(format!("`{}` is not one head", args.head))) };
-    let mut loaded = [load::encoder(&args.model)?];
-    load::tell_notes(&loaded[0]);
-    let data = data::open(&args.dataset)?;
-    load::settle(&mut loaded, data.as_ref())?;
-    let [encoder] = loaded;
-    let (ids, _) = args.pick.choose(data.as_ref())?;
+    let mut terminal = Terminal::quiet();
+    let evaluation = Evaluation::new().model(&args.model).data(&args.dataset).pick(args.pick.pick()?);
+    let Opened { models, data, ids, .. } = evaluation.open(Wanted::Embeddings, false, &mut terminal)?;
+    let [encoder] = &models.loaded[..] else { return Err(Error::internal("one encoder was asked for")) };
     let Args { eps, levels, steps, k, temperature, seed, .. } = *args;
-    let batch = args.memory.batch(BATCH, std::slice::from_ref(&encoder))?;
+    let batch = memory_estimate::batch(args.memory.limit(), BATCH, &models.loaded, &mut terminal)?;
     let settings = Settings { norm, eps, levels, steps, k, temperature, seed, batch };
-    let counter = Counter::new(ids.len() as u64, args.no_progress);
+    let counter = Counter::new(ids.len() as u64, &args.progress);
     let tick = |n: usize| {
         counter.add(n as u64);
         if STOP.load(SeqCst) { Err(Error::new(Kind::Interrupted, "stopped before the end")) } else { Ok(()) }
     };
-    let mut report = measure(&encoder, data.as_ref(), &ids, &settings, tick)?;
+    let mut report = measure(encoder, data.as_ref(), &ids, &settings, tick)?;
     drop(counter);
     if let Some(train) = &args.train {
         let set = data::open(train)?;
         let on = Training { source: train, data: set.as_ref(), limit: args.train_limit };
         let attack = args.attack.as_deref();
-        report.head = Some(of_head(&encoder, (&head.text, &head.method), &on, (data.as_ref(), &ids), attack, seed)?);
+        report.head = Some(of_head(encoder, (&head.text, &head.method), &on, (data.as_ref(), &ids), attack, seed)?);
     }
     match args.format {
         Answer::Text => print(&to_text(&report)),

@@ -7,7 +7,6 @@ mod doctor;
 mod eval;
 mod export;
 mod gate;
-mod goal;
 mod heads;
 #[cfg(feature = "hub")]
 mod hub;
@@ -15,11 +14,11 @@ mod init;
 mod inspect;
 mod leaderboard;
 mod list;
-mod load;
 mod machine;
 mod measure;
 mod pick;
 mod probe;
+mod progress;
 mod report;
 mod scale;
 mod selftest;
@@ -32,7 +31,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use robust::core::{Error, Kind, Result};
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
 /// How much of an image model's accuracy survives an adversary, with evidence.
@@ -81,7 +80,7 @@ enum Command {
     Corrupt(corrupt::Args),
     /// Say how steady predictions are along the sequences of ImageNet-P and CIFAR-10-P
     Sequences(sequences::Args),
-    /// Say whether a model's confidence is what it says, and whether it tells strangers from acquaintances
+    /// Report calibration and out-of-distribution detection
     Calibration(calibration::Args),
     /// Say what is known of a model or a data set: family, input, normalisation, size, cost, and what looks wrong
     Inspect(inspect::InspectArgs),
@@ -101,7 +100,7 @@ enum Command {
     Explain(list::ExplainArgs),
 }
 
-/// How an answer that is no table is printed.
+/// Output format of commands whose result is not a table.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Answer {
     Text,
@@ -118,9 +117,6 @@ pub enum Format {
 /// Set by the first Ctrl-C; the second one ends the process at once.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
-/// The exit code of a command that did its work and whose answer is no.
-pub static ANSWER: AtomicU8 = AtomicU8::new(0);
-
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -135,31 +131,34 @@ pub fn main() -> ExitCode {
             "error: this is a bug in robust: {info}\nhint: please report it with the command line above"
         ));
     }));
-    let result = std::panic::catch_unwind(|| match cli.command {
-        Command::Eval(args) => eval::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Plan(args) => scale::plan(&args),
-        Command::Merge(args) => scale::merge(&args),
-        Command::Gate(args) => gate::run(&args),
-        Command::Init(args) => init::run(&args),
-        Command::Leaderboard(args) => leaderboard::run(&args),
-        Command::Compare(args) => compare::run(&args),
-        Command::Export(args) => export::run(&args),
-        Command::Corrupt(args) => corrupt::run(&args),
-        Command::Sequences(args) => sequences::run(&args),
-        Command::Calibration(args) => calibration::run(&args),
-        Command::Inspect(args) => inspect::inspect(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Selftest(args) => selftest::run(&args),
-        Command::Probe(args) => probe::run(&args),
-        Command::Measure(args) => measure::run(&args),
-        Command::Convert(args) => inspect::convert(&args),
-        Command::List(args) => list::list(&args),
-        Command::Explain(args) => list::explain(&args),
+    let result = std::panic::catch_unwind(|| -> Result<u8> {
+        let done = match cli.command {
+            Command::Gate(args) => return gate::run(&args),
+            Command::Eval(args) => eval::run(&args),
+            Command::Verify(args) => verify::run(&args),
+            Command::Report(args) => report::run(&args),
+            Command::Plan(args) => scale::plan(&args),
+            Command::Merge(args) => scale::merge(&args),
+            Command::Init(args) => init::run(&args),
+            Command::Leaderboard(args) => leaderboard::run(&args),
+            Command::Compare(args) => compare::run(&args),
+            Command::Export(args) => export::run(&args),
+            Command::Corrupt(args) => corrupt::run(&args),
+            Command::Sequences(args) => sequences::run(&args),
+            Command::Calibration(args) => calibration::run(&args),
+            Command::Inspect(args) => inspect::inspect(&args),
+            Command::Doctor(args) => doctor::run(&args),
+            Command::Selftest(args) => selftest::run(&args),
+            Command::Probe(args) => probe::run(&args),
+            Command::Measure(args) => measure::run(&args),
+            Command::Convert(args) => inspect::convert(&args),
+            Command::List(args) => list::list(&args),
+            Command::Explain(args) => list::explain(&args),
+        };
+        done.map(|()| 0)
     });
     match result {
-        Ok(Ok(())) => ExitCode::from(ANSWER.load(SeqCst)),
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => exit_code(&error),
         Err(_) => ExitCode::from(70),
     }

@@ -1,13 +1,16 @@
 //! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
 
-use super::{load, print, print_data};
+use super::progress::Terminal;
+use super::{print, print_data};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
 use robust::core::{Error, Model, Result};
+use robust::encoder::heads;
+use robust::eval::load;
 use robust::models::Head;
 use robust::models::hf::TextTower;
 use robust::models::probe::{Features, Fit, Method, accuracy, fit};
-use robust::{heads, say};
+use robust::say;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -153,10 +156,7 @@ fn method(args: &Args) -> Method {
 
 fn encoder(args: &Args) -> Result<std::sync::Arc<dyn Model>> {
     let loaded = load::encoder(&args.model)?;
-    loaded
-        .notes
-        .iter()
-        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
+    load::tell_notes(&loaded, &mut Terminal::quiet());
     Ok(loaded.model)
 }
 

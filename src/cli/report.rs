@@ -2,12 +2,12 @@
 
 use super::print_data;
 use robust::core::{Error, Result};
-use robust::folder::publish;
+use robust::disk::publish;
 use robust::report::page::{self, Pictures};
-use robust::runs::{self, Loaded};
-use robust::say;
 #[cfg(feature = "serve")]
-use robust::serve;
+use robust::report::serve;
+use robust::runs::finished::{self, FinishedRun};
+use robust::say;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -58,11 +58,11 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(address) = &args.serve {
         let files = [&args.html, &args.md, &args.latex, &args.csv, &args.csv_wide, &args.json];
         if files.iter().any(|f| f.is_some()) {
-            write(args, &runs::open_all(&args.dirs)?, &pictures)?;
+            write(args, &finished::open_all(&args.dirs)?, &pictures)?;
         }
         return show(address, serve::Live::new(args.dirs.clone(), pictures));
     }
-    write(args, &runs::open_all(&args.dirs)?, &pictures)
+    write(args, &finished::open_all(&args.dirs)?, &pictures)
 }
 
 #[cfg(feature = "serve")]
@@ -82,7 +82,7 @@ fn check_twice(dirs: &[PathBuf]) -> Result<()> {
     }
 }
 
-fn write(args: &Args, runs: &[Loaded], pictures: &Pictures) -> Result<()> {
+fn write(args: &Args, runs: &[FinishedRun], pictures: &Pictures) -> Result<()> {
     let wants_page = args.html.is_some() || args.md.is_some() || args.latex.is_some();
     let tables = args.csv.is_some() || args.csv_wide.is_some() || args.json.is_some();
     if wants_page || !tables {

@@ -1,8 +1,10 @@
 //! `robust plan` and `robust merge`: one evaluation on many machines.
 
+use super::progress::Terminal;
 use super::{Format, eval, print_data, summary};
 use robust::core::{Error, Result};
-use robust::merge as parts;
+use robust::eval::merge as parts;
+use robust::eval::tables::write_tables;
 use robust::{escape, say};
 use std::path::PathBuf;
 
@@ -29,10 +31,10 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
             "note: an earlier version named the folder by the names and sizes of its files: only samples that several lines hold could be compared",
         );
     }
-    let (rows, _) = summary::write_summary(&args.out, &record, &outcomes)?;
+    let finished = write_tables(&args.out, record, outcomes)?;
     journal.check()?;
     drop(journal);
-    summary::print_rows(&rows, args.format)?;
+    summary::print_rows(&finished.run.rows, args.format)?;
     say(&format!(
         "joined {} folders into {} (re-check it with `robust verify {}`)",
         args.dirs.len(),
@@ -45,7 +47,8 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
 /// One JSON line per unit: `{"schema","unit","shard","model","attack","ids","seed"}`; `unit` is derived from everything
 /// that can change its outcomes.
 pub fn plan(args: &eval::Args) -> Result<()> {
-    let plan = eval::prepare(args)?.plan;
+    args.set_threads()?;
+    let plan = args.evaluation()?.prepare(&mut Terminal::quiet())?.plan;
     let mut text = String::new();
     for unit in plan.units() {
         let model = &plan.models[unit.model];

@@ -1,12 +1,12 @@
 //! `robust sequences`: how steady predictions are while an image changes frame by frame.
 
-use super::{Answer, STOP, load, machine, pick, print, print_data};
+use super::progress::{self, Counter, Terminal};
+use super::{Answer, STOP, machine, pick, print, print_data};
 use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED, scored};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result, nearest};
-use robust::progress::Counter;
-use robust::say;
-use robust::sequences::{Job, Journal, Report, report};
+use robust::corruption::sequences::{Job, Journal, Report, report};
+use robust::eval::load;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -42,28 +42,23 @@ pub struct Args {
     /// A folder of another model over the same samples: mFR and mT5D are relative to it
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
-    /// Threads to compute on (default: all)
-    #[arg(long, value_name = "N", env = "ROBUST_THREADS")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: machine::Threads,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Answer,
-    /// No progress
-    #[arg(long)]
-    no_progress: bool,
+    #[command(flatten)]
+    progress: progress::Options,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    machine::set_threads(args.threads)?;
+    args.threads.set()?;
     let only = args.only.as_deref().map(names).transpose()?;
     let reference = args.reference.as_deref().map(Report::open).transpose()?;
     let loaded = load::classifier(&args.model)?;
-    loaded
-        .notes
-        .iter()
-        .for_each(|note| say(&format!("note: {}: {}", robust::escape::line(&loaded.name), robust::escape::line(note))));
+    load::tell_notes(&loaded, &mut Terminal::quiet());
     let data = data::open(&args.dataset)?;
-    let (ids, _) = args.pick.choose(data.as_ref())?;
+    let ids = args.pick.choose(data.as_ref())?;
     let small = loaded.card.input.shape.last() == Some(&32);
     let names = only.unwrap_or_else(|| scored(small).map(String::from).to_vec());
     let job = Job { model: loaded.model.as_ref(), data: data.as_ref(), ids: &ids, names: &names, seed: args.seed };
@@ -75,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         None => (None, vec![]),
     };
-    let counter = Counter::new(ids.len() as u64, args.no_progress);
+    let counter = Counter::new(ids.len() as u64, &args.progress);
     counter.add(samples.len() as u64);
     for &id in &ids[samples.len().min(ids.len())..] {
         if STOP.load(SeqCst) {

@@ -1,11 +1,14 @@
 //! `robust verify`: re-judge a run.
 
-use super::{Format, STOP, load, print, print_data};
+use super::progress::Terminal;
+use super::{Format, STOP, print, print_data};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Result};
 use robust::escape::{cell, line};
-use robust::verify::{Checked, Tables, check_tables, contradictions, verify};
-use robust::{folder, report, runs, say};
+use robust::eval::verify::{Checked, Tables, check_tables, contradictions, verify};
+use robust::eval::{journal, load, record};
+use robust::runs::finished;
+use robust::{report, say};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -33,9 +36,10 @@ pub struct Args {
 const NAMED: usize = 10;
 
 pub fn run(args: &Args) -> Result<()> {
-    let record = runs::record(&args.dir)?;
-    let (models, data) = load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref())?;
-    let outcomes = folder::read_outcomes(&args.dir, &record.plan)?.outcomes;
+    let record = finished::record(&args.dir)?;
+    let (models, data) =
+        load::reopen(&args.dir, &record.plan, &args.model, args.dataset.as_ref(), &mut Terminal::quiet())?;
+    let outcomes = journal::read_outcomes(&args.dir, &record.plan)?.outcomes;
     let frost = args.frost_dir.as_deref().map(Photos::open).transpose()?;
     let checked = verify(&args.dir, &record, &outcomes, &models, data.as_ref(), frost.as_ref(), &STOP)?;
     let plan = contradictions(&record.plan, &models, data.as_ref(), args.dataset.is_some());
@@ -48,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     judge(&record, &checked, &plan, &tables)
 }
 
-fn judge(record: &folder::Record, checked: &[Checked], plan: &[String], tables: &Tables) -> Result<()> {
+fn judge(record: &record::Record, checked: &[Checked], plan: &[String], tables: &Tables) -> Result<()> {
     let wrong: u64 = checked.iter().map(|c| c.wrong.len() as u64).sum();
     let rows: u64 = checked.iter().map(|c| c.rows).sum();
     let all = record.plan.rows() as u64;

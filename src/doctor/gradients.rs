@@ -2,7 +2,7 @@
 //! its direction over a small step.
 
 use super::{Code, Finding};
-use crate::evaluate::row_keys;
+use crate::eval::clean::row_keys;
 use candle_core::{Device, Tensor};
 use robust_core::{Batch, Draw, Goal, Model, Objective, Result, Site, stream, take, to_host};
 

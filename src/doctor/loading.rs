@@ -2,7 +2,7 @@
 //! samples are judged as they are and in the ways people get them wrong; what would be better is said with the fix.
 
 use super::{Code, Finding, Severity};
-use crate::evaluate::row_keys;
+use crate::eval::clean::row_keys;
 use candle_core::{DType, IndexOp, Tensor};
 use robust_core::{Batch, Draw, Goal, Input, InputKind, Model, Result, argmax, readable, stream};
 use robust_models::statistics::KNOWN;

@@ -1,7 +1,7 @@
 //! What the outcomes of a run say about each other, at no cost: per sample, not only on average.
 
 use super::{Code, Finding};
-use crate::plan::{Plan, PlannedAttack, PlannedModel};
+use crate::eval::plan::{Plan, PlannedAttack, PlannedModel};
 use crate::report::Points;
 use robust_attacks::find;
 use robust_core::{Access, Outcome, Place, Region, Verdict};

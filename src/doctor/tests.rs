@@ -240,7 +240,7 @@ fn a_stand_in_keeps_the_value_and_lends_the_gradient() {
     let (hard, batch) = planted(Fault::Quantised, 4);
     let (soft, _) = healthy("builtin:mnist-at", 1);
     let bpda = Bpda::new(hard.clone(), soft).unwrap();
-    let keys = crate::evaluate::row_keys(&batch.ids);
+    let keys = crate::eval::clean::row_keys(&batch.ids);
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let value = |t: &Tensor| t.to_vec2::<f32>().unwrap();
     let mut trace = bpda.trace(&batch.x, &draw, &[]).unwrap();
@@ -278,13 +278,16 @@ fn outcomes(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Outcome> {
     run.iter().flat_map(|(a, fooled, stage)| (0..10).map(move |id| line(a, id, fooled.contains(&id), *stage))).collect()
 }
 
-fn plan(target: &Target, specs: &[&str]) -> crate::plan::Plan {
+fn plan(target: &Target, specs: &[&str]) -> crate::eval::plan::Plan {
     let attacks = specs.iter().map(|spec| {
         let ready = robust_attacks::resolve(spec, target.deployed.card()).unwrap();
-        crate::plan::PlannedAttack { label: spec.to_string(), ..crate::plan::PlannedAttack::new(&ready, target) }
+        crate::eval::plan::PlannedAttack {
+            label: spec.to_string(),
+            ..crate::eval::plan::PlannedAttack::new(&ready, target)
+        }
     });
-    crate::plan::Plan {
-        models: vec![crate::plan::PlannedModel {
+    crate::eval::plan::Plan {
+        models: vec![crate::eval::plan::PlannedModel {
             name: "m".into(),
             source: String::new(),
             digest: String::new(),
@@ -292,7 +295,7 @@ fn plan(target: &Target, specs: &[&str]) -> crate::plan::Plan {
             head: None,
             attacks: attacks.collect(),
         }],
-        ..crate::plan::tests::plan()
+        ..crate::eval::plan::tests::plan()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Short attacks on a few samples whose results must agree with each other.
 
 use super::{Code, Finding};
-use crate::evaluate::{Clean, attack_batch, judge_clean, row_keys, stack};
+use crate::eval::attacked::attack_batch;
+use crate::eval::clean::{Clean, judge_clean, row_keys, stack};
 use robust_attacks::{Ready, resolve};
 use robust_core::{Access, Batch, Goal, Norm, Region, Result, Target, Verdict, to_host};
 use robust_imaging::level;

@@ -2,7 +2,7 @@
 
 use super::Check;
 use super::judge::Measured;
-use crate::folder::publish;
+use crate::disk::publish;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use robust_core::{Error, Result, files};
@@ -29,7 +29,7 @@ pub struct Baseline {
 pub struct Samples {
     pub data_digest: String,
     pub dataset: String,
-    #[serde(with = "crate::plan::ranges")]
+    #[serde(with = "crate::eval::plan::ranges")]
     pub ids: Vec<u64>,
     /// By model, then by check.
     pub models: BTreeMap<String, BTreeMap<String, Recorded>>,
@@ -145,7 +145,7 @@ impl Baseline {
 pub fn changes(old: Option<&Baseline>, new: &Baseline, checks: &[Check]) -> String {
     let mut text = String::new();
     for (name, suite) in &new.suites {
-        let rate = |held: u64, n: usize| super::percent(crate::stats::rate(held, n as u64));
+        let rate = |held: u64, n: usize| super::percent(crate::runs::stats::rate(held, n as u64));
         for (model, results) in &suite.models {
             for (key, now) in results {
                 let before = match old.and_then(|o| o.find(name, model, key)) {

@@ -1,6 +1,9 @@
 //! `robust.toml`: what the gate runs and what it asks of the results.
 
-use crate::stats::Interval;
+use crate::eval::Evaluation;
+use crate::eval::judging::{Judging, parse_votes};
+use crate::runs::stats::Interval;
+use robust_benchmarks::subset::Pick;
 use robust_core::{Error, Result, files};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
@@ -240,7 +243,26 @@ impl Config {
 }
 
 impl Suite {
-    /// The arguments of `robust eval` that measure this suite, or one part of it.
+    /// What measures this suite.
+    ///
+    /// # Errors
+    /// Kind `Usage` for votes that are not `K/M`.
+    pub fn evaluation(&self) -> Result<Evaluation> {
+        let wrong =
+            |why: String| Error::usage(format!("{FILE}: suite `{}`: votes: {why}", crate::escape::line(&self.name)));
+        let votes = self.votes.as_deref().map(parse_votes).transpose().map_err(wrong)?;
+        Ok(Evaluation {
+            models: self.models.clone(),
+            data: self.dataset.clone(),
+            attacks: self.attacks.clone(),
+            pick: self.limit.map_or(Pick::All, Pick::Limit),
+            seed: self.seed,
+            judging: Judging { eot: Some(self.eot), votes, ..Judging::default() },
+            ..Evaluation::default()
+        })
+    }
+
+    /// The arguments of `robust eval` that measure this suite, or one part of it, for people to repeat it.
     pub fn arguments(&self, model: Option<&str>, attack: Option<&str>) -> Vec<String> {
         let mut args = vec![];
         let some = |all: &[String], one: Option<&str>| one.map_or(all.to_vec(), |o| vec![o.to_string()]);

@@ -2,13 +2,13 @@
 
 use super::config::{Config, Judged, Policy, Suite};
 use super::{Baseline, Bounds, CLEAN, Check, Compared, Finding, Report, Rule, Verdict, percent, points};
-use crate::compare::POWER;
 use crate::doctor::Grade;
 use crate::escape::{line, shell};
+use crate::eval::rows;
 use crate::report::{Row, is_worst};
-use crate::rows;
-use crate::runs::{Loaded, brief, ids_digest};
-use crate::stats::{Paired, Side, detectable_drop, holm, p_text, rate};
+use crate::runs::compare::POWER;
+use crate::runs::finished::{FinishedRun, brief, ids_digest};
+use crate::runs::stats::{Paired, Side, detectable_drop, holm, p_text, rate};
 use robust_core::{Error, Region, Result, Verdict as Sample};
 use serde_json::Value;
 
@@ -66,7 +66,7 @@ impl Measured {
 ///
 /// # Errors
 /// Kind `Usage` when runs are not what the suite asks for.
-pub fn measure(config: &Config, runs: &[Vec<Loaded>]) -> Result<Vec<Measured>> {
+pub fn measure(config: &Config, runs: &[Vec<FinishedRun>]) -> Result<Vec<Measured>> {
     let mut all: Vec<Measured> = vec![];
     for (index, (suite, runs)) in config.suites.iter().zip(runs).enumerate() {
         for run in runs {
@@ -105,7 +105,7 @@ fn wanted(judge: Judged, row: &Row) -> bool {
 }
 
 /// Whether a run is one of this suite: a folder given by hand may be any.
-fn fits(suite: &Suite, run: &Loaded) -> Result<()> {
+fn fits(suite: &Suite, run: &FinishedRun) -> Result<()> {
     let plan = &run.record.plan;
     let pick = suite.limit.map_or("all".to_string(), |n| format!("limit {n}"));
     let mut differ = vec![];
@@ -138,7 +138,7 @@ fn fits(suite: &Suite, run: &Loaded) -> Result<()> {
     }
 }
 
-fn one(config: &Config, index: usize, run: &Loaded, row: &Row, clean: bool) -> Result<Measured> {
+fn one(config: &Config, index: usize, run: &FinishedRun, row: &Row, clean: bool) -> Result<Measured> {
     let (suite, plan) = (&config.suites[index], &run.record.plan);
     let model = run.model(&row.model)?;
     let place = model.attacks.iter().position(|a| a.label == row.attack);

@@ -15,7 +15,7 @@ pub use files::{to_code_quality, to_junit, to_sarif};
 pub use judge::{Measured, SCHEMA, check, measure};
 pub use text::{to_annotations, to_json, to_markdown, to_text};
 
-use crate::stats::Paired;
+use crate::runs::stats::Paired;
 use serde::Serialize;
 
 /// The name of the check that judges clean accuracy.

@@ -2,7 +2,7 @@
 
 use super::{Check, Report, Verdict, percent, points};
 use crate::escape::{github, github_property, line, markdown};
-use crate::stats::p_text;
+use crate::runs::stats::p_text;
 use comfy_table::{CellAlignment, Table, presets};
 use robust_core::{Error, Result};
 

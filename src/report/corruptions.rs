@@ -1,7 +1,7 @@
 //! Corruptions of a run as a table: error per corruption and severity, the means, and what may be compared.
 
-use crate::plan::{Plan, PlannedModel};
-use crate::stats::rate;
+use crate::eval::plan::{Plan, PlannedModel};
+use crate::runs::stats::rate;
 use comfy_table::{CellAlignment, Table, presets};
 use robust_benchmarks::corruptions::stand_in;
 use robust_benchmarks::metrics::corruption::{Errors, Line, Source, TEST, alexnet};

@@ -1,7 +1,8 @@
 //! Curves from the ledger: success against queries, and accuracy against epsilon.
 
-use super::{Plan, written};
+use super::written;
 use crate::escape::cell;
+use crate::eval::plan::Plan;
 use robust_core::{Outcome, Result, Verdict};
 
 /// Steps of one curve: at each `x` the share changes to `y`.

@@ -2,8 +2,8 @@
 
 use super::written;
 use crate::escape::cell;
-use crate::plan::{Plan, PlannedModel};
-use crate::stats::{Paired, Side, p_text, rate};
+use crate::eval::plan::{Plan, PlannedModel};
+use crate::runs::stats::{Paired, Side, p_text, rate};
 use comfy_table::{CellAlignment, Table, presets};
 use robust_core::{Outcome, Result, Verdict};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// One encoder under one head and attack. Gaps are to the run's first encoder, in shares of the samples; positive where
 /// this one is better.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Line {
+pub struct EncoderRow {
     pub head: String,
     pub attack: String,
     pub threat: String,
@@ -40,7 +40,7 @@ type Verdicts = BTreeMap<u64, (bool, bool)>;
 
 /// The lines of a run that put heads on encoders, by head and attack; none for other runs. Encoders are compared where the
 /// label of the attack and the threat are the same.
-pub fn compare(plan: &Plan, outcomes: &[Outcome]) -> Vec<Line> {
+pub fn compare(plan: &Plan, outcomes: &[Outcome]) -> Vec<EncoderRow> {
     let of = |model: &PlannedModel, attack: &str| -> Verdicts {
         let mine = outcomes.iter().filter(|o| o.model == model.name && o.attack == attack);
         let right = |o: &Outcome| o.clean.is_some_and(|p| p.margin > 0.);
@@ -68,7 +68,7 @@ pub fn compare(plan: &Plan, outcomes: &[Outcome]) -> Vec<Line> {
                 let share = |which: fn(&(bool, bool)) -> bool| {
                     rate(mine.values().filter(|v| which(v)).count() as u64, mine.len() as u64)
                 };
-                lines.push(Line {
+                lines.push(EncoderRow {
                     head: head.to_string(),
                     attack: attack.label.clone(),
                     threat: attack.threat_text(),
@@ -103,7 +103,7 @@ fn gap(base: &Verdicts, mine: &Verdicts) -> Gap {
 }
 
 /// A table, or nothing where there is nothing to compare.
-pub fn to_text(lines: &[Line]) -> String {
+pub fn to_text(lines: &[EncoderRow]) -> String {
     if lines.is_empty() {
         return String::new();
     }
@@ -145,7 +145,7 @@ pub fn to_text(lines: &[Line]) -> String {
 ///
 /// # Errors
 /// Never in practice.
-pub fn to_csv(lines: &[Line]) -> Result<String> {
+pub fn to_csv(lines: &[EncoderRow]) -> Result<String> {
     let header = [
         "head",
         "attack",
@@ -183,8 +183,8 @@ pub fn to_csv(lines: &[Line]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::plan;
-    use crate::plan::{PlannedData, PlannedHead};
+    use crate::eval::plan::tests::plan;
+    use crate::eval::plan::{PlannedData, PlannedHead};
 
     fn outcome(model: &str, id: u64, verdict: &str, margin: f64) -> Outcome {
         serde_json::from_value(serde_json::json!({

@@ -74,7 +74,7 @@ pub(super) fn percent(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::wilson;
+    use crate::runs::stats::wilson;
 
     fn row(attack: &str, held: u64) -> Row {
         Row {

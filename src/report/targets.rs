@@ -1,6 +1,6 @@
 //! What became of samples that an attack could not drive toward the class it was given, for they are of that class.
 
-use crate::plan::Plan;
+use crate::eval::plan::Plan;
 use robust_core::Outcome;
 
 /// A sentence for every attack with a fixed target that had to leave it for some samples.

@@ -32,10 +32,10 @@ fn a_leaderboard_sorts_by_the_worst_case_and_never_mixes_what_differs() {
 
     let csv = place.ok(&format!("leaderboard {dirs} --format csv")).out;
     let header = csv.lines().next().unwrap();
-    let columns: Vec<&str> = robust::leaderboard::COLUMNS.iter().map(|(name, _)| *name).collect();
+    let columns: Vec<&str> = robust::runs::leaderboard::COLUMNS.iter().map(|(name, _)| *name).collect();
     assert_eq!(header, columns.join(","));
     let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/gate.md")).unwrap();
-    for (name, what) in robust::leaderboard::COLUMNS {
+    for (name, what) in robust::runs::leaderboard::COLUMNS {
         assert!(
             documented.contains(&format!("| `{name}` | {what} |")),
             "docs/gate.md does not document {name}: {what}"

@@ -1,6 +1,7 @@
 //! The pages and CONTRIBUTING are kept true. `ROBUST_BLESS=1` rewrites the pages' tables from the indexes.
 
-use robust::{attacks, benchmarks::data, models};
+use robust::benchmarks::data;
+use robust::{attacks, models};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Published numbers beside those of a run.
 
 #[allow(dead_code, reason = "the library's own tests use the rest")]
-#[path = "../../src/known/toy.rs"]
+#[path = "../../src/doctor/published_results/toy.rs"]
 mod toy;
 
 use crate::support::Place;

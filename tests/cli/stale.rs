@@ -4,7 +4,7 @@ use crate::support::{Place, said};
 use flate2::Crc;
 use robust::benchmarks::data;
 use robust::core::{Input, View};
-use robust::folder;
+use robust::eval::record;
 use serde_json::Value;
 use std::path::Path;
 
@@ -69,11 +69,11 @@ fn groups(place: &Place, dirs: &str) -> usize {
 fn as_formerly(place: &Place, run: &str) {
     let root = place.path(run);
     let opened = data::open(&format!("folder:{}", place.path("set").display())).unwrap();
-    let mut record = folder::read_record(&root).unwrap();
+    let mut record = record::read_record(&root).unwrap();
     let (new, old) = (record.plan.dataset.card.digest.clone(), opened.formerly().unwrap().to_string());
     (record.plan.dataset.card.digest, record.plan.dataset.by_content) = (old.clone(), false);
     record.fingerprint = record.plan.fingerprint().unwrap();
-    folder::write_record(&root, &record).unwrap();
+    record::write_record(&root, &record).unwrap();
     for table in ["summary.json", "summary.csv"] {
         std::fs::write(root.join(table), place.read(&format!("{run}/{table}")).replace(&new, &old)).unwrap();
     }

@@ -1,8 +1,8 @@
 //! Run folders made up from a rule instead of an evaluation: any size, any names, any verdicts.
 
 use robust::core::{Access, Cost, DataCard, Input, Norm, Outcome, Passes, Pred, Region, SCHEMA, ThreatModel, Verdict};
-use robust::folder::{self, RECORD_SCHEMA, Record, Session};
-use robust::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
+use robust::eval::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
+use robust::eval::record::{self, RECORD_SCHEMA, Record, Session};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -100,7 +100,7 @@ impl Made {
         };
         let fingerprint = plan.fingerprint().unwrap();
         let record = Record { schema: RECORD_SCHEMA.into(), fingerprint, plan, sessions: vec![session] };
-        folder::write_record(root, &record).unwrap();
+        record::write_record(root, &record).unwrap();
         std::fs::write(root.join("outcomes.jsonl"), text).unwrap();
     }
 

@@ -2,8 +2,8 @@
 
 use crate::support::Place;
 use robust::core::{Norm, Region};
-use robust::folder;
-use robust::plan::Plan;
+use robust::eval::plan::Plan;
+use robust::eval::record;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -96,10 +96,10 @@ fn an_edited_plan_is_refused() {
 
 /// Edits the plan as someone would who makes its fingerprint again.
 fn edit_plan(place: &Place, run: &str, edit: impl Fn(&mut Plan)) {
-    let mut record = folder::read_record(&place.path(run)).unwrap();
+    let mut record = record::read_record(&place.path(run)).unwrap();
     edit(&mut record.plan);
     record.fingerprint = record.plan.fingerprint().unwrap();
-    folder::write_record(&place.path(run), &record).unwrap();
+    record::write_record(&place.path(run), &record).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::doctor::SAMPLES;
-use crate::plan::spread;
+use crate::eval::plan::spread;
 use candle_core::Device;
 use robust_core::{Card, Output};
 use robust_engine::{Binary, Builder, NetworkModel, Op};

@@ -4,7 +4,7 @@ use super::leaderboard::{Entry, Group};
 use super::subjects::correct;
 use super::{Cell, Figure, Section, Table, percent, share};
 use crate::report::{svg, worse};
-use crate::stats::rate;
+use crate::runs::stats::rate;
 use robust_core::Verdict;
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use super::subjects::Subject;
 use super::{Cell, Figure, Section, Table, percent};
 use crate::report::corruptions::{Report, summarise};
-use crate::runs::Loaded;
+use crate::runs::finished::FinishedRun;
 
 /// Reports on one suite whose images are the same.
 struct Block {
@@ -12,7 +12,7 @@ struct Block {
     reports: Vec<(String, Report)>,
 }
 
-pub fn section(runs: &[Loaded], subjects: &[Subject]) -> Section {
+pub fn section(runs: &[FinishedRun], subjects: &[Subject]) -> Section {
     let mut blocks: Vec<Block> = vec![];
     for run in runs {
         let reports = summarise(&run.record.plan, &run.outcomes, None).unwrap_or_default();

@@ -4,7 +4,7 @@ use super::leaderboard::{Entry, Group};
 use super::subjects::{correct, held};
 use super::{Cell, Figure, Section, Table, crowded};
 use crate::report::svg;
-use crate::stats::{Paired, Side, holm};
+use crate::runs::stats::{Paired, Side, holm};
 use std::collections::BTreeMap;
 
 /// Up to so many models every pair is compared; of more, each with the best.

@@ -3,10 +3,10 @@
 
 use super::subjects::{Samples, Subject, correct, norm};
 use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, keys, percent};
+use crate::eval::plan::is_compat;
 pub use crate::report::sentence::epsilon;
 use crate::report::svg;
-use crate::run::is_compat;
-use crate::stats::{rate, wilson};
+use crate::runs::stats::{rate, wilson};
 use robust_core::{Norm, Region, Verdict};
 use std::collections::BTreeMap;
 

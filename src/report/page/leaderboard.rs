@@ -4,7 +4,7 @@ use super::epsilon::threat;
 use super::subjects::{Samples, Subject};
 use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use crate::report::{Row, WORST_COMPAT, svg};
-use crate::stats::rate;
+use crate::runs::stats::rate;
 use robust_core::Region;
 
 /// Models on the same samples under the same threat model.

@@ -21,8 +21,8 @@ pub use html::to_html;
 pub use pictures::Options as Pictures;
 pub use tables::{to_long_csv, to_robustbench, to_wide_csv};
 
-use crate::runs::Loaded;
-use crate::stats::rate;
+use crate::runs::finished::FinishedRun;
+use crate::runs::stats::rate;
 use pictures::Grid;
 use subjects::{Subject, subjects};
 
@@ -118,7 +118,7 @@ pub struct Page {
 }
 
 /// The report of some runs.
-pub fn page(runs: &[Loaded], pictures: &Pictures) -> Page {
+pub fn page(runs: &[FinishedRun], pictures: &Pictures) -> Page {
     let subjects = subjects(runs);
     let groups = leaderboard::groups(&subjects);
     let sections = vec![
@@ -159,8 +159,8 @@ fn answers(subjects: &[subjects::Subject]) -> Vec<String> {
     subjects.iter().flat_map(of).collect()
 }
 
-fn warnings(runs: &[Loaded]) -> Vec<String> {
-    let mut said: Vec<String> = runs.iter().filter_map(Loaded::warning).collect();
+fn warnings(runs: &[FinishedRun]) -> Vec<String> {
+    let mut said: Vec<String> = runs.iter().filter_map(FinishedRun::warning).collect();
     for run in runs {
         let (plan, name) = (&run.record.plan, run.name());
         let (n, all) = (plan.ids.len() as u64, plan.dataset.card.samples);

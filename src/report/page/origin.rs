@@ -3,9 +3,9 @@
 use super::subjects::Subject;
 use super::{Cell, Figure, Section, Table};
 use crate::doctor::{Finding, Severity, grade_text};
-use crate::folder::Session;
-use crate::plan::PlannedAttack;
-use crate::runs::Loaded;
+use crate::eval::plan::PlannedAttack;
+use crate::eval::record::Session;
+use crate::runs::finished::FinishedRun;
 
 pub fn diagnostics(subjects: &[Subject]) -> Section {
     let mut table = Table {
@@ -45,7 +45,7 @@ fn finding(f: &Finding) -> [Cell; 4] {
     [severity.to_string(), code.unwrap_or_default(), f.evidence.clone(), f.advice.clone()].map(Cell::text)
 }
 
-pub fn provenance(runs: &[Loaded]) -> Section {
+pub fn provenance(runs: &[FinishedRun]) -> Section {
     Section {
         id: "provenance",
         title: "Provenance",
@@ -55,7 +55,7 @@ pub fn provenance(runs: &[Loaded]) -> Section {
     }
 }
 
-fn facts(run: &Loaded) -> Figure {
+fn facts(run: &FinishedRun) -> Figure {
     let plan = &run.record.plan;
     let mut rows: Vec<(&str, String)> = vec![
         ("run", run.name()),
@@ -92,7 +92,7 @@ fn session(s: &Session) -> String {
     )
 }
 
-fn parts(run: &Loaded) -> Figure {
+fn parts(run: &FinishedRun) -> Figure {
     let mut rows = vec![];
     for model in &run.record.plan.models {
         for attack in &model.attacks {

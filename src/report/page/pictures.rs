@@ -2,11 +2,10 @@
 //! attack turned the model round the most.
 
 use super::subjects::{Subject, norm};
-use crate::evaluate::row_digest;
-use crate::evidence;
-use crate::folder;
-use crate::plan::{Keep, PlannedAttack};
-use crate::runs::Loaded;
+use crate::eval::clean::row_digest;
+use crate::eval::plan::{Keep, PlannedAttack};
+use crate::eval::{evidence, journal};
+use crate::runs::finished::FinishedRun;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use candle_core::Device;
 use robust_benchmarks::data;
@@ -76,7 +75,7 @@ pub fn grids(subjects: &[Subject], options: &Options) -> (Vec<Grid>, Vec<String>
         return (vec![], vec![]);
     }
     let each = (options.most / places.len()).clamp(1, PER_CELL);
-    let mut opened: HashMap<*const Loaded, Option<Box<dyn Dataset>>> = HashMap::new();
+    let mut opened: HashMap<*const FinishedRun, Option<Box<dyn Dataset>>> = HashMap::new();
     let (mut bytes, mut shown) = (0, 0);
     for place in &places {
         if shown + each > options.most.max(each) || bytes > BYTES {
@@ -92,7 +91,7 @@ pub fn grids(subjects: &[Subject], options: &Options) -> (Vec<Grid>, Vec<String>
             say(format!("{} kept no adversarial points (--evidence none): no images.", run.name()));
             continue;
         }
-        let data = opened.entry(run as *const Loaded).or_insert_with(|| match open(run, options) {
+        let data = opened.entry(run as *const FinishedRun).or_insert_with(|| match open(run, options) {
             Ok(data) => Some(data),
             Err(why) => {
                 say(format!("No clean images of {}: {why}; --dataset says where the data set is now.", run.name()));
@@ -115,7 +114,7 @@ pub fn grids(subjects: &[Subject], options: &Options) -> (Vec<Grid>, Vec<String>
     (grids, notes)
 }
 
-fn open(run: &Loaded, options: &Options) -> Result<Box<dyn Dataset>, String> {
+fn open(run: &FinishedRun, options: &Options) -> Result<Box<dyn Dataset>, String> {
     let planned = &run.record.plan.dataset;
     let data = data::open(options.dataset.as_ref().unwrap_or(&planned.source)).map_err(|e| e.message)?;
     // Each image is held against its line's digest before it is shown.
@@ -162,7 +161,7 @@ fn grid(place: &Place, each: usize, data: Option<&dyn Dataset>) -> Result<Option
 
 fn points(subject: &Subject, attack: usize, picked: &[&Outcome]) -> Result<evidence::Points> {
     let (run, mut all) = (subject.run, evidence::Points::new());
-    let units = folder::by_unit(&run.record.plan, &run.outcomes);
+    let units = journal::by_unit(&run.record.plan, &run.outcomes);
     for (unit, lines) in units.filter(|(u, _)| u.attack == attack) {
         let mine =
             |o: &&&Outcome| lines.first().is_some_and(|l| l.model == o.model) && lines.iter().any(|l| l.id == o.id);

@@ -1,10 +1,9 @@
 //! The models of all runs under names that differ, each with its outcomes by attack.
 
-use crate::folder;
-use crate::plan::{PlannedAttack, PlannedModel};
+use crate::eval::plan::{PlannedAttack, PlannedModel};
+use crate::eval::{journal, rows};
 use crate::report::{Row, is_worst};
-use crate::rows;
-use crate::runs::Loaded;
+use crate::runs::finished::FinishedRun;
 use robust_core::{Norm, Outcome, Region, Verdict};
 
 /// A model in a run.
@@ -12,7 +11,7 @@ pub struct Subject<'a> {
     pub label: String,
     /// Its colour, dash and mark: the same in every chart; one content, one style.
     pub style: usize,
-    pub run: &'a Loaded,
+    pub run: &'a FinishedRun,
     pub model: &'a PlannedModel,
     /// Outcomes by attack, in the plan's order.
     pub outcomes: Vec<&'a [Outcome]>,
@@ -82,7 +81,7 @@ pub fn norm(region: &Region) -> Option<Norm> {
 }
 
 /// Every model of every run. A name that several contents or runs bear gets the run's name beside it.
-pub fn subjects(runs: &[Loaded]) -> Vec<Subject<'_>> {
+pub fn subjects(runs: &[FinishedRun]) -> Vec<Subject<'_>> {
     let mut all: Vec<Subject> = vec![];
     for run in runs {
         let mut cells: Vec<Vec<&[Outcome]>> =
@@ -90,7 +89,7 @@ pub fn subjects(runs: &[Loaded]) -> Vec<Subject<'_>> {
         let mut at = 0;
         let mut begun = None;
         // Units of one model and attack follow each other, so their outcomes are one slice.
-        for (unit, mine) in folder::by_unit(&run.record.plan, &run.outcomes) {
+        for (unit, mine) in journal::by_unit(&run.record.plan, &run.outcomes) {
             let key = (unit.model, unit.attack);
             let start = match begun {
                 Some((k, start)) if k == key => start,

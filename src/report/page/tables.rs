@@ -6,7 +6,7 @@ use super::leaderboard::{Entry, Group, groups};
 use super::subjects::subjects;
 use crate::escape::{self, cell};
 use crate::report::{SCHEMA, is_worst, written};
-use crate::runs::Loaded;
+use crate::runs::finished::FinishedRun;
 use robust_core::{Error, Result};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ const LONG: [&str; 26] = [
 ///
 /// # Errors
 /// None in practice.
-pub fn to_long_csv(runs: &[Loaded]) -> Result<String> {
+pub fn to_long_csv(runs: &[FinishedRun]) -> Result<String> {
     let rows = runs.iter().flat_map(|run| {
         run.rows.iter().map(move |r| {
             let texts =
@@ -74,7 +74,7 @@ pub fn to_long_csv(runs: &[Loaded]) -> Result<String> {
 ///
 /// # Errors
 /// None in practice.
-pub fn to_wide_csv(runs: &[Loaded]) -> Result<String> {
+pub fn to_wide_csv(runs: &[FinishedRun]) -> Result<String> {
     let subjects = subjects(runs);
     let groups = groups(&subjects);
     let mut attacks: Vec<&str> = vec![];
@@ -109,7 +109,7 @@ pub fn to_wide_csv(runs: &[Loaded]) -> Result<String> {
 ///
 /// # Errors
 /// None in practice.
-pub fn to_robustbench(runs: &[Loaded]) -> Result<String> {
+pub fn to_robustbench(runs: &[FinishedRun]) -> Result<String> {
     let subjects = subjects(runs);
     let groups = groups(&subjects);
     let models: Vec<Value> = groups.iter().flat_map(|g| g.entries.iter().map(move |e| robustbench(g, e))).collect();
@@ -153,7 +153,7 @@ fn robustbench(group: &Group, entry: &Entry) -> Value {
 }
 
 /// The rows of all runs, to stand in a script element: no `<` in it.
-pub fn embedded(runs: &[Loaded]) -> String {
+pub fn embedded(runs: &[FinishedRun]) -> String {
     let rows: Vec<_> = runs.iter().flat_map(|r| &r.rows).filter(|r| r.n > 0 || is_worst(&r.attack)).collect();
     let text = json!({ "schema": SCHEMA, "results": rows }).to_string();
     let mut out = String::with_capacity(text.len());

@@ -2,7 +2,7 @@
 
 use super::subjects::{Subject, correct};
 use super::{Cell, Figure, Section, Table, interval, percent};
-use crate::stats::{rate, wilson};
+use crate::runs::stats::{rate, wilson};
 use robust_core::Verdict;
 use std::collections::HashMap;
 
