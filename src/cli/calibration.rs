@@ -1,7 +1,9 @@
 //! `robust calibration`: whether a model's confidence is what it says.
 
+use super::interrupt::STOP;
+use super::output::{Answer, print, print_data};
 use super::progress::{self, Counter, Terminal};
-use super::{Answer, STOP, machine, pick, print, print_data};
+use super::{machine, pick};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result};
 use robust::corruption::calibration::{judge, report, to_text};

@@ -1,6 +1,6 @@
 //! `robust compare`: two results on the same samples.
 
-use super::{Answer, print, print_data};
+use super::output::{Answer, print, print_data};
 use robust::core::{Error, Result};
 use robust::runs::compare::{self, Choice};
 use robust::runs::finished::FinishedRun;

@@ -1,6 +1,7 @@
 //! `robust corrupt`, and the options of `robust eval` that concern corruptions.
 
-use super::{Format, pick, print, summary};
+use super::output::{Format, print};
+use super::{pick, summary};
 use robust::benchmarks::corruptions::{Photos, parse, stand_in};
 use robust::benchmarks::data;
 use robust::core::{Error, Input, Result, View};

@@ -1,7 +1,7 @@
 //! `robust doctor`: can a robustness number of this model be trusted?
 
+use super::output::{print, print_data};
 use super::progress::Terminal;
-use super::{print, print_data};
 use robust::core::{Batch, DataCard, Error, Model, Result, Target};
 use robust::doctor::{self, Code, Diagnosis, Finding, Held, Severity, Tried, published_results};
 use robust::eval::classes::check_labels;

@@ -1,7 +1,8 @@
 //! `robust eval`: what was asked as an evaluation, and its end as tables.
 
+use super::output::{Format, print};
 use super::progress::{self, Terminal};
-use super::{Format, corrupt, heads, machine, pick, print, target};
+use super::{corrupt, heads, machine, pick, target};
 use robust::core::{AimSpec, Error, Kind, Result};
 use robust::eval::plan::{self, Keep};
 use robust::eval::shard::Shard;

@@ -1,7 +1,7 @@
 //! `robust export`: a run's adversarial points for people and other tools.
 
+use super::output::{print, print_data};
 use super::progress::Terminal;
-use super::{print, print_data};
 use robust::core::{Result, Target};
 use robust::escape::line;
 use robust::eval::{load, record};

@@ -1,7 +1,8 @@
 //! `robust gate`: measure what `robust.toml` asks, judge it, tell everyone.
 
+use super::machine;
+use super::output::{Answer, print, print_data};
 use super::progress::{self, Terminal};
-use super::{Answer, machine, print, print_data};
 use robust::core::{Error, Kind, Result};
 use robust::disk::publish;
 use robust::escape::line;

@@ -1,6 +1,6 @@
 //! Downloads of `hf:` models: a bar on stderr, and Ctrl-C.
 
-use super::STOP;
+use super::interrupt::STOP;
 use indicatif::{ProgressBar, ProgressStyle};
 use robust::models::hub::{self, Progress};
 use robust::say;

@@ -1,7 +1,7 @@
 //! `robust inspect` and `robust convert`: what a file is, before anything is attacked.
 
+use super::output::{print, print_data};
 use super::progress::Terminal;
-use super::{print, print_data};
 use robust::benchmarks::data;
 use robust::core::{Batch, Result};
 use robust::doctor::{self, Finding, published_results};

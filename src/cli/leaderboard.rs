@@ -1,6 +1,6 @@
 //! `robust leaderboard`: the worst cases of many runs.
 
-use super::{print, print_data};
+use super::output::{print, print_data};
 use robust::core::{Error, Result};
 use robust::runs::{finished, leaderboard};
 use robust::say;

@@ -1,6 +1,6 @@
 //! `robust list` and `robust explain`: both read the indexes that the code itself runs from.
 
-use super::{print, print_data};
+use super::output::{print, print_data};
 use clap::ValueEnum;
 use robust::benchmarks::data;
 use robust::core::{Entry, Error, Result, documentation, nearest};

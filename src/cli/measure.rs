@@ -1,11 +1,14 @@
 //! `robust measure`: what an encoder's embeddings are like, and how far a disturbance moves them.
 
+use super::interrupt::STOP;
+use super::output::{Answer, print, print_data};
 use super::progress::{self, Counter, Terminal};
-use super::{Answer, STOP, machine, pick, print, print_data};
+use super::{machine, pick};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Norm, Result, Value};
 use robust::encoder::heads::{self, Training};
-use robust::encoder::measure::{Settings, measure, of_head, to_text};
+use robust::encoder::measure::{Settings, measure, of_head};
+use robust::encoder::measured::to_text;
 use robust::eval::load::Wanted;
 use robust::eval::{Evaluation, Opened, memory_estimate};
 use std::sync::atomic::Ordering::SeqCst;

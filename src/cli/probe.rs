@@ -1,7 +1,7 @@
 //! `robust probe`: a head for an encoder, fitted on labelled images or made of prompts.
 
+use super::output::{print, print_data};
 use super::progress::Terminal;
-use super::{print, print_data};
 use clap::ValueEnum;
 use robust::benchmarks::{data, subset};
 use robust::core::{Error, Model, Result};

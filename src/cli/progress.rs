@@ -1,7 +1,7 @@
 //! What a user sees while a run works: samples, robust so far, passes per second, time left. On stderr, and only when
 //! it is a terminal.
 
-use super::STOP;
+use super::interrupt::STOP;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use robust::clock::Stopwatch;
 use robust::core::{Outcome, Verdict};
@@ -54,7 +54,7 @@ impl Watcher for Terminal {
     }
 
     fn started(&mut self, start: &Start) {
-        super::on_leaving(start.continues.to_string());
+        super::interrupt::on_leaving(start.continues.to_string());
         self.bar = Some(Bar::new(start.plan, start.done, self.hidden, start.meter.clone()));
     }
 

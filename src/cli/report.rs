@@ -1,6 +1,6 @@
 //! `robust report`: pages and tables of runs.
 
-use super::print_data;
+use super::output::print_data;
 use robust::core::{Error, Result};
 use robust::disk::publish;
 use robust::report::page::{self, Pictures};
@@ -71,7 +71,7 @@ fn show(address: &str, live: serve::Live) -> Result<()> {
     live.page()?;
     let token = serve::token();
     say(&format!("the report is at {} until Ctrl-C", serve::url(&listener, &token)?));
-    serve::run(&listener, &token, &live, &super::STOP)
+    serve::run(&listener, &token, &live, &super::interrupt::STOP)
 }
 
 fn check_twice(dirs: &[PathBuf]) -> Result<()> {

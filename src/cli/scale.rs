@@ -1,7 +1,8 @@
 //! `robust plan` and `robust merge`: one evaluation on many machines.
 
+use super::output::{Format, print_data};
 use super::progress::Terminal;
-use super::{Format, eval, print_data, summary};
+use super::{eval, summary};
 use robust::core::{Error, Result};
 use robust::eval::merge as parts;
 use robust::eval::tables::write_tables;

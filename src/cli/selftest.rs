@@ -1,6 +1,6 @@
 //! `robust selftest`: does this build, on this machine, compute what it should?
 
-use super::{print, print_data};
+use super::output::{print, print_data};
 use robust::clock::Stopwatch;
 use robust::core::{Error, Kind, Result};
 use robust::selftest::CHECKS;

@@ -1,7 +1,9 @@
 //! `robust sequences`: how steady predictions are while an image changes frame by frame.
 
+use super::interrupt::STOP;
+use super::output::{Answer, print, print_data};
 use super::progress::{self, Counter, Terminal};
-use super::{Answer, STOP, machine, pick, print, print_data};
+use super::{machine, pick};
 use robust::benchmarks::corruptions::sequences::{OTHERS, SCORED, scored};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result, nearest};

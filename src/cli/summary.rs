@@ -1,6 +1,6 @@
 //! The table of a run, printed.
 
-use super::{Format, print, print_data};
+use super::output::{Format, print, print_data};
 use robust::core::Result;
 use robust::report::{self, Row};
 

@@ -1,7 +1,8 @@
 //! `robust verify`: re-judge a run.
 
+use super::interrupt::STOP;
+use super::output::{Format, print, print_data};
 use super::progress::Terminal;
-use super::{Format, STOP, print, print_data};
 use robust::benchmarks::corruptions::Photos;
 use robust::core::{Error, Kind, Result};
 use robust::escape::{cell, line};
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     judge(&record, &checked, &plan, &tables)
 }
 
-fn judge(record: &record::Record, checked: &[Checked], plan: &[String], tables: &Tables) -> Result<()> {
+fn judge(record: &record::RunRecord, checked: &[Checked], plan: &[String], tables: &Tables) -> Result<()> {
     let wrong: u64 = checked.iter().map(|c| c.wrong.len() as u64).sum();
     let rows: u64 = checked.iter().map(|c| c.rows).sum();
     let all = record.plan.rows() as u64;

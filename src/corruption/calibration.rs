@@ -1,11 +1,11 @@
-//! Whether a model's confidence is what it says, and whether it tells strangers from acquaintances: one exact pass over
+//! Calibration and out-of-distribution detection: one exact pass over
 //! clean data, as the published protocols of ImageNet-A and ImageNet-O ask (Hendrycks et al. 2021, arXiv 1907.07174).
 
-use crate::eval::clean::row_keys;
-use candle_core::{DType, Device, Tensor};
+use crate::eval::clean;
+use candle_core::{Device, Tensor};
 use robust_benchmarks::metrics::calibration::{aurra, expected, rms, scores, sure};
 use robust_benchmarks::metrics::detection::detection;
-use robust_core::{DataCard, Dataset, Draw, Error, Model, Output, Result, View, stream, to_host};
+use robust_core::{DataCard, Dataset, Error, Model, Output, Result, View, to_host};
 use serde::Serialize;
 
 pub const SCHEMA: &str = "robust.calibration/1";
@@ -34,14 +34,7 @@ pub fn exact(model: &dyn Model, x: &Tensor, ids: &[u64], seed: u64) -> Result<Ve
         return Err(Error::load(format!("model `{}`", card.name), "it gives embeddings, not class scores")
             .hint("fit a head with `robust probe` and name it with ?head="));
     };
-    let keys = row_keys(ids);
-    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
-    let scores = model.exact(x, &draw)?;
-    if scores.dims() != [ids.len(), k] {
-        let dims = scores.dims();
-        return Err(Error::load(format!("model `{}`", card.name), format!("it answered {dims:?}, not [n, {k}]")));
-    }
-    let (flat, _) = to_host(&scores.to_dtype(DType::F32)?)?;
+    let (flat, _) = to_host(&clean::exact(model, ids, x, seed)?)?;
     Ok(flat.chunks(k).map(<[f32]>::to_vec).collect())
 }
 

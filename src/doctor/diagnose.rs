@@ -2,11 +2,11 @@
 
 use super::outcomes::compare;
 use super::{Diagnosis, Finding, published_results};
-use crate::eval::record::Record;
+use crate::eval::record::RunRecord;
 use robust_core::Outcome;
 
 /// What was found about each model of a run: by the doctor before it, and in its outcomes.
-pub fn diagnose(record: &Record, outcomes: &[Outcome]) -> Vec<Diagnosis> {
+pub fn diagnose(record: &RunRecord, outcomes: &[Outcome]) -> Vec<Diagnosis> {
     // A session lists every model that the doctor looked at, also those about which it found nothing.
     let before = |name: &str| -> Option<Vec<Finding>> {
         let looked = record.sessions.iter().flat_map(|s| &s.doctor).filter(|(model, _)| model == name);

@@ -1,8 +1,8 @@
 //! Bare encoders: clean embeddings, the anchors they are held against, and thresholds taken from the data.
 
-use crate::eval::clean::{Anchor, Clean, check_fit, out_of_domain, row_digest, row_keys};
+use crate::eval::clean::{Anchor, Clean, check_fit, exact, out_of_domain, row_digest};
 use crate::eval::plan::spread;
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use robust_core::{
     Aim, AimKind, AimSpec, Batch, Dataset, Draw, Error, Model, Result, RowKey, Similarity, Target, fragile, stream,
     to_host,
@@ -21,19 +21,6 @@ pub fn other(seed: u64, id: u64, samples: u64) -> Result<u64> {
     let most = u32::try_from(samples - 1).unwrap_or(u32::MAX);
     let pick = u64::from(draw.noise(&RowKey::of(id)).index(most));
     Ok(if pick >= id { pick + 1 } else { pick })
-}
-
-/// Embeddings `[n, d]` of the images `x` of samples `ids` by the model's exact path.
-pub(crate) fn exact(model: &dyn Model, ids: &[u64], x: &Tensor, seed: u64) -> Result<Tensor> {
-    let card = model.card();
-    let keys = row_keys(ids);
-    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
-    let z = model.exact(x, &draw)?.to_dtype(DType::F32)?;
-    if z.dims() != [ids.len(), card.output.width()] {
-        let (name, dims, width) = (&card.name, z.dims(), card.output.width());
-        return Err(Error::load(format!("model `{name}`"), format!("it answered {dims:?}, not [n, {width}]")));
-    }
-    Ok(z)
 }
 
 /// Embeddings of a batch, one row each.

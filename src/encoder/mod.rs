@@ -3,3 +3,4 @@
 pub mod heads;
 pub mod label_free;
 pub mod measure;
+pub mod measured;

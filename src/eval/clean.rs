@@ -1,7 +1,9 @@
 //! The clean samples of a batch as the judge sees them, before anything attacks them.
 
 use candle_core::{DType, Tensor};
-use robust_core::{Batch, Draw, Error, Goal, Kind, Output, Pred, Result, RowKey, Target, fragile, stream, to_host};
+use robust_core::{
+    Batch, Draw, Error, Goal, Kind, Model, Output, Pred, Result, RowKey, Target, fragile, stream, to_host,
+};
 
 /// What the judge says of one clean sample.
 #[derive(Debug, Clone)]
@@ -71,6 +73,21 @@ pub fn row_keys(ids: &[u64]) -> Vec<RowKey> {
     ids.iter().copied().map(RowKey::of).collect()
 }
 
+/// What the model answers the samples `ids` whose images are `x`, by its exact path: `[n, width]`, f32.
+///
+/// # Errors
+/// Kind `Load` when the answer has another shape than the card says.
+pub fn exact(model: &dyn Model, ids: &[u64], x: &Tensor, seed: u64) -> Result<Tensor> {
+    let (card, keys) = (model.card(), row_keys(ids));
+    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
+    let z = model.exact(x, &draw)?.to_dtype(DType::F32)?;
+    if z.dims() != [ids.len(), card.output.width()] {
+        let (name, dims, width) = (&card.name, z.dims(), card.output.width());
+        return Err(Error::load(format!("model `{name}`"), format!("it answered {dims:?}, not [n, {width}]")));
+    }
+    Ok(z)
+}
+
 /// One exact forward for each row of a labelled batch.
 ///
 /// # Errors
@@ -88,16 +105,8 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
     let goal = Goal::Untargeted(labels.clone());
     goal.check(k)?;
-    let keys = row_keys(&batch.ids);
-    let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
-    let scores = target.deployed.exact(&batch.x, &draw)?;
-    if scores.dims() != [batch.len(), k] {
-        return Err(Error::load(
-            format!("model `{}`", card.name),
-            format!("it answered {:?}, not [n, {k}]", scores.dims()),
-        ));
-    }
-    let ((scores, _), (pixels, width)) = (to_host(&scores.to_dtype(DType::F32)?)?, to_host(&batch.x)?);
+    let scores = exact(target.deployed.as_ref(), &batch.ids, &batch.x, seed)?;
+    let ((scores, _), (pixels, width)) = (to_host(&scores)?, to_host(&batch.x)?);
     let rows = scores.chunks(k).zip(pixels.chunks(width.max(1)));
     Ok(rows
         .enumerate()

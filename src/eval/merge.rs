@@ -4,7 +4,7 @@ use crate::encoder::heads;
 use crate::eval::evidence::{self, Points};
 use crate::eval::journal::{self, Journal};
 use crate::eval::plan::{Plan, PlannedHead, Unit};
-use crate::eval::record::{self, Record};
+use crate::eval::record::{self, RunRecord};
 use crate::eval::rows;
 use robust_core::{Error, Kind, Outcome, Result};
 use robust_models::Head;
@@ -27,8 +27,8 @@ struct Part {
 /// # Errors
 /// Kind `Usage` for parts of different plans and a folder that holds something else, `Evidence` for parts that disagree,
 /// `Incomplete` naming what is missing.
-pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>, Journal)> {
-    let records: Vec<Record> = parts.iter().map(|p| record::read_record(p)).collect::<Result<_>>()?;
+pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(RunRecord, Vec<Outcome>, Journal)> {
+    let records: Vec<RunRecord> = parts.iter().map(|p| record::read_record(p)).collect::<Result<_>>()?;
     let Some(first) = records.first() else {
         return Err(Error::usage("nothing to merge").hint("name the run folders of the shards"));
     };
@@ -54,7 +54,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>, Jou
     }
     rows::consistent(&whole, units.values().flat_map(|part| &part.outcomes))?;
     let sessions = records.iter().flat_map(|r| r.sessions.clone()).collect();
-    let (record, mut journal, there) = begin(Record { plan: whole, sessions, ..first.clone() }, out)?;
+    let (record, mut journal, there) = begin(RunRecord { plan: whole, sessions, ..first.clone() }, out)?;
     keep_heads(&record.plan, &parts[0], out)?;
     let mut outcomes = vec![];
     for unit in record.plan.units() {
@@ -72,7 +72,7 @@ pub fn merge(parts: &[PathBuf], out: &Path) -> Result<(Record, Vec<Outcome>, Jou
 }
 
 /// The folder of the joined run: a new one, or what an earlier call left there.
-fn begin(record: Record, out: &Path) -> Result<(Record, Journal, Vec<Outcome>)> {
+fn begin(record: RunRecord, out: &Path) -> Result<(RunRecord, Journal, Vec<Outcome>)> {
     if !record::exists(out) {
         let journal = journal::create(out)?;
         record::write_record(out, &record)?;
@@ -112,7 +112,7 @@ fn keep_heads(plan: &Plan, from: &Path, out: &Path) -> Result<()> {
     heads::keep(out, planned.into_iter().zip(&heads))
 }
 
-fn collect(record: &Record, path: &Path, units: &mut BTreeMap<String, Part>) -> Result<()> {
+fn collect(record: &RunRecord, path: &Path, units: &mut BTreeMap<String, Part>) -> Result<()> {
     let lines = journal::read_outcomes(path, &record.plan)?.outcomes;
     // A torn end belongs to a shard that is still running or was killed: its whole units count.
     for (unit, outcomes) in journal::by_unit(&record.plan, &lines).filter(|(unit, mine)| mine.len() == unit.count) {
@@ -149,7 +149,7 @@ fn agree(a: &Part, b: &Part) -> Result<()> {
     }
 }
 
-fn incomplete(whole: &Plan, missing: &[Unit], records: &[Record]) -> Error {
+fn incomplete(whole: &Plan, missing: &[Unit], records: &[RunRecord]) -> Error {
     let place = |u: &Unit| {
         let model = &whole.models[u.model];
         let (first, last) = (whole.ids[u.start], whole.ids[u.start + u.count - 1]);

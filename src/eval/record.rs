@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// `run.json`: the plan, and what may differ between two runs of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct RunRecord {
     pub schema: String,
     pub fingerprint: String,
     pub plan: Plan,
@@ -52,7 +52,7 @@ const MAX_PARTS: usize = 1 << 18;
 ///
 /// # Errors
 /// Kind `Load` for a file that is missing, damaged, too large, or holds a plan that no run can have.
-pub fn read_record(root: &Path) -> Result<Record> {
+pub fn read_record(root: &Path) -> Result<RunRecord> {
     let path = root.join("run.json");
     let hint = "give the folder that `robust eval --out` wrote";
     let text = files::read(&path, MAX_RECORD).map_err(|e| Error::load(path.display(), e).hint(hint))?;
@@ -62,7 +62,7 @@ pub fn read_record(root: &Path) -> Result<Record> {
     if containers(&text) > MAX_PARTS {
         return Err(damaged(format!("it has more than {MAX_PARTS} objects and lists, which no run needs")));
     }
-    let record: Record = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let record: RunRecord = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     if record.schema != RECORD_SCHEMA {
         return Err(Error::load(
             path.display(),
@@ -88,7 +88,7 @@ fn containers(text: &[u8]) -> usize {
     count
 }
 
-pub fn write_record(root: &Path, record: &Record) -> Result<()> {
+pub fn write_record(root: &Path, record: &RunRecord) -> Result<()> {
     let text = serde_json::to_string_pretty(record).map_err(|e| Error::internal(format!("run.json: {e}")))?;
     write_atomic(&root.join("run.json"), text.as_bytes())
 }

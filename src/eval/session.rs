@@ -4,7 +4,7 @@ use super::evaluation::Folder;
 use super::journal::{self, Journal};
 use super::plan::{self, Plan};
 use super::prepared::Prepared;
-use super::record::{self, Record, Session};
+use super::record::{self, RunRecord, Session};
 use super::shard::Shard;
 use super::tables::{Finished, write_tables};
 use super::units::{Run, Subject, Times};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// A run whose outcomes are all there. Its folder is locked until this is dropped: what is made of the outcomes belongs to
 /// the same writer.
 struct Done {
-    record: Record,
+    record: RunRecord,
     outcomes: Vec<Outcome>,
     journal: Journal,
 }
@@ -90,7 +90,7 @@ impl Prepared {
     }
 
     /// The folder's journal, what it holds already, and its record with a new session.
-    fn open(&self, root: &Path, watcher: &mut dyn Watcher) -> Result<(Journal, Vec<Outcome>, Record)> {
+    fn open(&self, root: &Path, watcher: &mut dyn Watcher) -> Result<(Journal, Vec<Outcome>, RunRecord)> {
         let session = Session {
             started: clock::now(),
             threads: rayon::current_num_threads(),
@@ -122,7 +122,7 @@ impl Prepared {
         }
         let journal = journal::create(root)?;
         let schema = record::RECORD_SCHEMA.to_string();
-        let record = Record { schema, fingerprint, plan: plan.clone(), sessions: vec![session] };
+        let record = RunRecord { schema, fingerprint, plan: plan.clone(), sessions: vec![session] };
         record::write_record(root, &record)?;
         Ok((journal, vec![], record))
     }
@@ -158,7 +158,7 @@ fn resume(
     data: &dyn Dataset,
     session: Session,
     watcher: &mut dyn Watcher,
-) -> Result<(Journal, Vec<Outcome>, Record)> {
+) -> Result<(Journal, Vec<Outcome>, RunRecord)> {
     let fingerprint = plan.fingerprint()?;
     let mut record = record::read_record(root)?;
     if record.plan.shard != plan.shard {

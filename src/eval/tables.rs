@@ -1,6 +1,6 @@
 //! The tables of a run: made of its outcomes, and written beside them.
 
-use super::record::Record;
+use super::record::RunRecord;
 use super::stages::{self, Stage};
 use crate::disk::write_atomic;
 use crate::doctor;
@@ -35,7 +35,7 @@ impl Finished {
 ///
 /// # Errors
 /// Kind `Write` when one of them cannot be written.
-pub fn write_tables(root: &Path, record: Record, outcomes: Vec<Outcome>) -> Result<Finished> {
+pub fn write_tables(root: &Path, record: RunRecord, outcomes: Vec<Outcome>) -> Result<Finished> {
     let run = FinishedRun::new(root, record, outcomes);
     let plan = &run.record.plan;
     write_atomic(&root.join("diagnostics.json"), doctor::to_json(&run.diagnoses)?.as_bytes())?;

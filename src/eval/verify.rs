@@ -14,7 +14,7 @@ use crate::eval::clean::{row_digest, stack};
 use crate::eval::evidence::{self, Points};
 use crate::eval::journal;
 use crate::eval::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
-use crate::eval::record::Record;
+use crate::eval::record::RunRecord;
 use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::corruptions::Photos;
 use robust_core::{Aim, Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
@@ -57,7 +57,7 @@ const ACROSS: f64 = 1e-2;
 /// Kind `Load` when a file is damaged beyond reading, kind `Interrupted` when `stop` was set.
 pub fn verify(
     root: &Path,
-    record: &Record,
+    record: &RunRecord,
     outcomes: &[Outcome],
     models: &[LoadedModel],
     data: &dyn Dataset,

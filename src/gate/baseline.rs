@@ -1,7 +1,7 @@
 //! The committed baseline: one bit per sample and check, in a text that diffs well.
 
-use super::Check;
-use super::judge::Measured;
+use super::checked::Check;
+use super::measured::Measured;
 use crate::disk::publish;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -145,7 +145,7 @@ impl Baseline {
 pub fn changes(old: Option<&Baseline>, new: &Baseline, checks: &[Check]) -> String {
     let mut text = String::new();
     for (name, suite) in &new.suites {
-        let rate = |held: u64, n: usize| super::percent(crate::runs::stats::rate(held, n as u64));
+        let rate = |held: u64, n: usize| super::checked::percent(crate::runs::stats::rate(held, n as u64));
         for (model, results) in &suite.models {
             for (key, now) in results {
                 let before = match old.and_then(|o| o.find(name, model, key)) {

@@ -1,6 +1,6 @@
 //! The report in words: for a terminal, for a pull request, as annotations of GitHub.
 
-use super::{Check, Report, Verdict, percent, points};
+use super::checked::{Check, Report, Verdict, percent, points};
 use crate::escape::{github, github_property, line, markdown};
 use crate::runs::stats::p_text;
 use comfy_table::{CellAlignment, Table, presets};

@@ -1,8 +1,8 @@
 //! Two rows of results on the same samples: what changed, and whether it means anything.
 
+use super::pairing;
 use crate::escape::line;
 use crate::eval::plan::is_compat;
-use crate::eval::rows;
 use crate::report::{Row, is_worst};
 use crate::runs::finished::{FinishedRun, Verdicts, brief, ids_digest, pair};
 use crate::runs::stats::{Paired, Side, detectable_drop, p_text};
@@ -166,7 +166,7 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
     };
     differ("way of counting", compat(a), compat(b));
     if let (true, Ok(x), Ok(y)) = (same_data, a.run.model(&a.row.model), b.run.model(&b.row.model)) {
-        found.extend(rows::obstacle((a.run, x), (b.run, y)));
+        found.extend(pairing::obstacle((a.run, x), (b.run, y)));
     }
     if !attacks {
         found.extend(attack_differences(a, b));

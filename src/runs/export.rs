@@ -4,7 +4,7 @@ use crate::disk::{publish, write_atomic};
 use crate::encoder::label_free;
 use crate::eval::clean::{Clean, stack};
 use crate::eval::plan::{PlannedAttack, Unit};
-use crate::eval::record::Record;
+use crate::eval::record::RunRecord;
 use crate::eval::{evidence, journal};
 use candle_core::Device;
 use robust_core::{
@@ -77,7 +77,7 @@ const SHEET_ROWS: usize = 16;
 /// Kind `Load` when the run kept no points, kind `Write` when files cannot be written.
 pub fn export(
     root: &Path,
-    record: &Record,
+    record: &RunRecord,
     targets: &[Target],
     data: &dyn Dataset,
     out: &Path,
@@ -135,7 +135,7 @@ fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "-.=_".contains(c) { c } else { '_' }).collect()
 }
 
-fn load(root: &Path, record: &Record, unit: Unit, lines: &[Outcome], data: &dyn Dataset) -> Result<Vec<Point>> {
+fn load(root: &Path, record: &RunRecord, unit: Unit, lines: &[Outcome], data: &dyn Dataset) -> Result<Vec<Point>> {
     let planned = &record.plan.models[unit.model];
     let attack = &planned.attacks[unit.attack];
     let mut points = evidence::read(root, &unit.name(), &planned.name, &attack.label)?;

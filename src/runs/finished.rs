@@ -3,7 +3,7 @@
 use crate::disk;
 use crate::doctor::{self, Diagnosis};
 use crate::eval::plan::PlannedModel;
-use crate::eval::record::{self, Record};
+use crate::eval::record::{self, RunRecord};
 use crate::eval::{journal, rows};
 use crate::report::{self, Row};
 use crate::runs::stats::Paired;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct FinishedRun {
     pub root: PathBuf,
-    pub record: Record,
+    pub record: RunRecord,
     pub outcomes: Vec<Outcome>,
     /// One per model and attack, and the worst cases: [`report::summarise`].
     pub rows: Vec<Row>,
@@ -42,7 +42,7 @@ impl FinishedRun {
         Ok(Self::new(root, record, outcomes))
     }
 
-    pub fn new(root: &Path, record: Record, outcomes: Vec<Outcome>) -> Self {
+    pub fn new(root: &Path, record: RunRecord, outcomes: Vec<Outcome>) -> Self {
         let images = record.plan.models.iter().map(|model| rows::named(model, &outcomes)).collect();
         let (rows, diagnoses) = table(&record, &outcomes);
         let missing = record.plan.rows().saturating_sub(outcomes.len());
@@ -143,7 +143,7 @@ pub fn open_all(roots: &[PathBuf]) -> Result<Vec<FinishedRun>> {
 ///
 /// # Errors
 /// Kind `Load` when there is none, kind `Evidence` when it was edited.
-pub fn record(root: &Path) -> Result<Record> {
+pub fn record(root: &Path) -> Result<RunRecord> {
     let record = record::read_record(root)?;
     if record.plan.fingerprint()? != record.fingerprint {
         return Err(Error::new(Kind::Evidence, "run.json was edited: its plan does not have its fingerprint"));
@@ -181,7 +181,7 @@ pub fn pair(before: &Verdicts, after: &Verdicts) -> Paired {
     table
 }
 
-fn seconds(record: &Record) -> Vec<f64> {
+fn seconds(record: &RunRecord) -> Vec<f64> {
     let slots = record.plan.models.iter().map(|m| m.attacks.len()).sum();
     let mut total = vec![0.; slots];
     for session in &record.sessions {
@@ -191,7 +191,7 @@ fn seconds(record: &Record) -> Vec<f64> {
 }
 
 /// The rows of a run's table, and what makes them doubtful.
-pub fn table(record: &Record, outcomes: &[Outcome]) -> (Vec<Row>, Vec<Diagnosis>) {
+pub fn table(record: &RunRecord, outcomes: &[Outcome]) -> (Vec<Row>, Vec<Diagnosis>) {
     let mut rows = report::summarise(&record.plan, outcomes, &seconds(record));
     let diagnoses = doctor::diagnose(record, outcomes);
     for row in &mut rows {
@@ -239,7 +239,7 @@ mod tests {
         let mut plan = plan();
         plan.ids = vec![3, 8];
         let fingerprint = plan.fingerprint().unwrap();
-        let record = Record { schema: record::RECORD_SCHEMA.into(), fingerprint, plan, sessions: vec![] };
+        let record = RunRecord { schema: record::RECORD_SCHEMA.into(), fingerprint, plan, sessions: vec![] };
         let lines = ["a", "b"].iter().zip([a, b]);
         let outcomes = lines.flat_map(|(l, v)| [outcome(l, 3, v[0]), outcome(l, 8, v[1])]).collect();
         FinishedRun::new(Path::new("runs/x"), record, outcomes)
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn only_what_the_doctor_looked_at_is_called_reliable() {
         let FinishedRun { mut record, outcomes, .. } = run([Verdict::Held; 2], [Verdict::Held; 2]);
-        let grade = |record: &Record| table(record, &outcomes).0[0].reliability;
+        let grade = |record: &RunRecord| table(record, &outcomes).0[0].reliability;
         record.sessions = vec![record::Session::default()];
         assert_eq!(grade(&record), None);
         // A look that found nothing, in any session.

@@ -1,9 +1,9 @@
 //! Worst cases of many runs, best first, in groups that may be compared.
 
+use super::pairing;
 use crate::doctor::Grade;
 use crate::escape::{cell, line, markdown};
 use crate::eval::plan::{PlannedModel, is_compat};
-use crate::eval::rows;
 use crate::report::{Row, is_worst, written};
 use crate::runs::finished::{FinishedRun, ids_digest};
 use comfy_table::{CellAlignment, Table, presets};
@@ -109,7 +109,7 @@ pub fn leaderboard(runs: &[FinishedRun]) -> Vec<Group> {
             // One digest, and other images all the same: those stand in tables of their own.
             let tables = groups.entry(key).or_default();
             let alike = |table: &&mut Vec<Listed>| {
-                table.iter().all(|(r, m, _)| rows::obstacle((*r, *m), (run, model)).is_none())
+                table.iter().all(|(r, m, _)| pairing::obstacle((*r, *m), (run, model)).is_none())
             };
             match tables.iter_mut().find(alike) {
                 Some(table) => table.push((run, model, entry)),

@@ -4,4 +4,5 @@ pub mod compare;
 pub mod export;
 pub mod finished;
 pub mod leaderboard;
+pub mod pairing;
 pub mod stats;

@@ -2,7 +2,7 @@
 
 use robust::core::{Access, Cost, DataCard, Input, Norm, Outcome, Passes, Pred, Region, SCHEMA, ThreatModel, Verdict};
 use robust::eval::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
-use robust::eval::record::{self, RECORD_SCHEMA, Record, Session};
+use robust::eval::record::{self, RECORD_SCHEMA, RunRecord, Session};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -99,7 +99,7 @@ impl Made {
             doctor: vec![],
         };
         let fingerprint = plan.fingerprint().unwrap();
-        let record = Record { schema: RECORD_SCHEMA.into(), fingerprint, plan, sessions: vec![session] };
+        let record = RunRecord { schema: RECORD_SCHEMA.into(), fingerprint, plan, sessions: vec![session] };
         record::write_record(root, &record).unwrap();
         std::fs::write(root.join("outcomes.jsonl"), text).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use crate::doctor;
 use crate::eval::plan::Plan;
-use crate::eval::record::Record;
+use crate::eval::record::RunRecord;
 use crate::report::{self, corruptions, encoders};
 use crate::runs::finished;
 use robust_core::{Outcome, Result};
@@ -33,7 +33,7 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// None in practice.
-pub fn expected(record: &Record, outcomes: &[Outcome]) -> Result<Vec<(&'static str, String)>> {
+pub fn expected(record: &RunRecord, outcomes: &[Outcome]) -> Result<Vec<(&'static str, String)>> {
     let (rows, diagnoses) = finished::table(record, outcomes);
     let mut all = vec![
         ("summary.json", report::to_json(&rows)?),
@@ -57,7 +57,7 @@ pub fn expected(record: &Record, outcomes: &[Outcome]) -> Result<Vec<(&'static s
 ///
 /// # Errors
 /// None in practice: what cannot be read does not hold.
-pub fn check(root: &Path, record: &Record, outcomes: &[Outcome]) -> Result<Tables> {
+pub fn check(root: &Path, record: &RunRecord, outcomes: &[Outcome]) -> Result<Tables> {
     let mut tables = Tables::default();
     let expected = expected(record, outcomes)?;
     for (name, ours) in &expected {

@@ -1,8 +1,8 @@
 //! Which classes lose the most: clean and worst-case accuracy by label.
 
 use super::leaderboard::{Entry, Group};
+use super::section::{Cell, Figure, Section, Table, percent, share};
 use super::subjects::correct;
-use super::{Cell, Figure, Section, Table, percent, share};
 use crate::report::{svg, worse};
 use crate::runs::stats::rate;
 use robust_core::Verdict;

@@ -1,7 +1,7 @@
 //! Corruption by severity as a table whose cells are shaded by their error.
 
+use super::section::{Cell, Figure, Section, Table, percent};
 use super::subjects::Subject;
-use super::{Cell, Figure, Section, Table, percent};
 use crate::report::corruptions::{Report, summarise};
 use crate::runs::finished::FinishedRun;
 

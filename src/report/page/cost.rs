@@ -1,7 +1,7 @@
 //! What the numbers cost: passes per sample and seconds.
 
+use super::section::{Cell, DRAWN, Figure, Section, Table, crowded};
 use super::subjects::Subject;
-use super::{Cell, DRAWN, Figure, Section, Table, crowded};
 use crate::report::svg;
 
 pub fn section(subjects: &[Subject]) -> Section {

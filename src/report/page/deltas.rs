@@ -1,8 +1,8 @@
 //! Differences between two models on the same samples under the same attacks, with paired intervals.
 
 use super::leaderboard::{Entry, Group};
+use super::section::{Cell, Figure, Section, Table, crowded};
 use super::subjects::{correct, held};
-use super::{Cell, Figure, Section, Table, crowded};
 use crate::report::svg;
 use crate::runs::stats::{Paired, Side, holm};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ fn figure(index: usize, group: &Group) -> Option<Figure> {
         return None;
     }
     let adjusted = holm(&deltas.iter().map(|d| d.robust.mcnemar_mid_p(Side::Two)).collect::<Vec<f64>>());
-    let dots: Vec<svg::Dots> = deltas.iter().take(super::DRAWN).map(dots).collect();
+    let dots: Vec<svg::Dots> = deltas.iter().take(super::section::DRAWN).map(dots).collect();
     let ends = dots.iter().flat_map(|d| &d.dots).flat_map(|d| d.interval.map_or([d.value; 2], |(l, h)| [l, h]));
     let (low, high) = ends.fold((-0.02, 0.02), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
     let title = format!("{} on {}", group.threat, group.data);

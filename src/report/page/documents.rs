@@ -1,6 +1,6 @@
 //! Markdown of every table, and LaTeX (booktabs) of those that belong into a paper.
 
-use super::Page;
+use super::outline::Page;
 use askama::Template;
 use robust_core::{Error, Result};
 

@@ -1,8 +1,9 @@
 //! Robust accuracy against epsilon: at each epsilon that was attacked, and between them where an attack looked for the
 //! nearest success.
 
+use super::section::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
+use super::subjects::keys;
 use super::subjects::{Samples, Subject, correct, norm};
-use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, keys, percent};
 use crate::eval::plan::is_compat;
 pub use crate::report::sentence::epsilon;
 use crate::report::svg;

@@ -1,6 +1,6 @@
 //! One HTML file that loads nothing: style, script, charts and images are inside, and its policy allows nothing else.
 
-use super::Page;
+use super::outline::Page;
 use askama::Template;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use robust_benchmarks::corruptions::sha256;

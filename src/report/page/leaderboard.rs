@@ -1,8 +1,8 @@
 //! Models by the accuracy that survives the worst case; only what is comparable stands in one table.
 
 use super::epsilon::threat;
+use super::section::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use super::subjects::{Samples, Subject};
-use super::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use crate::report::{Row, WORST_COMPAT, svg};
 use crate::runs::stats::rate;
 use robust_core::Region;

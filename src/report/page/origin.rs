@@ -1,7 +1,7 @@
 //! How far the numbers can be trusted, and where they come from.
 
+use super::section::{Cell, Figure, Section, Table};
 use super::subjects::Subject;
-use super::{Cell, Figure, Section, Table};
 use crate::doctor::{Finding, Severity, grade_text};
 use crate::eval::plan::PlannedAttack;
 use crate::eval::record::Session;

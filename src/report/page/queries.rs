@@ -1,7 +1,8 @@
 //! Success against queries: one chart per attack, models overlaid.
 
+use super::section::{Cell, DRAWN, Figure, Section, Table, crowded, percent};
+use super::subjects::keys;
 use super::subjects::{Samples, Subject};
-use super::{Cell, DRAWN, Figure, Section, Table, crowded, keys, percent};
 use crate::report::{curve, svg};
 
 /// Charts that are drawn; `curves.csv` of the runs has every curve.

@@ -1,9 +1,11 @@
 //! The models of all runs under names that differ, each with its outcomes by attack.
 
+use super::section::Key;
+use crate::eval::journal;
 use crate::eval::plan::{PlannedAttack, PlannedModel};
-use crate::eval::{journal, rows};
 use crate::report::{Row, is_worst};
 use crate::runs::finished::FinishedRun;
+use crate::runs::pairing;
 use robust_core::{Norm, Outcome, Region, Verdict};
 
 /// A model in a run.
@@ -38,7 +40,7 @@ impl<'a> Subject<'a> {
 
     /// Whether nothing tells that its samples are other images than those of `other` with the same ids.
     pub fn shows_as(&self, other: &Subject) -> bool {
-        rows::obstacle((self.run, self.model), (other.run, other.model)).is_none()
+        pairing::obstacle((self.run, self.model), (other.run, other.model)).is_none()
     }
 
     /// Names the samples: data set, number, and how they were chosen.
@@ -112,4 +114,15 @@ pub fn subjects(runs: &[FinishedRun]) -> Vec<Subject<'_>> {
         all[i].style = i;
     }
     all
+}
+
+/// The legend of some subjects, each once.
+pub(super) fn keys<'a>(of: impl IntoIterator<Item = &'a Subject<'a>>) -> Vec<Key> {
+    let mut keys: Vec<Key> = vec![];
+    for s in of {
+        if !keys.iter().any(|k| k.style == s.style && k.name == s.label) {
+            keys.push(Key { name: s.label.clone(), style: s.style, swatch: crate::report::svg::swatch(s.style) });
+        }
+    }
+    keys
 }

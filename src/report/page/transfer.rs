@@ -1,7 +1,7 @@
 //! Points made for one model, judged on others: who made a point is found by its digest.
 
+use super::section::{Cell, Figure, Section, Table, interval, percent};
 use super::subjects::{Subject, correct};
-use super::{Cell, Figure, Section, Table, interval, percent};
 use crate::runs::stats::{rate, wilson};
 use robust_core::Verdict;
 use std::collections::HashMap;
