@@ -6,6 +6,7 @@ use super::{
     calibration, compare, corrupt, doctor, eval, export, gate, init, inspect, leaderboard, list, measure, probe,
     report, scale, selftest, sequences, verify,
 };
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use robust::core::{Error, Kind, Result};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 /// How much of an image model's accuracy survives an adversary, with evidence.
 #[derive(Parser)]
-#[command(version, about, long_about = None, max_term_width = 110, after_help = AFTER)]
+#[command(name = "robust", version, about, long_about = None, max_term_width = 110, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,7 +80,10 @@ enum Command {
 
 /// Runs the command and gives its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
     survive_limits();
     if let Err(e) = ctrlc::set_handler(on_interrupt) {
         robust::say(&format!("warning: Ctrl-C will not stop cleanly: {e}"));
@@ -122,6 +126,26 @@ pub fn main() -> ExitCode {
         Ok(Err(error)) => exit_code(&error),
         Err(_) => ExitCode::from(70),
     }
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn refused(error: &clap::Error) -> ExitCode {
+    // Whoever does not listen stops nothing.
+    error.print().ok();
+    if let Some(hint) = misplaced(error) {
+        robust::say(&format!("\nhint: {hint}"));
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// What to say of a word where only options go: most often a model or a data set without its option.
+fn misplaced(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    let usage = error.render().to_string();
+    let takes = usage.contains("--model") || usage.contains("--dataset");
+    let plain = error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-');
+    let word = robust::escape::shell(word);
+    (plain && takes).then(|| format!("models and data sets have options: --model {word} or --dataset {word}"))
 }
 
 /// A limit on the size of files (`ulimit -f`) ends a write with an error that can be told, instead of ending the process.

@@ -17,8 +17,11 @@ use std::sync::Arc;
 #[command(after_help = AFTER)]
 pub struct Args {
     /// Model: a file (.onnx, .safetensors, .pth) or builtin:NAME
-    #[arg(value_name = "MODEL")]
-    model: String,
+    #[arg(value_name = "MODEL", required_unless_present = "named")]
+    model: Option<String>,
+    /// The same, as `robust eval` takes it
+    #[arg(long = "model", id = "named", value_name = "MODEL", conflicts_with = "model", hide = true)]
+    named: Option<String>,
     /// Data set; builtin models have one
     #[arg(long, value_name = "DATA", env = "ROBUST_DATASET")]
     dataset: Option<String>,
@@ -56,9 +59,11 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::usage(format!("--limit {} is not between 1 and 4096", args.limit)));
     }
     args.attack.as_deref().map_or(Ok(()), robust::attacks::check)?;
+    let Some(spec) = args.model.as_ref().or(args.named.as_ref()) else {
+        return Err(Error::usage("no model").hint("such as robust doctor net.onnx --dataset folder:val"));
+    };
     let mut terminal = Terminal::quiet();
-    let evaluation =
-        Evaluation { models: vec![args.model.clone()], data: args.dataset.clone(), ..Evaluation::default() };
+    let evaluation = Evaluation { models: vec![spec.clone()], data: args.dataset.clone(), ..Evaluation::default() };
     let Opened { models, source, data, .. } = evaluation.open(Wanted::Scores, true, &mut terminal)?;
     let Models { loaded, sources, .. } = models;
     let [model] = &loaded[..] else { return Err(Error::internal("one model was asked for")) };
@@ -72,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut found = doctor::examine(model.model.as_ref(), &batch)?;
     found.extend(doctor::examine_gradients(model.model.as_ref(), &batch)?);
     found.extend(doctor::examine_neighbours(&model.network, &batch)?);
-    found.extend(published(args, model, data.card(), &batch)?);
+    found.extend(published(args, (model, spec), data.card(), &batch)?);
     let mut target = Target::white_box(model.model.clone());
     let lost = |f: &Finding| matches!(f.code, Code::NonDeterministic);
     if found.iter().any(lost) {
@@ -100,13 +105,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What contradicts the numbers that others have published for a model of this name.
-fn published(args: &Args, model: &LoadedModel, data: &DataCard, batch: &Batch) -> Result<Vec<Finding>> {
-    if published_results::recognise(published_results::table(), &model.name, &args.model).is_empty() {
+fn published(args: &Args, (model, spec): (&LoadedModel, &str), data: &DataCard, batch: &Batch) -> Result<Vec<Finding>> {
+    if published_results::recognise(published_results::table(), &model.name, spec).is_empty() {
         return Ok(vec![]);
     }
     let judged = judge_clean(&Target::white_box(model.model.clone()), batch, args.seed)?;
     let right: Vec<bool> = judged.iter().filter_map(|c| Some(c.pred?.margin > 0.)).collect();
-    Ok(published_results::clean(&model.name, &args.model, data, &right))
+    Ok(published_results::clean(&model.name, spec, data, &right))
 }
 
 fn usual(model: &LoadedModel) -> String {

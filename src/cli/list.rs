@@ -1,6 +1,7 @@
 //! `robust list` and `robust explain`: both read the indexes that the code itself runs from.
 
 use super::output::{print, print_data};
+use super::topics::topics;
 use clap::ValueEnum;
 use robust::benchmarks::data;
 use robust::core::{Entry, Error, Result, documentation, nearest};
@@ -21,9 +22,11 @@ pub struct ListArgs {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  robust explain pgd\n  robust explain builtin:mnist-at")]
+#[command(
+    after_help = "Examples:\n  robust explain pgd\n  robust explain builtin:mnist-at\n  robust explain imagenet-c\n  robust explain knn"
+)]
 pub struct ExplainArgs {
-    /// An attack, a built-in model or a data source
+    /// An attack, a model, a data source, a suite of corruptions, a head or a kind of file
     name: String,
 }
 
@@ -120,7 +123,12 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if let Some(line) = lines.iter().find(matches) {
         return print(&format!("{}\n\n{}\n({})\n", line.name, line.summary, line.more));
     }
-    let apart = [points_file::ENTRY.name, generated::ENTRY.name].map(String::from);
+    let topics = topics();
+    if let Some(topic) = topics.iter().find(|t| t.name == wanted) {
+        return print(&format!("{}\n\n{}\n", topic.name, topic.text));
+    }
+    let apart = [points_file::ENTRY.name, generated::ENTRY.name].into_iter().chain(topics.iter().map(|t| t.name));
+    let apart = apart.map(String::from);
     let names: Vec<String> = attacks::names().into_iter().chain(apart).chain(lines.iter().map(bare)).collect();
     let error = Error::usage(format!("nothing is called `{}`", args.name));
     Err(match nearest(wanted, names.iter().map(String::as_str)) {

@@ -28,6 +28,7 @@ mod selftest;
 mod sequences;
 mod summary;
 mod target;
+mod topics;
 mod verify;
 
 pub use app::main;

@@ -77,6 +77,11 @@ fn judge(record: &record::RunRecord, checked: &[Checked], plan: &[String], table
         )
         .hint("finish the run with --resume"));
     }
+    // Other tables came with later versions; this one every finished run has.
+    if tables.missing.iter().any(|name| name == "summary.json") {
+        return Err(Error::new(Kind::Incomplete, "every row holds, but summary.json is missing")
+            .hint("run the same `robust eval` with --resume: it writes the tables again"));
+    }
     say(&format!(
         "every row holds: {rows} rows, {} points re-judged in double precision",
         checked.iter().map(|c| c.evidence).sum::<u64>()

@@ -197,6 +197,12 @@ impl Evaluation {
         let specs: &[String] = if opened.heads.is_empty() { &opened.sources } else { &[] };
         let (source, data) = load::data_for(&source, &mut opened.loaded, specs, lenient, watcher)?;
         let (ids, pick) = selection::choose(&self.pick, data.as_ref())?;
+        if opened.heads.iter().any(|(head, _)| head.train.card.digest == data.card().digest) {
+            watcher.warning(
+                "the heads are fitted on the data set that is attacked: accuracies are those on training images",
+                "give --train other images than --dataset, such as the training split",
+            );
+        }
         Ok(Opened { models: opened, source, data, ids, pick })
     }
 }

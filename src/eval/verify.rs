@@ -4,6 +4,7 @@
 mod fields;
 mod plan;
 mod tables;
+mod words;
 
 pub use plan::contradictions;
 pub use tables::{Tables, check as check_tables};
@@ -256,7 +257,10 @@ impl Judge<'_> {
             return Err(format!("the data set gives it {}, the line {}", said(sample.label), said(outcome.label)));
         }
         if outcome.anchor != sample.anchor.as_ref().map(|a| a.0) {
-            return Err(format!("sample {:?} is not the one it had to approach", outcome.anchor));
+            return Err(format!(
+                "it approached {}, which is not the sample it had to approach",
+                words::optional(outcome.anchor)
+            ));
         }
         fields::check(self.attack, outcome)?;
         self.target(outcome, sample)?;
@@ -274,7 +278,10 @@ impl Judge<'_> {
             Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
                 let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
                 if missed != (outcome.verdict == Verdict::CleanMiss) {
-                    return Err(format!("verdict {:?} contradicts the clean margin of its own line", outcome.verdict));
+                    return Err(format!(
+                        "verdict {} contradicts the clean margin of its own line",
+                        words::verdict(outcome.verdict)
+                    ));
                 }
             }
             Verdict::Failed => return Ok(clean),
@@ -345,11 +352,11 @@ impl Judge<'_> {
         }
         let threat = &self.attack.threat;
         if !threat.admits(clean, x) {
-            let far = threat.norm().map(|n| threat.distance(n, clean, x));
-            return Err(format!("its evidence lies outside the threat model (distance {far:?}, {threat})"));
+            let far = words::optional(threat.norm().map(|n| threat.distance(n, clean, x)));
+            return Err(format!("its evidence lies outside the threat model (distance {far}, {threat})"));
         }
         if outcome.distance != threat.norm().map(|n| threat.distance(n, clean, x)) {
-            return Err(format!("its evidence is not {:?} away as the line says", outcome.distance));
+            return Err(format!("its evidence is not {} away as the line says", words::optional(outcome.distance)));
         }
         let best = outcome.best.ok_or("the line holds no prediction for its point")?;
         let goal = match outcome.target {
@@ -359,8 +366,9 @@ impl Judge<'_> {
         let says = outcome.verdict == Verdict::Fooled;
         if outcome.verdict != Verdict::CleanMiss && goal.reached(best) != says {
             return Err(format!(
-                "verdict {:?} contradicts the margin {} of its own line",
-                outcome.verdict, best.margin
+                "verdict {} contradicts the margin {} of its own line",
+                words::verdict(outcome.verdict),
+                best.margin
             ));
         }
         compare(&goal, Some(best), scores, self.jumps, "adversarial")

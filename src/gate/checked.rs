@@ -4,9 +4,6 @@ use super::config::{Bounds, Settings};
 use crate::runs::stats::Paired;
 use serde::Serialize;
 
-/// The name of the check that judges clean accuracy.
-pub const CLEAN: &str = "clean";
-
 /// What is said of one check, or of all: the gravest finding decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -162,7 +159,7 @@ pub struct Compared {
 pub struct Check {
     pub suite: String,
     pub model: String,
-    /// The attack's label, `worst-case`, or [`CLEAN`].
+    /// The attack's label, `worst-case`, or [`super::CLEAN`].
     pub attack: String,
     pub threat: String,
     pub n: u64,
@@ -204,5 +201,6 @@ pub(super) fn percent(rate: f64) -> String {
 
 /// `2.0 pp`.
 pub(super) fn points(rate: f64) -> String {
-    format!("{:.1} pp", 100. * rate)
+    // No negative zero.
+    format!("{:.1} pp", (1000. * rate).round() / 10. + 0.)
 }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// The configuration's file name, looked for in the current folder and above.
 pub const FILE: &str = "robust.toml";
 
+/// The name of the check that judges clean accuracy.
+pub const CLEAN: &str = "clean";
+
 /// What `robust init` writes.
 pub const STARTER: &str = include_str!("starter.toml");
 
@@ -278,7 +281,7 @@ impl Suite {
     /// What a check of this suite must keep. `names` are the attack's: as written and as tables show it.
     pub fn bounds(&self, model: &str, names: &[&str]) -> Bounds {
         let share = |s: Option<Share>| s.map(|s| s.0);
-        let mut bounds = match names.contains(&super::CLEAN) {
+        let mut bounds = match names.contains(&CLEAN) {
             true => Bounds {
                 min_accuracy: share(self.min_clean_accuracy),
                 max_drop: share(self.max_clean_drop),
@@ -292,7 +295,7 @@ impl Suite {
         };
         for o in &self.checks {
             // An override without an attack is for all of them, but clean accuracy is no attack.
-            let attack = o.attack.as_deref().map_or(!names.contains(&super::CLEAN), |a| names.contains(&a));
+            let attack = o.attack.as_deref().map_or(!names.contains(&CLEAN), |a| names.contains(&a));
             if attack && o.model.as_deref().is_none_or(|m| m == model) {
                 bounds.min_accuracy = share(o.min_accuracy).or(bounds.min_accuracy);
                 bounds.max_drop = share(o.max_drop).or(bounds.max_drop);

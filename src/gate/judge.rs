@@ -1,8 +1,8 @@
 //! The judgement: from run folders, bounds and a baseline to verdicts. Counts first, rates last.
 
 use super::baseline::Baseline;
-use super::checked::{CLEAN, Check, Compared, Finding, Report, Rule, Verdict, percent, points};
-use super::config::Bounds;
+use super::checked::{Check, Compared, Finding, Report, Rule, Verdict, percent, points};
+use super::config::{Bounds, CLEAN};
 use super::config::{Config, Judged, Policy, Suite};
 use super::measured::Measured;
 use crate::doctor::Grade;

@@ -12,8 +12,8 @@ mod measured;
 mod text;
 
 pub use baseline::{Baseline, Recorded, Samples, changes};
-pub use checked::{CLEAN, Check, Compared, Finding, Report, Rule, Verdict};
-pub use config::{Bounds, Config, FILE, Judged, Override, Policy, STARTER, Settings, Share, Suite};
+pub use checked::{Check, Compared, Finding, Report, Rule, Verdict};
+pub use config::{Bounds, CLEAN, Config, FILE, Judged, Override, Policy, STARTER, Settings, Share, Suite};
 pub use files::{to_code_quality, to_junit, to_sarif};
 pub use judge::{SCHEMA, check, measure};
 pub use measured::Measured;

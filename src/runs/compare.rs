@@ -291,7 +291,8 @@ const NAMED: usize = 20;
 /// The comparison in words; `all` lists every changed sample.
 pub fn to_text(c: &Comparison, all: bool) -> String {
     let percent = |v: f64| format!("{:.1} %", 100. * v);
-    let points = |v: f64| format!("{:+.1} pp", 100. * v);
+    // Adding zero makes the negative zero of a difference positive; what rounds to zero is zero too.
+    let points = |v: f64| format!("{:+.1} pp", (1000. * v).round() / 10. + 0.);
     let side = |letter: char, n: &Named| {
         format!(
             "{letter}: {} under {} ({}), run {}: {} of {} robust, {} ({} - {})\n",

@@ -160,6 +160,15 @@ fn lists_and_explanations_come_from_the_indexes() {
     }
     place.ok("explain builtin:mnist-at");
     place.ok("explain folder");
+    for (topic, says) in [
+        ("imagenet-c", "--corruptions imagenet-c"),
+        ("knn", "temperature"),
+        ("onnx", "Opsets"),
+        ("pth", "nothing in it runs"),
+    ] {
+        assert!(place.ok(&format!("explain {topic}")).out.contains(says), "{topic}");
+    }
+    place.fails("explain kn", 2, &["did you mean `knn`"]);
     place.fails("explain pgdd", 2, &["did you mean `pgd`"]);
     for verb in ["eval", "verify", "list", "explain"] {
         assert!(place.ok(&format!("{verb} --help")).out.contains("Examples:"), "{verb}");

@@ -1,6 +1,7 @@
 //! What a line says beside its clean row and its point: fields that must agree with each other and with the plan, whether
 //! or not a point was kept.
 
+use super::words;
 use crate::eval::plan::PlannedAttack;
 use robust_core::{Cost, Outcome, Passes, Place, Pred, Verdict};
 
@@ -89,7 +90,7 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     };
     let draws = attack.votes.map_or(1, |v| v.m);
     if o.votes.map_or(1, |v| v.1) != draws.max(1) || o.votes.is_some_and(|v| v.0 > v.1) {
-        return Err(format!("its votes are {:?} of {draws}", o.votes));
+        return Err(format!("its votes are {}, of {draws} draws", words::votes(o.votes)));
     }
     if matches!(o.verdict, Verdict::CleanMiss | Verdict::Failed) {
         return Ok(());
@@ -102,7 +103,9 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     };
     match reached == (o.verdict == Verdict::Fooled) {
         true => Ok(()),
-        false => Err(format!("verdict {:?} contradicts the margin {} of its own line", o.verdict, pred.margin)),
+        false => {
+            Err(format!("verdict {} contradicts the margin {} of its own line", words::verdict(o.verdict), pred.margin))
+        }
     }
 }
 
@@ -113,7 +116,8 @@ fn place(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
         Some(Place::Moved(by)) => attack.attack == "file" && by > 0.,
         Some(Place::Outside(by)) => o.verdict == Verdict::Failed && o.best.is_none() && by > 0.,
     };
-    fits.then_some(()).ok_or_else(|| format!("{:?} contradicts its verdict {:?}", o.place, o.verdict))
+    fits.then_some(())
+        .ok_or_else(|| format!("{} contradicts its verdict {}", words::place(o.place), words::verdict(o.verdict)))
 }
 
 /// Where and when a success was found, and the nearest one.
@@ -152,7 +156,10 @@ fn success(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     };
     match fits && nearest.is_finite() {
         true => Ok(()),
-        false => Err(format!("its nearest success is said to be {nearest} away, its point is {:?}", o.distance)),
+        false => Err(format!(
+            "its nearest success is said to be {nearest} away, its point is {} away",
+            words::optional(o.distance)
+        )),
     }
 }
 

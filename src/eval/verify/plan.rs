@@ -1,6 +1,7 @@
 //! What `run.json` says of its data set, samples and attacks, against what they are: a fingerprint proves only that nobody
 //! edited the file without making the fingerprint again.
 
+use super::words;
 use crate::eval::plan::{Plan, PlannedAttack, PlannedModel};
 use robust_benchmarks::subset::{Pick, choose};
 use robust_core::{Card, Dataset, View};
@@ -66,7 +67,7 @@ fn settings(attack: &PlannedAttack, card: &Card) -> Option<String> {
     let differ = |what: &str, says: String, is: String| (says != is).then(|| format!("{what} is {says}, not {is}"));
     let threat = differ("the threat", attack.threat.to_string(), meant.threat.to_string());
     let eps = differ("eps", attack.threat.eps().to_string(), meant.threat.eps().to_string());
-    let queries = differ("queries", format!("{:?}", attack.queries), format!("{:?}", meant.budget.queries));
+    let queries = differ("queries", words::optional(attack.queries), words::optional(meant.budget.queries));
     // Another version may have parameters that this one has not.
     let other = |(key, value): (&String, &Value)| {
         let says = attack.params.get(key).filter(|says| !equal(says, value))?;

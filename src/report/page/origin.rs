@@ -2,6 +2,7 @@
 
 use super::section::{Cell, Figure, Section, Table};
 use super::subjects::Subject;
+use crate::clock::utc;
 use crate::doctor::{Finding, Severity, grade_text};
 use crate::eval::plan::PlannedAttack;
 use crate::eval::record::Session;
@@ -87,8 +88,12 @@ fn facts(run: &FinishedRun) -> Figure {
 
 fn session(s: &Session) -> String {
     format!(
-        "{:.1} s on {} with {} threads, batches of {}, started {} s after 1970",
-        s.seconds, s.machine, s.threads, s.batch_size, s.started
+        "{:.1} s on {} with {} threads, batches of {}, started {}",
+        s.seconds,
+        s.machine,
+        s.threads,
+        s.batch_size,
+        utc(s.started)
     )
 }
 
