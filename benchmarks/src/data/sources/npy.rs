@@ -1,19 +1,61 @@
 //! NumPy's array files: our own reader of the header, because it is a Python literal from a stranger.
 
-use super::array::{Array, ArraySet, Dtype, Kind};
-use super::blob::{Blob, digest_of};
-use super::spec::Query;
-use super::{Found, base_name};
+use crate::data::array::Array;
+use crate::data::array_set::ArraySet;
+use crate::data::blob::{Blob, digest_of};
+use crate::data::dtype::{Dtype, ElementKind};
+use crate::data::place::existing;
+use crate::data::query::{Ask, Query};
+use crate::data::reader::{Found, base_name};
+use crate::data::source::{Source, ends_with};
 use robust_core::{DataCard, Error, Result};
 use std::path::Path;
+
+pub(super) const SOURCE: Source = Source {
+    scheme: "npy",
+    summary: "two .npy files, images and labels; of CIFAR-10-C and its like one severity",
+    example: "npy:gaussian_noise.npy,labels.npy?severity=3",
+    params: &[&["severity", "offset", "domain"]],
+    recognises: recognises,
+    open: open_at,
+};
 
 /// NumPy itself refuses longer ones without being told otherwise.
 const MAX_HEADER: usize = 10_000;
 const SEVERITIES: usize = 5;
 
+fn recognises(path: &Path, ask: Ask) -> Result<bool> {
+    if !ends_with(path, ".npy") || ask.points {
+        return Ok(ends_with(path, ".npy"));
+    }
+    let place = path.display();
+    Err(Error::usage(format!("`{place}` holds images or labels, both are wanted"))
+        .hint(format!("`npy:{place},LABELS.npy`")))
+}
+
+fn open_at(place: &str, query: &Query) -> Result<Found> {
+    if query.points && Path::new(place).is_file() {
+        return open_points(&existing(place)?);
+    }
+    let (images, labels) = pair_of_paths(place)?;
+    open(&existing(images)?, &existing(labels)?, query)
+}
+
+/// Paths may hold commas: the split at which both files are there is the one that was meant.
+fn pair_of_paths(place: &str) -> Result<(&str, &str)> {
+    let mut splits = place.match_indices(',').map(|(at, _)| (&place[..at], &place[at + 1..]));
+    let there = |(x, y): &(&str, &str)| Path::new(x).is_file() && Path::new(y).is_file();
+    splits.clone().find(there).or_else(|| splits.next()).filter(|(x, y)| !x.is_empty() && !y.is_empty()).ok_or_else(
+        || {
+            Error::usage(format!("`npy:{place}` names one file, images and labels are wanted"))
+                .hint("for example `npy:x_test.npy,y_test.npy`")
+        },
+    )
+}
+
 /// `npy:IMAGES,LABELS?severity=1..5`: with a severity, the images are five equal parts, mildest first (CIFAR-10-C and its
 /// like), and the labels those of all or of one part.
-pub(super) fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found> {
+fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found> {
     let (x, y) = (Blob::open(images)?, Blob::open(labels)?);
     let hash = |path: &Path, blob: &Blob| blob.digest().map_err(|e| Error::load(path.display(), e));
     let mut parts = vec![("images", hash(images, &x)?), ("labels", hash(labels, &y)?)];
@@ -36,17 +78,17 @@ pub(super) fn open(images: &Path, labels: &Path, query: &Query) -> Result<Found>
         }
     }
     let card = DataCard { name, digest: digest_of(&parts), samples: 0, classes: None };
-    Ok(Found::of(ArraySet::new(&subject, card, x, Some(&y))?, vec![]))
+    Ok(ArraySet::new(&subject, card, x, Some(&y))?.found(vec![]))
 }
 
 /// One file of points without labels.
-pub(super) fn open_points(points: &Path) -> Result<Found> {
+fn open_points(points: &Path) -> Result<Found> {
     let blob = Blob::open(points)?;
     let subject = points.display().to_string();
     let hash = blob.digest().map_err(|e| Error::load(&subject, e))?;
     let name = format!("npy:{}", base_name(points));
     let card = DataCard { name, digest: digest_of(&[("images", hash)]), samples: 0, classes: None };
-    Ok(Found::of(ArraySet::new(&subject, card, array(&subject, &blob)?, None)?, vec![]))
+    Ok(ArraySet::new(&subject, card, array(&subject, &blob)?, None)?.found(vec![]))
 }
 
 /// The array in the bytes of one .npy file.
@@ -95,10 +137,10 @@ fn dtype(descr: &str) -> Option<Dtype> {
     let (kind, size) = rest.split_at_checked(1)?;
     let size = size.parse().ok()?;
     let kind = match (kind, size) {
-        ("u", 1 | 2 | 4 | 8) => Kind::Unsigned,
-        ("i", 1 | 2 | 4 | 8) => Kind::Signed,
-        ("f", 2 | 4 | 8) => Kind::Float,
-        ("b", 1) => Kind::Bool,
+        ("u", 1 | 2 | 4 | 8) => ElementKind::Unsigned,
+        ("i", 1 | 2 | 4 | 8) => ElementKind::Signed,
+        ("f", 2 | 4 | 8) => ElementKind::Float,
+        ("b", 1) => ElementKind::Bool,
         _ => return None,
     };
     let big_endian = match order {

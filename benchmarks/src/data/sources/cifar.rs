@@ -1,18 +1,40 @@
 //! CIFAR-10 and CIFAR-100 as published, binary or pickled by Python, in a folder or in the archive they come in. Images
 //! are read where they lie: rows of 3x32x32 bytes.
 
-use super::archive;
-use super::array::{Array, ArraySet};
-use super::blob::{Blob, Cache, digest_of};
-use super::pickle::{Object, Pickle};
-use super::spec::Query;
-use super::tree::{Place, Store, Tree};
-use super::{Found, base_name};
+use crate::data::archive;
+use crate::data::array::Array;
+use crate::data::array_set::ArraySet;
+use crate::data::blob::{Blob, digest_of};
+use crate::data::cache::Cache;
+use crate::data::pickle::{Object, Pickle};
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
+use crate::data::source::Source;
+use crate::data::tree::{EntryPlace, Store, Tree};
 use robust_core::{DataCard, Error, Result, nearest};
 use std::path::Path;
 
+pub(super) const TEN: Source = Source {
+    scheme: "cifar10",
+    summary: "CIFAR-10 as published: folder or .tar.gz of binary or Python batches",
+    example: "cifar10:cifar-10-python.tar.gz?split=test",
+    params: &[&["split", "cache", "offset"]],
+    recognises: |path, _| Ok(is_here(path) == Some(Cifar::Ten)),
+    open: |place, query| open(&existing(place)?, Cifar::Ten, query),
+};
+
+pub(super) const HUNDRED: Source = Source {
+    scheme: "cifar100",
+    summary: "CIFAR-100 as published, with fine or coarse labels",
+    example: "cifar100:cifar-100-binary?labels=fine",
+    params: &[&["split", "labels", "cache", "offset"]],
+    recognises: |path, _| Ok(is_here(path) == Some(Cifar::Hundred)),
+    open: |place, query| open(&existing(place)?, Cifar::Hundred, query),
+};
+
 const ROW: [usize; 3] = [3, 32, 32];
-const TEN: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 const BATCHES: [&str; 5] = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"];
 /// What the archives unpack to.
 const BELOW: [&str; 5] = ["", "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary"];
@@ -20,48 +42,48 @@ const BELOW: [&str; 5] = ["", "cifar-10-batches-py", "cifar-10-batches-bin", "ci
 const MAX_NAMES: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Cifar {
     Ten,
     Hundred,
 }
 
-impl Kind {
+impl Cifar {
     /// The files of a split, without the binary version's `.bin`.
     fn files(self, train: bool) -> &'static [&'static str] {
         match (self, train) {
-            (Kind::Ten, false) => &["test_batch"],
-            (Kind::Ten, true) => &BATCHES,
-            (Kind::Hundred, false) => &["test"],
-            (Kind::Hundred, true) => &["train"],
+            (Cifar::Ten, false) => &["test_batch"],
+            (Cifar::Ten, true) => &BATCHES,
+            (Cifar::Hundred, false) => &["test"],
+            (Cifar::Hundred, true) => &["train"],
         }
     }
 
     fn scheme(self) -> &'static str {
-        if self == Kind::Ten { "cifar10" } else { "cifar100" }
+        if self == Cifar::Ten { "cifar10" } else { "cifar100" }
     }
 
     /// Where names of classes are kept: pickled, binary.
     fn meta(self, coarse: bool) -> [&'static str; 2] {
         match (self, coarse) {
-            (Kind::Ten, _) => ["batches.meta", "batches.meta.txt"],
-            (Kind::Hundred, false) => ["meta", "fine_label_names.txt"],
-            (Kind::Hundred, true) => ["meta", "coarse_label_names.txt"],
+            (Cifar::Ten, _) => ["batches.meta", "batches.meta.txt"],
+            (Cifar::Hundred, false) => ["meta", "fine_label_names.txt"],
+            (Cifar::Hundred, true) => ["meta", "coarse_label_names.txt"],
         }
     }
 }
 
 /// Which of the two a folder looks like.
-pub(super) fn is_here(dir: &Path) -> Option<&'static str> {
+fn is_here(dir: &Path) -> Option<Cifar> {
     let has = |name: &str| BELOW.iter().any(|below| dir.join(below).join(name).is_file());
     match () {
-        _ if has("test_batch") || has("test_batch.bin") => Some("cifar10"),
-        _ if has("fine_label_names.txt") || (has("meta") && has("test")) => Some("cifar100"),
+        _ if has("test_batch") || has("test_batch.bin") => Some(Cifar::Ten),
+        _ if has("fine_label_names.txt") || (has("meta") && has("test")) => Some(Cifar::Hundred),
         _ => None,
     }
 }
 
 /// `cifar10:PATH?split=test|train`, `cifar100:PATH?split=test|train&labels=fine|coarse`.
-pub(super) fn open(path: &Path, kind: Kind, query: &Query) -> Result<Found> {
+fn open(path: &Path, kind: Cifar, query: &Query) -> Result<Found> {
     let one_of = |key: &str, known: [&'static str; 2]| match query.get(key) {
         None => Ok(known[0]),
         Some(asked) => known.into_iter().find(|k| *k == asked).ok_or_else(|| {
@@ -76,7 +98,7 @@ pub(super) fn open(path: &Path, kind: Kind, query: &Query) -> Result<Found> {
     let hash = |(name, blob): &(String, Blob)| Ok((name.clone(), blob.digest().map_err(|e| Error::load(name, e))?));
     let mut digests = parts.data.iter().map(hash).collect::<Result<Vec<_>>>()?;
     let mut name = format!("{}:{}?split={split}", kind.scheme(), base_name(path));
-    if kind == Kind::Hundred {
+    if kind == Cifar::Hundred {
         digests.push(("labels".to_string(), blake3::hash(labels.as_bytes())));
         name += &format!("&labels={labels}");
     }
@@ -87,7 +109,7 @@ pub(super) fn open(path: &Path, kind: Kind, query: &Query) -> Result<Found> {
     };
     let classes = match parts.names {
         Some((name, blob)) => Some(names(&name, &blob, coarse)?),
-        None => (kind == Kind::Ten).then(|| TEN.map(str::to_string).to_vec()),
+        None => (kind == Cifar::Ten).then(|| CLASSES.map(str::to_string).to_vec()),
     };
     let known = classes.as_ref().map_or(if coarse { 20 } else { 100 }, Vec::len);
     if let Some((id, label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= known) {
@@ -107,7 +129,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn find(path: &Path, kind: Kind, train: bool, coarse: bool, cache: &Cache) -> Result<Self> {
+    fn find(path: &Path, kind: Cifar, train: bool, coarse: bool, cache: &Cache) -> Result<Self> {
         let wanted = |path: &str| {
             let name = path.rsplit('/').next().unwrap_or(path);
             let files = kind.files(train).iter();
@@ -121,7 +143,7 @@ impl Parts {
             (Store::Packed(archive.blob), archive.tree, archive.notes)
         };
         let find = |name: &str| {
-            let is = |(path, ..): &&(String, u64, Place)| path.rsplit('/').next() == Some(name);
+            let is = |(path, ..): &&(String, u64, EntryPlace)| path.rsplit('/').next() == Some(name);
             // The last of a name counts, as if the archive were unpacked.
             tree.files.iter().rev().find(is).map(|(path, _, place)| {
                 let blob = store.blob(path, *place).map_err(|why| Error::load(path, why))?;
@@ -161,27 +183,27 @@ fn beside(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
                 && file.is_file()
             {
                 let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-                tree.file(path, file.len(), Place::File).map_err(|why| Error::load(dir.display(), why))?;
+                tree.file(path, file.len(), EntryPlace::File).map_err(|why| Error::load(dir.display(), why))?;
             }
         }
     }
     Ok(tree)
 }
 
-fn binary(subject: &str, data: Vec<(String, Blob)>, kind: Kind, coarse: bool) -> Result<(Array, Vec<u32>)> {
-    let skip = if kind == Kind::Ten { 1 } else { 2 };
+fn binary(subject: &str, data: Vec<(String, Blob)>, kind: Cifar, coarse: bool) -> Result<(Array, Vec<u32>)> {
+    let skip = if kind == Cifar::Ten { 1 } else { 2 };
     let images = Array::records(subject, data.into_iter().map(|(_, blob)| blob).collect(), &ROW, skip)?;
     // CIFAR-100 has the coarse label first.
-    let which = if kind == Kind::Ten || coarse { 0 } else { 1 };
+    let which = if kind == Cifar::Ten || coarse { 0 } else { 1 };
     let labels = images.skipped(subject)?.iter().map(|skipped| u32::from(skipped[which])).collect();
     Ok((images, labels))
 }
 
-fn pickled(subject: &str, data: &[(String, Blob)], kind: Kind, coarse: bool) -> Result<(Array, Vec<u32>)> {
+fn pickled(subject: &str, data: &[(String, Blob)], kind: Cifar, coarse: bool) -> Result<(Array, Vec<u32>)> {
     let key = match (kind, coarse) {
-        (Kind::Ten, _) => "labels",
-        (Kind::Hundred, false) => "fine_labels",
-        (Kind::Hundred, true) => "coarse_labels",
+        (Cifar::Ten, _) => "labels",
+        (Cifar::Hundred, false) => "fine_labels",
+        (Cifar::Hundred, true) => "coarse_labels",
     };
     let (mut blobs, mut labels) = (vec![], vec![]);
     for (name, blob) in data {

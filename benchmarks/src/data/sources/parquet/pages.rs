@@ -1,8 +1,8 @@
 //! Pages of a column, unpacked here: the library believes every size a page names, an attacker's among them. It is told
 //! that nothing is compressed, and gets pages whose sizes and counts have been held against their bytes.
 
-use super::super::blob::{Blob, Cursor};
 use super::footer::check_header;
+use crate::data::blob::{Blob, Cursor};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};

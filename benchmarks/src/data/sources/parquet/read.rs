@@ -1,20 +1,17 @@
 //! Image data sets as Hugging Face stores them: Parquet files with a column of `{bytes, path}` and one of labels. Labels
 //! are read at once, images by row group, of which the last few are kept.
 
-mod fields;
-mod footer;
-mod pages;
-
-use super::blob::{Blob, digest_of};
-use super::images::{ImageSet, Images, preprocess};
-use super::spec::Query;
-use super::{Found, base_name};
+use super::footer;
+use super::pages::{Pages, Source, wrong};
+use crate::data::blob::{Blob, digest_of};
+use crate::data::images::{ImageSet, Images, preprocess};
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
 use ::parquet::basic::Type;
 use ::parquet::column::reader::{ColumnReader, get_column_reader};
 use ::parquet::data_type::ByteArray;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use pages::{Pages, Source, wrong};
 use robust_core::{DataCard, Error, Result, caught};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};

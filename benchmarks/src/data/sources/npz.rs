@@ -1,16 +1,29 @@
 //! NumPy's archives of arrays: a zip file of .npy files, stored or deflated.
 
-use super::array::ArraySet;
-use super::blob::{Blob, Cursor, digest_of, megabytes, reason, spool};
-use super::spec::{Query, chosen, pick_arrays};
-use super::{Found, base_name, npy};
+use super::npy;
+use crate::data::array_set::ArraySet;
+use crate::data::blob::{Blob, Cursor, digest_of, megabytes, reason, spool};
+use crate::data::named::{chosen, pick_arrays};
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
+use crate::data::source::{Source, ends_with};
 use robust_core::{DataCard, Error, Result};
 use std::io::BufReader;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
+pub(super) const SOURCE: Source = Source {
+    scheme: "npz",
+    summary: "arrays x (or images, data) and y (or labels, targets) of an .npz file",
+    example: "npz:cifar10.npz?x=x_test&y=y_test",
+    params: &[&["x", "y", "offset", "domain"]],
+    recognises: |path, _| Ok(ends_with(path, ".npz")),
+    open: |place, query| open(&existing(place)?, query),
+};
+
 /// `npz:FILE?x=NAME&y=NAME`.
-pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
+fn open(path: &Path, query: &Query) -> Result<Found> {
     let blob = Blob::open(path)?;
     let subject = path.display().to_string();
     let mut zip = ZipArchive::new(blob.reader()).map_err(|e| unreadable(&subject, e))?;
@@ -29,7 +42,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let name = format!("npz:{}", base_name(path));
     let names: Vec<_> = [x].into_iter().chain(y).map(|name| (name, hash)).collect();
     let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
-    Ok(Found::of(ArraySet::new(&subject, card, images, labels.as_ref())?, notes))
+    Ok(ArraySet::new(&subject, card, images, labels.as_ref())?.found(notes))
 }
 
 /// The bytes of one member: a span of the archive where it is stored, else unpacked to a scratch file.

@@ -1,19 +1,32 @@
 //! MNIST's own files (IDX), and every set that is shipped the same way: Fashion-MNIST, KMNIST, EMNIST.
 
-use super::array::{Array, ArraySet, Dtype};
-use super::blob::{Blob, digest_of, megabytes, reason, spool};
-use super::spec::Query;
-use super::{Found, base_name};
+use crate::data::array::Array;
+use crate::data::array_set::ArraySet;
+use crate::data::blob::{Blob, digest_of, megabytes, reason, spool};
+use crate::data::dtype::Dtype;
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
+use crate::data::source::Source;
 use flate2::read::MultiGzDecoder;
 use robust_core::{DataCard, Error, Result, nearest};
 use std::path::{Path, PathBuf};
+
+pub(super) const SOURCE: Source = Source {
+    scheme: "mnist",
+    summary: "folder of IDX files, plain or .gz (MNIST, Fashion-MNIST, KMNIST)",
+    example: "mnist:data/mnist?split=test",
+    params: &[&["split", "offset"]],
+    recognises: |path, _| Ok(path.is_dir() && is_here(path)),
+    open: |place, query| open(&existing(place)?, query),
+};
 
 const SPLITS: [(&str, &str); 2] = [("test", "t10k"), ("train", "train")];
 /// Where torchvision keeps them below the folder one names.
 const BELOW: [&str; 3] = ["", "raw", "MNIST/raw"];
 
 /// `mnist:DIR?split=test|train`.
-pub(super) fn open(dir: &Path, query: &Query) -> Result<Found> {
+fn open(dir: &Path, query: &Query) -> Result<Found> {
     let split = query.get("split").unwrap_or("test");
     let Some((_, prefix)) = SPLITS.iter().find(|(name, _)| *name == split) else {
         let hint = nearest(split, SPLITS.map(|(name, _)| name)).unwrap_or("test");
@@ -27,7 +40,7 @@ pub(super) fn open(dir: &Path, query: &Query) -> Result<Found> {
 }
 
 /// Whether a folder looks like one of IDX files.
-pub(super) fn is_here(dir: &Path) -> bool {
+fn is_here(dir: &Path) -> bool {
     SPLITS.iter().any(|(_, prefix)| locate(dir, prefix, "images", 3).is_ok())
 }
 

@@ -3,20 +3,35 @@
 //! names are numbers have their labels by number ([`numbering`]). A list of classes, beside the folders or named by
 //! `?classes=FILE`, gives them other labels: a part of ImageNet keeps its own. Hidden folders and `__MACOSX` are no classes.
 
-use super::archive;
-use super::blob::{Blob, Cache};
-use super::classes::{self, Classes};
-use super::images::{ImageSet, Images, joined, preprocess};
-use super::spec::Query;
-use super::tree::{Place, Store, Tree, walk};
-use super::{Found, Labelling, base_name, fixed, numbering};
+use crate::data::archive;
+use crate::data::blob::Blob;
+use crate::data::cache::Cache;
+use crate::data::classes;
+use crate::data::classes::Classes;
+use crate::data::fixed;
+use crate::data::images::{ImageSet, Images, joined, preprocess};
+use crate::data::numbering;
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, Labelling, base_name};
+use crate::data::source::Source;
+use crate::data::tree::{EntryPlace, Store, Tree, is_hidden_folder, walk};
 use rayon::prelude::*;
-use robust_core::{DataCard, Error, Result};
+use robust_core::{DataCard, Error, PREPROCESSING, Result};
 use robust_imaging::size;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What torchvision reads: [`super::wds`] has the same without the dots.
+pub(super) const SOURCE: Source = Source {
+    scheme: "folder",
+    summary: "ImageFolder: one folder of PNG, JPEG, WebP, PPM, BMP or TIFF images per class, as it is or as .tar or .tar.gz",
+    example: "folder:imagenet/val?resize=256&crop=224&interpolation=bilinear",
+    params: &[&PREPROCESSING, &["classes", "subset", "cache", "offset"]],
+    recognises: |path, _| Ok(path.is_dir() || archive::is_tar(&path.to_string_lossy())),
+    open: |place, query| open(&existing(place)?, query),
+};
+
+/// What torchvision reads: `wds:` has the same without the dots.
 const READ: [&str; 10] = [".png", ".jpg", ".jpeg", ".webp", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff"];
 /// One level above the class folders, they would be taken for classes.
 const SPLITS: [&str; 5] = ["train", "val", "valid", "validation", "test"];
@@ -31,10 +46,6 @@ fn is_hidden(path: &str) -> bool {
     file.starts_with("._") || folders.split('/').any(is_hidden_folder)
 }
 
-pub(super) fn is_hidden_folder(name: &str) -> bool {
-    name.starts_with('.') && name != ".." || name == "__MACOSX"
-}
-
 fn named_as(path: &str, endings: &[&str]) -> bool {
     let (path, longest) = (path.as_bytes(), endings.iter().map(|e| e.len()).max().unwrap_or(0));
     let end = path[path.len().saturating_sub(longest)..].to_ascii_lowercase();
@@ -42,7 +53,7 @@ fn named_as(path: &str, endings: &[&str]) -> bool {
 }
 
 /// `folder:PATH?classes=FILE|sorted|natural|numbers|imagenet&subset=robustbench` and how to preprocess.
-pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
+fn open(path: &Path, query: &Query) -> Result<Found> {
     let subject = path.display().to_string();
     let prepare = preprocess(query)?;
     let (store, mut tree, mut notes, hash) = if path.is_dir() {
@@ -154,7 +165,7 @@ fn fitting(list: Option<List>, folders: &[String], notes: &mut Vec<String>) -> R
 fn listed(
     query: &Query,
     store: &Store,
-    lists: Vec<(String, u64, Place)>,
+    lists: Vec<(String, u64, EntryPlace)>,
     notes: &mut Vec<String>,
 ) -> Result<Option<List>> {
     let parse = |name: &str, blob: Blob, asked: bool| {
@@ -192,7 +203,7 @@ struct Sample {
     label: u32,
     name: Box<str>,
     size: u64,
-    place: Place,
+    place: EntryPlace,
     /// Of the content, for files of a folder.
     hash: Option<blake3::Hash>,
 }
@@ -309,7 +320,7 @@ fn class_of(path: &str) -> &str {
 }
 
 /// Length of the folders all images share, keeping two levels for class and file.
-fn common_folders(images: &[(String, u64, Place)]) -> usize {
+fn common_folders(images: &[(String, u64, EntryPlace)]) -> usize {
     let mut above = 0;
     while let Some((first, _)) = images[0].0[above..].split_once('/') {
         let next = above + first.len() + 1;
@@ -335,11 +346,11 @@ fn digests(
         return [text(hash), None];
     }
     let formerly = list_digest(classes, samples);
-    samples.par_iter_mut().filter(|sample| matches!(sample.place, Place::File)).for_each(|sample| {
+    samples.par_iter_mut().filter(|sample| matches!(sample.place, EntryPlace::File)).for_each(|sample| {
         let blob = store.blob(&sample.name, sample.place).ok();
         sample.hash = blob.and_then(|blob| blob.digest().ok());
         if sample.hash.is_none() {
-            sample.place = Place::Nowhere("cannot be read");
+            sample.place = EntryPlace::Nowhere("cannot be read");
         }
     });
     [text(content_digest(classes, samples)), text(formerly)]

@@ -1,15 +1,26 @@
 //! WebDataset: tar shards of files that belong together by their name up to the first dot, `KEY.jpg` and `KEY.cls` (a
 //! number) or `KEY.json` (with a `label`). Samples keep the order of the shards, sorted by name, and within them.
 
-use super::archive;
-use super::blob::{Blob, Cache, digest_of};
-use super::folder;
-use super::images::{ImageSet, Images, preprocess};
-use super::spec::{Query, existing};
-use super::tree::{Place, Store, Tree};
-use super::{Found, base_name};
-use robust_core::{DataCard, Error, Result};
+use crate::data::archive;
+use crate::data::blob::{Blob, digest_of};
+use crate::data::cache::Cache;
+use crate::data::images::{ImageSet, Images, preprocess};
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
+use crate::data::source::{Source, never};
+use crate::data::tree::{EntryPlace, Store, Tree, is_hidden_folder};
+use robust_core::{DataCard, Error, PREPROCESSING, Result};
 use std::path::{Path, PathBuf};
+
+pub(super) const SOURCE: Source = Source {
+    scheme: "wds",
+    summary: "WebDataset: tar shards of KEY.jpg (png, webp, ppm, bmp, tif) with KEY.cls or KEY.json",
+    example: "wds:shards/val-{000..049}.tar?resize=256&crop=224",
+    params: &[&PREPROCESSING, &["cache", "offset"]],
+    recognises: never,
+    open: open,
+};
 
 const IMAGES: [&str; 10] = ["jpg", "jpeg", "png", "webp", "ppm", "pgm", "pbm", "bmp", "tif", "tiff"];
 const LABELS: [&str; 2] = ["cls", "json"];
@@ -19,7 +30,7 @@ const MAX_LABEL: u64 = 1 << 20;
 const MAX_SHARDS: usize = 100_000;
 
 /// `wds:PATH`: a shard, a folder of shards, or a pattern such as `val-{000..049}.tar`.
-pub(super) fn open(place: &str, query: &Query) -> Result<Found> {
+fn open(place: &str, query: &Query) -> Result<Found> {
     let prepare = preprocess(query)?;
     let shards = shards(place)?;
     let cache = Cache::of(query);
@@ -81,7 +92,7 @@ fn shards(place: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn wanted(path: &str) -> bool {
-    !path.split('/').any(folder::is_hidden_folder)
+    !path.split('/').any(is_hidden_folder)
         && split(path).is_some_and(|(_, end)| IMAGES.contains(&end.as_str()) || LABELS.contains(&end.as_str()))
 }
 
@@ -96,7 +107,7 @@ fn split(path: &str) -> Option<(&str, String)> {
 #[derive(Default)]
 struct Parts {
     key: String,
-    image: Option<(Box<str>, Place)>,
+    image: Option<(Box<str>, EntryPlace)>,
     label: Option<u32>,
 }
 
@@ -159,7 +170,7 @@ struct Sample {
     shard: u32,
     label: u32,
     name: Box<str>,
-    place: Place,
+    place: EntryPlace,
 }
 
 struct Shards {

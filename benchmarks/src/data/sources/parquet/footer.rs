@@ -2,8 +2,8 @@
 //! nesting by recursion, reads fields as what they should be, and steps over what it does not know as often as a number in the file
 //! says, also where that takes no bytes. All that is bounded here first. Thrift's compact protocol, as far as stepping over it goes.
 
-use super::super::blob::Blob;
 use super::fields::{self, Holds};
+use crate::data::blob::Blob;
 
 /// Largest footer read: some thousand row groups of a few columns.
 const MAX_FOOTER: u64 = 64 << 20;

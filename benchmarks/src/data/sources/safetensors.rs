@@ -1,18 +1,32 @@
 //! Images and labels as two tensors of a .safetensors file.
 
-use super::array::{Array, ArraySet, Dtype, Kind};
-use super::blob::{Blob, digest_of};
-use super::spec::{Query, chosen, pick_arrays};
-use super::{Found, base_name};
+use crate::data::array::Array;
+use crate::data::array_set::ArraySet;
+use crate::data::blob::{Blob, digest_of};
+use crate::data::dtype::{Dtype, ElementKind};
+use crate::data::named::{chosen, pick_arrays};
+use crate::data::place::existing;
+use crate::data::query::Query;
+use crate::data::reader::{Found, base_name};
+use crate::data::source::{Source, ends_with};
 use robust_core::{DataCard, Error, Result};
 use safetensors::tensor::Metadata;
 use std::path::Path;
+
+pub(super) const SOURCE: Source = Source {
+    scheme: "safetensors",
+    summary: "tensors x (or images, data) and y (or labels, targets) of a .safetensors file",
+    example: "safetensors:cifar10.safetensors",
+    params: &[&["x", "y", "offset", "domain"]],
+    recognises: |path, _| Ok(ends_with(path, ".safetensors")),
+    open: |place, query| open(&existing(place)?, query),
+};
 
 /// Far beyond two tensors; the format's own limit of 100 MB would cost several times that once parsed.
 const MAX_HEADER: u64 = 4 << 20;
 
 /// `safetensors:FILE?x=NAME&y=NAME`.
-pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
+fn open(path: &Path, query: &Query) -> Result<Found> {
     let blob = Blob::open(path)?;
     let subject = path.display().to_string();
     let fail = |why: String| Error::load(&subject, why);
@@ -42,7 +56,7 @@ pub(super) fn open(path: &Path, query: &Query) -> Result<Found> {
     let name = format!("safetensors:{}", base_name(path));
     let names: Vec<_> = [x.as_str()].into_iter().chain(y.as_deref()).map(|name| (name, hash)).collect();
     let card = DataCard { name, digest: digest_of(&names), samples: 0, classes: None };
-    Ok(Found::of(ArraySet::new(&subject, card, images, labels.as_ref())?, notes))
+    Ok(ArraySet::new(&subject, card, images, labels.as_ref())?.found(notes))
 }
 
 fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> Result<Array> {
@@ -50,17 +64,17 @@ fn tensor(what: &str, blob: &Blob, header: &Metadata, data: u64, name: &str) -> 
     let info = header.info(name).ok_or_else(|| Error::load(what, "not in the header"))?;
     let dtype = match info.dtype {
         Stored::U8 => Dtype::U8,
-        Stored::U16 => Dtype::little(Kind::Unsigned, 2),
-        Stored::U32 => Dtype::little(Kind::Unsigned, 4),
-        Stored::U64 => Dtype::little(Kind::Unsigned, 8),
-        Stored::I8 => Dtype::little(Kind::Signed, 1),
-        Stored::I16 => Dtype::little(Kind::Signed, 2),
-        Stored::I32 => Dtype::little(Kind::Signed, 4),
-        Stored::I64 => Dtype::little(Kind::Signed, 8),
-        Stored::BOOL => Dtype::little(Kind::Bool, 1),
-        Stored::F16 => Dtype::little(Kind::Float, 2),
-        Stored::F32 => Dtype::little(Kind::Float, 4),
-        Stored::F64 => Dtype::little(Kind::Float, 8),
+        Stored::U16 => Dtype::little(ElementKind::Unsigned, 2),
+        Stored::U32 => Dtype::little(ElementKind::Unsigned, 4),
+        Stored::U64 => Dtype::little(ElementKind::Unsigned, 8),
+        Stored::I8 => Dtype::little(ElementKind::Signed, 1),
+        Stored::I16 => Dtype::little(ElementKind::Signed, 2),
+        Stored::I32 => Dtype::little(ElementKind::Signed, 4),
+        Stored::I64 => Dtype::little(ElementKind::Signed, 8),
+        Stored::BOOL => Dtype::little(ElementKind::Bool, 1),
+        Stored::F16 => Dtype::little(ElementKind::Float, 2),
+        Stored::F32 => Dtype::little(ElementKind::Float, 4),
+        Stored::F64 => Dtype::little(ElementKind::Float, 8),
         other => {
             return Err(Error::load(what, format!("elements of type {other:?} are not read"))
                 .hint("integers, booleans, F16, F32 and F64 are: `x.float()`"));

@@ -1,20 +1,31 @@
 //! Data that travels in the binary: enough to try everything without a download.
 
-use super::blob::Blob;
-use super::{Found, mnist};
+use super::mnist;
+use crate::data::blob::Blob;
+use crate::data::reader::Found;
+use crate::data::source::{Source, never};
 use flate2::read::GzDecoder;
 use robust_core::{Error, Result, nearest};
 use std::io::Read;
+
+pub(super) const SOURCE: Source = Source {
+    scheme: "builtin",
+    summary: "data in the binary: `mnist`, the first 1,000 test images",
+    example: "builtin:mnist",
+    params: &[],
+    recognises: never,
+    open: |place, _| open(place),
+};
 
 const NAMES: [&str; 1] = ["mnist"];
 
 /// The first 1,000 MNIST test images and labels: two IDX files end to end, packed by `data/make_mnist_1000.py`.
 /// Yann LeCun and Corinna Cortes, CC BY-SA 3.0: see `data/ATTRIBUTION.md`.
-static MNIST_1000: &[u8] = include_bytes!("../../data/mnist-1000.gz");
+static MNIST_1000: &[u8] = include_bytes!("../../../data/mnist-1000.gz");
 const IMAGES_LEN: u64 = 16 + 1000 * 784;
 
 /// `builtin:NAME`.
-pub(super) fn open(name: &str) -> Result<Found> {
+fn open(name: &str) -> Result<Found> {
     if name != "mnist" {
         let hint = match nearest(name, NAMES) {
             Some(near) => format!("did you mean `builtin:{near}`?"),
