@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use robust_core::Result;
-use robust_engine::{Network, Plan, Reference};
+use robust_engine::{CpuPlan, Network, Reference};
 use std::sync::Arc;
 
 /// The share of free memory that a batch may take: kernels need room of their own, and some attacks hold more than others.
@@ -56,7 +56,7 @@ pub fn text(bytes: u64) -> String {
 /// # Errors
 /// Kind `Usage` when `ROBUST_KERNELS` names kernels this processor cannot run.
 pub fn row(network: &Arc<Network>) -> Result<u64> {
-    let passes = Plan::row_bytes(&Reference::new(Arc::clone(network), DType::F32)?)?;
+    let passes = CpuPlan::row_bytes(&Reference::new(Arc::clone(network), DType::F32)?)?;
     let input: usize = network.input_row().iter().product();
     Ok(passes.saturating_add(input.saturating_mul(COPIES * size_of::<f32>())) as u64)
 }
