@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use robust_engine::{Activation, Builder, Network, NodeId, Op, Pads, Plan, Precision, Reduction, Reference, Window};
+use robust_engine::{Activation, Builder, CpuPlan, Network, NodeId, Op, Pads, Precision, Reduction, Reference, Window};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Net {
 /// Times forward, and forward with the gradient, of a batch of `n`.
 fn time(c: &mut Criterion, group: &str, name: &str, net: &Arc<Network>, n: usize) {
     let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
-    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let plan = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     let dims = |row: &[usize]| std::iter::once(n).chain(row.iter().copied()).collect::<Vec<_>>();
     let (x, seed) = (values(&dims(net.input_row()), 1.), values(&dims(net.output_row()), 1.));
     let mut group = c.benchmark_group(group);

@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a stopwatch")]
 
 use candle_core::{DType, Device, Tensor};
-use robust_engine::{Plan, Precision, Reference};
+use robust_engine::{CpuPlan, Precision, Reference};
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +34,7 @@ fn main() {
     let x = floats(x, &dims);
     let seed = floats(seed, &[dims[0], net.output_row()[0]]);
     let reference = Reference::new(Arc::clone(&net), DType::F32).unwrap();
-    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let plan = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     let (mut out, mut grad) = (x.clone(), x.clone());
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();

@@ -12,7 +12,7 @@ mod model;
 mod reference;
 
 pub use adapter::ModuleModel;
-pub use cpu::plan::{Cpu, Plan, Precision, Traced};
+pub use cpu::plan::{Cpu, CpuPlan, Precision, Traced};
 pub use graph::{
     Activation, Binary, Builder, Graph, MAX_ROW, Network, Node, NodeId, Op, Pads, Pair, Param, ParamId, Params,
     Reduction, Shape, Window, digest,

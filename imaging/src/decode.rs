@@ -6,15 +6,12 @@
 //! Pillow and torchvision. What is transparent is laid over white.
 
 use crate::jpeg;
+use crate::limits::{MAX_PIXELS, MAX_SIDE, bad};
 use crate::resize::Bytes;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
-use robust_core::{Error, Kind, Result, caught};
+use robust_core::{Error, Result, caught};
 use std::io::Cursor;
 
-/// Longest side accepted, in pixels.
-pub const MAX_SIDE: u32 = 16_384;
-/// Most pixels accepted in one image.
-pub const MAX_PIXELS: u64 = 64 << 20;
 /// A decoded image of [`MAX_PIXELS`] with four 16-bit channels, the largest buffer the decoder may ask for.
 const MAX_BYTES: u64 = MAX_PIXELS * 8;
 
@@ -45,7 +42,7 @@ pub enum Samples {
 
 /// `(height, width)` from the header alone.
 ///
-/// Errors ([`Kind::Load`]): none of the formats, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
+/// Errors ([`Kind::Load`](robust_core::Kind::Load)): none of the formats, a broken header, or a size beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
 pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
     if jpeg::is_jpeg(bytes) {
         return jpeg::size(bytes);
@@ -108,7 +105,7 @@ impl Flat {
 /// An image with `channels` 1 or 3. Grey becomes RGB by repetition; RGB becomes one channel only where all three are
 /// equal everywhere. Partly transparent pixels are laid over white.
 ///
-/// Errors: [`Kind::Usage`] for other channel counts; [`Kind::Load`] for what [`size`] refuses, truncated or corrupt
+/// Errors: [`Kind::Usage`](robust_core::Kind::Usage) for other channel counts; [`Kind::Load`](robust_core::Kind::Load) for what [`size`] refuses, truncated or corrupt
 /// data, and colour where one channel was asked for.
 pub fn flat(bytes: &[u8], channels: usize) -> Result<Flat> {
     let Stored { height, width, per_pixel, samples } = stored(bytes)?;
@@ -142,7 +139,7 @@ pub fn decode_bytes(bytes: &[u8], channels: usize) -> Result<Bytes> {
 
 /// What the file holds, whatever its channels.
 ///
-/// Errors ([`Kind::Load`]): what [`size`] refuses, truncated or corrupt data, and pixels that are not 8 or 16 bits.
+/// Errors ([`Kind::Load`](robust_core::Kind::Load)): what [`size`] refuses, truncated or corrupt data, and pixels that are not 8 or 16 bits.
 pub fn stored(bytes: &[u8]) -> Result<Stored> {
     let (height, width) = size(bytes)?;
     if jpeg::is_jpeg(bytes) {
@@ -225,10 +222,6 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
     Ok(reader)
 }
 
-pub(crate) fn bad(why: String) -> Error {
-    Error::new(Kind::Load, why)
-}
-
 fn unreadable(error: image::ImageError) -> Error {
     bad(error.to_string().to_lowercase())
 }
@@ -242,6 +235,7 @@ mod tests {
     use super::*;
     use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
     use proptest::prelude::*;
+    use robust_core::Kind;
 
     fn png(samples: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> Vec<u8> {
         let mut bytes = vec![];

@@ -7,12 +7,14 @@ pub mod fourier;
 pub mod gaussian;
 pub mod hsv;
 pub mod jpeg;
+mod limits;
 pub mod motion;
 mod resize;
 pub mod vector;
 pub mod warp;
 pub mod zoom;
 
-pub use decode::{Flat, MAX_PIXELS, MAX_SIDE, Picture, Samples, Stored, decode, decode_bytes, flat, size, stored};
+pub use decode::{Flat, Picture, Samples, Stored, decode, decode_bytes, flat, size, stored};
 pub use encode::{interleaved, level, png};
+pub use limits::{MAX_PIXELS, MAX_SIDE};
 pub use resize::{Bytes, Filter, resized};

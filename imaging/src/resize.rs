@@ -3,7 +3,7 @@
 //! (Pillow 13 goes along columns first where the height shrinks much more than the width, which changes some values by
 //! one; the order here is that of every version before it, with which published results were made.)
 
-use crate::decode::{MAX_PIXELS, MAX_SIDE, bad};
+use crate::limits::{MAX_PIXELS, MAX_SIDE, bad};
 use robust_core::{Interpolation, Preprocess, Resize, Result};
 
 const PRECISION: u32 = 32 - 8 - 2;

@@ -1,7 +1,8 @@
 //! Models compiled into the program, so that a first run needs no file.
 
-use crate::safetensors::StateDict;
-use crate::{Options, arch, files};
+use crate::options::Options;
+use crate::weights::StateDict;
+use crate::{bytes as files, families as arch};
 use robust_core::{Error, Norm, Result, nearest};
 use robust_engine::Network;
 

@@ -1,7 +1,8 @@
 //! Checkpoints rewritten as safetensors, which any tool can read and none can be harmed by.
 
-use crate::pth;
-use crate::safetensors::{View, parse, views};
+use crate::files::pth;
+use crate::files::safetensors::{parse, views};
+use crate::weights::View;
 use ::safetensors::tensor::TensorInfo;
 use robust_core::{Error, Result, files};
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ pub fn convert(input: &Path, output: &Path) -> Result<Vec<String>> {
         ))
         .hint("`robust convert` is for weights alone; name the file with --model"));
     }
-    let bytes = crate::files::read(input)?;
+    let bytes = crate::bytes::read(input)?;
     let within = |e: Error| e.within(input.display());
     let (tensors, mut notes): (Vec<View>, _) =
         if input.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {

@@ -1,10 +1,10 @@
 //! What is known of a loaded model, for `robust inspect`.
 
-use crate::LoadedModel;
 use crate::compose::MADE;
+use crate::loaded::LoadedModel;
 use candle_core::DType;
 use robust_core::{Input, Output, Preprocess};
-use robust_engine::{Binary, Network, Node, Op, Param, ParamId, Plan, Reference, Shape};
+use robust_engine::{Binary, CpuPlan, Network, Node, Op, Param, ParamId, Reference, Shape};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn inspect(model: &LoadedModel) -> Facts {
     let network = &model.network;
     let mut ops: Vec<OpFacts> = vec![];
     // Where the plan cannot be made, everything would be left to the reference.
-    let left = Reference::new(Arc::clone(network), DType::F32).and_then(|r| Plan::left(&r));
+    let left = Reference::new(Arc::clone(network), DType::F32).and_then(|r| CpuPlan::left(&r));
     let left: Option<BTreeSet<usize>> = left.ok().map(|l| l.into_iter().map(|n| n.0).collect());
     let mut by_reference = BTreeMap::<&str, usize>::new();
     for (i, (node, shape)) in network.nodes().iter().zip(network.shapes()).enumerate() {

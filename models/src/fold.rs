@@ -1,12 +1,12 @@
 //! Weights that a file keeps in parts, as one tensor each: weight norm, spectral norm and pruning masks of `torch.nn.utils`. In
 //! evaluation their layers compute what the plain weight computes.
 
-use crate::safetensors::StateDict;
+use crate::weights::StateDict;
 use candle_core::{DType, Device, Tensor};
 use robust_core::{Error, Result};
 
 /// The parts of one kind, as endings of the names of parts; the first is as large as the whole.
-struct Kind {
+struct PartsKind {
     what: &'static str,
     /// What each part's name has in place of the whole's ending.
     parts: &'static [&'static str],
@@ -16,17 +16,22 @@ struct Kind {
 }
 
 /// Masks first: a part of another kind may be pruned.
-const KINDS: &[Kind] = &[
-    Kind { what: "pruning masks", parts: &["_orig", "_mask"], whole: "", fold: masked },
-    Kind { what: "weight norm", parts: &["weight_v", "weight_g"], whole: "weight", fold: scaled },
-    Kind {
+const KINDS: &[PartsKind] = &[
+    PartsKind { what: "pruning masks", parts: &["_orig", "_mask"], whole: "", fold: masked },
+    PartsKind { what: "weight norm", parts: &["weight_v", "weight_g"], whole: "weight", fold: scaled },
+    PartsKind {
         what: "weight norm",
         parts: &["parametrizations.weight.original1", "parametrizations.weight.original0"],
         whole: "weight",
         fold: scaled,
     },
-    Kind { what: "spectral norm", parts: &["weight_orig", "weight_u", "weight_v"], whole: "weight", fold: spectral },
-    Kind {
+    PartsKind {
+        what: "spectral norm",
+        parts: &["weight_orig", "weight_u", "weight_v"],
+        whole: "weight",
+        fold: spectral,
+    },
+    PartsKind {
         what: "spectral norm",
         parts: &["parametrizations.weight.original", "parametrizations.weight.0._u", "parametrizations.weight.0._v"],
         whole: "weight",
@@ -67,7 +72,7 @@ pub(crate) fn plain(dict: &StateDict) -> Result<StateDict> {
     Ok(dict)
 }
 
-fn one(dict: &StateDict, kind: &Kind, stem: &str) -> Result<Tensor> {
+fn one(dict: &StateDict, kind: &PartsKind, stem: &str) -> Result<Tensor> {
     let read = |part: &&str| -> Result<Part> {
         let name = format!("{stem}{part}");
         let tensor = dict.tensor(&name).ok_or_else(|| Error::internal(format!("`{name}` is gone")))?;

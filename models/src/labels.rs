@@ -1,7 +1,8 @@
 //! The names that a model has for its classes.
 
-use crate::hf;
-use crate::spec::{self, Source};
+use crate::files::hf;
+use crate::spec;
+use crate::spec::Source;
 use std::path::PathBuf;
 
 /// Names of classes in the order of the scores, and the file that says them.

@@ -1,37 +1,12 @@
 //! What users type for a model: `[name=]SOURCE[?key=value&key=value]`; of several as one, `[name=]ensemble:SOURCE+SOURCE`.
 
-use crate::safetensors::StateDict;
+use crate::files::hf;
+use crate::model_files::TORCH;
+use crate::options::Options;
 use crate::statistics::Statistics;
-use crate::{Head, Options, arch, builtin, ensemble, facts, files, hf, onnx, output, pth};
-use robust_core::{
-    Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, PREPROCESSING, Preprocess, Result, Value, nearest,
-};
-use robust_engine::{Network, NetworkModel, Op};
+use crate::{builtin, bytes, ensemble};
+use robust_core::{Error, PREPROCESSING, Preprocess, Result, Value, nearest};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// A model ready to be attacked.
-pub struct LoadedModel {
-    /// The label in reports: `name=` if given, else the file's stem or the built-in's name.
-    pub name: String,
-    /// `onnx`, `safetensors`, `pth`, `huggingface`, `builtin` or `ensemble`.
-    pub format: &'static str,
-    /// Name of the architecture; `None` where the file brings its own graph.
-    pub family: Option<String>,
-    pub card: Card,
-    pub network: Arc<Network>,
-    pub model: Arc<dyn Model>,
-    /// Choices the loader made that a user should know of.
-    pub notes: Vec<String>,
-    /// Tensors of the file that are no part of the function.
-    pub ignored: Vec<String>,
-}
-
-impl std::fmt::Debug for LoadedModel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadedModel").field("card", &self.card).field("notes", &self.notes).finish_non_exhaustive()
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
@@ -64,196 +39,6 @@ const KEYS: &[&str] = &[
 ];
 const SCHEMES: &[&str] = &["builtin", "ensemble", "hf", "onnx", "torch"];
 const FORMATS: &str = "a folder with a config.json or open_clip_config.json, a .onnx, .onnx.gz, .safetensors, .pth, .pt or .bin file, onnx:PATH, torch:PATH, hf:ORG/NAME, builtin:NAME, ensemble:A+B";
-/// torch.save has no ending of its own; `.pth.tar` is no tar archive.
-const TORCH: &[&str] = &[".pth", ".pt", ".pt2", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
-
-/// Loads the model a spec names.
-///
-/// # Errors
-/// Kind `Usage` for a spec that makes no sense or asks for what is not built yet, kind `Load` for files that are missing,
-/// damaged, unsupported or do not fit; messages name the file and what in it.
-pub fn load(spec: &str) -> Result<LoadedModel> {
-    if let (name, Some(members)) = ensemble_of(spec) {
-        return ensemble::open(name, members);
-    }
-    let Parsed { name, source, options } = parse(spec)?;
-    let Read { format, built, threat, default_name, preprocess } = read(&source, &options)?;
-    let name = name.unwrap_or(default_name);
-    let Parts { mut network, family, mut notes, ignored, mut embeds, settled } = built;
-    notes.extend(facts::doubled(&network));
-    if let Some(what) = options.output.as_deref().filter(|_| !settled) {
-        network = output::declared(network, what, &mut notes)?;
-        embeds = true;
-    }
-    if let Some(path) = &options.head {
-        let (head, unsure) = Head::read_for(path, &robust_engine::digest(&network))?;
-        notes.extend(unsure);
-        let (mut net, out) = network.reopen();
-        let out = head.lay(&mut net, out).map_err(|e| e.within(path.display()))?;
-        network = net.finish(out)?;
-        embeds = false;
-    }
-    if !embeds {
-        network = output::two_classes(network, &mut notes)?;
-    }
-    let network = Arc::new(network);
-    let card =
-        Card { preprocess: options.preprocess.or(preprocess), ..describe(&network, name.clone(), threat, embeds)? };
-    let model = NetworkModel::with_card(Arc::clone(&network), card)?;
-    let card = model.card().clone();
-    Ok(LoadedModel { name, format, family, card, network, model: Arc::new(model), notes, ignored })
-}
-
-/// A network and what was decided on the way to it.
-struct Parts {
-    network: Network,
-    family: Option<String>,
-    notes: Vec<String>,
-    ignored: Vec<String>,
-    /// Whether the output is an embedding, not scores of classes.
-    embeds: bool,
-    /// Whether `?output=` is answered already.
-    settled: bool,
-}
-
-struct Read {
-    format: &'static str,
-    built: Parts,
-    threat: Option<(Norm, f64)>,
-    default_name: String,
-    /// What the file says of images of other sizes.
-    preprocess: Option<Preprocess>,
-}
-
-impl Read {
-    fn new(format: &'static str, built: Parts, default_name: String) -> Self {
-        Self { format, built, threat: None, default_name, preprocess: None }
-    }
-}
-
-fn read(source: &Source, options: &Options) -> Result<Read> {
-    if options.layout.is_some() && !matches!(source, Source::Onnx(_)) {
-        return Err(Error::usage("`layout` is for ONNX files: other models take images channels first"));
-    }
-    match source {
-        Source::Builtin(which) => {
-            let Options { preprocess, head, output, .. } = options.clone();
-            if *options != (Options { preprocess, head, output, ..Options::default() }) {
-                return Err(Error::usage(format!(
-                    "builtin:{which} takes no parameters but `head`, `output` and those of preprocessing"
-                )));
-            }
-            let found = builtin::find(which)?;
-            let family = Some(found.arch().to_string());
-            let built = Parts {
-                network: found.network()?,
-                family,
-                notes: vec![],
-                ignored: vec![],
-                embeds: false,
-                settled: false,
-            };
-            Ok(Read { threat: Some(found.default_threat), ..Read::new("builtin", built, which.clone()) })
-        }
-        Source::Onnx(path) => {
-            let Options { arch, strip, key, variant, activation, heads, layers, pool, .. } = options;
-            if [arch, strip, key, variant, activation, heads, layers, pool].iter().any(|o| o.is_some()) {
-                return Err(Error::usage(
-                    "an ONNX file brings its own graph: of the parameters, `mean`, `std`, `input`, `layout`, `output`, `head` \
-                     and the preprocessing apply",
-                ));
-            }
-            let onnx::Imported { network, notes, embeds, settled } =
-                onnx::open(path, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network, family: None, notes, ignored: vec![], embeds, settled };
-            Ok(Read::new("onnx", built, stem(path)))
-        }
-        Source::Folder(path) => {
-            hf::settled(options)?;
-            let hf::Folder { network, family, embeds, preprocess, notes, ignored } =
-                hf::read(path, options).map_err(|e| e.within(path.display()))?;
-            let built = Parts { network, family: Some(family), notes, ignored, embeds, settled: false };
-            Ok(Read { preprocess, ..Read::new("huggingface", built, hf::label(path)) })
-        }
-        Source::Safetensors(path) | Source::Pth(path) => {
-            let bytes = files::read(path)?;
-            let build = || {
-                let (dict, notes) = tensors(source, &bytes, options)?;
-                weights(&dict, options, notes)
-            };
-            let built = build().map_err(|e| files::blame(e).within(path.display()))?;
-            Ok(Read::new(if matches!(source, Source::Pth(_)) { "pth" } else { "safetensors" }, built, stem(path)))
-        }
-    }
-}
-
-/// The tensors of a file without settings, and what was decided on the way to them.
-pub(crate) fn tensors(source: &Source, bytes: &[u8], options: &Options) -> Result<(StateDict, Vec<String>)> {
-    if matches!(source, Source::Pth(_)) {
-        let read = pth::read(bytes, options.key.as_deref())?;
-        return Ok((StateDict::from_views(read.tensors.into_iter())?, read.notes));
-    }
-    if options.key.is_some() {
-        return Err(Error::usage("`key` is for .pth checkpoints: a safetensors file holds one state dict"));
-    }
-    Ok((StateDict::from_bytes(bytes)?, vec![]))
-}
-
-fn weights(dict: &StateDict, options: &Options, mut notes: Vec<String>) -> Result<Parts> {
-    if options.pool.is_some() {
-        return Err(Error::usage("`pool` is for folders of encoders"));
-    }
-    let built = arch::build(dict, options)?;
-    notes.extend(built.notes);
-    let (family, ignored, embeds) = (Some(built.family.to_string()), built.ignored, built.embeds);
-    Ok(Parts { network: built.network, family, notes, ignored, embeds, settled: false })
-}
-
-pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f64)>, embeds: bool) -> Result<Card> {
-    let input = match *network.input_row() {
-        [c, h, w] if !Input::is_line(&[c, h, w]) => Input::image(c, h, w),
-        ref shape => Input { shape: shape.to_vec(), domain: None, kind: InputKind::Features },
-    };
-    let [k] = *network.output_row() else {
-        return Err(Error::new(
-            Kind::Load,
-            format!("the output has shape [n, {:?}], not [n, classes]", network.output_row()),
-        ));
-    };
-    Ok(Card {
-        name,
-        digest: String::new(), // computed by the model itself
-        input,
-        output: if embeds { Output::Embedding { d: k } } else { Output::Logits { k } },
-        stochastic: false,
-        couples_rows: false,
-        access: Access::Gradient,
-        taps: features(network).into_iter().collect(),
-        preprocess: None,
-        default_threat: threat,
-    })
-}
-
-/// The name of the value the last linear layer reads.
-fn features(network: &Network) -> Option<String> {
-    let last = network.nodes().iter().rfind(|n| matches!(n.op, Op::Linear { .. }))?;
-    let id = *last.inputs.first()?;
-    let name = &network.nodes()[id.0].name;
-    (network.find(name) == Some(id) && network.shapes()[id.0].batched).then(|| name.clone())
-}
-
-/// Whether a file name is one of a format we read.
-pub fn is_model_file(name: &str) -> bool {
-    let name = name.to_lowercase();
-    [".onnx", ".onnx.gz", ".safetensors"].iter().chain(TORCH).any(|end| name.ends_with(end))
-}
-
-fn stem(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let ends = [".gz", ".tar", ".onnx", ".safetensors"];
-    ends.iter().chain(TORCH).fold(name.as_ref(), |n, end| n.strip_suffix(end).unwrap_or(n)).to_string()
-}
-
 /// What follows `hf:`, where it is one.
 pub(crate) fn hub_name(spec: &str) -> Option<&str> {
     let (_, rest) = split_name(spec);
@@ -261,7 +46,7 @@ pub(crate) fn hub_name(spec: &str) -> Option<&str> {
 }
 
 /// The label and what follows `ensemble:`, where it is one.
-fn ensemble_of(spec: &str) -> (Option<&str>, Option<&str>) {
+pub(crate) fn ensemble_of(spec: &str) -> (Option<&str>, Option<&str>) {
     let (name, rest) = split_name(spec);
     (name, rest.strip_prefix(ensemble::SCHEME))
 }
@@ -369,7 +154,7 @@ fn stranger(source: &str) -> Error {
         return Error::usage(format!("there is no model file `{source}`"))
             .hint(format!("did you mean `builtin:{close}`?"));
     }
-    files::missing(Path::new(source))
+    bytes::missing(Path::new(source))
 }
 
 fn options(query: &str) -> Result<Options> {

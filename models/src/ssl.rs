@@ -1,7 +1,7 @@
 //! The encoder inside checkpoints of self-supervised training: which prefix it has there, and which tensors beside it are
 //! heads and queues of the training. Prefixes are those of the methods' own evaluation code.
 
-use crate::safetensors::StateDict;
+use crate::weights::StateDict;
 
 /// How one method's checkpoints look.
 struct Method {

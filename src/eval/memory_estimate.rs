@@ -4,7 +4,7 @@ use super::watcher::Watcher;
 use crate::escape;
 use candle_core::DType;
 use robust_core::Result;
-use robust_engine::{Network, Plan, Reference};
+use robust_engine::{CpuPlan, Network, Reference};
 use robust_models::LoadedModel;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub fn batch(limit: Option<u64>, wanted: usize, models: &[LoadedModel], watcher:
 /// # Errors
 /// Kind `Usage` when `ROBUST_KERNELS` names kernels this processor cannot run.
 pub fn row(network: &Arc<Network>) -> Result<u64> {
-    let passes = Plan::row_bytes(&Reference::new(Arc::clone(network), DType::F32)?)?;
+    let passes = CpuPlan::row_bytes(&Reference::new(Arc::clone(network), DType::F32)?)?;
     let input: usize = network.input_row().iter().product();
     Ok(passes.saturating_add(input.saturating_mul(COPIES * size_of::<f32>())) as u64)
 }

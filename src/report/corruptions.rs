@@ -4,7 +4,7 @@ use crate::eval::plan::{Plan, PlannedModel};
 use crate::runs::stats::rate;
 use comfy_table::{CellAlignment, Table, presets};
 use robust_benchmarks::corruptions::stand_in;
-use robust_benchmarks::metrics::corruption::{Errors, Line, Source, TEST, alexnet};
+use robust_benchmarks::metrics::corruption::{CorruptionLine, Errors, ImageSource, TEST, alexnet};
 use robust_core::{Error, Outcome, Result, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ fn right(o: &Outcome) -> bool {
 }
 
 fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) -> Report {
-    let mut lines: Vec<Line> = vec![];
+    let mut lines: Vec<CorruptionLine> = vec![];
     let mut clean: BTreeMap<u64, bool> = BTreeMap::new();
     let mut held: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
     for attack in &model.attacks {
@@ -121,7 +121,7 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
         {
             let wrong = mine.iter().filter(|o| !right(o)).count() as u64;
             if !lines.iter().any(|l| l.corruption == corruption) {
-                lines.push(Line { corruption: corruption.to_string(), severities: vec![], errors: vec![] });
+                lines.push(CorruptionLine { corruption: corruption.to_string(), severities: vec![], errors: vec![] });
             }
             if let Some(line) = lines.iter_mut().find(|l| l.corruption == corruption) {
                 line.severities.push(severity as usize);
@@ -133,8 +133,8 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
     let share = |of: usize| rate(of as u64, n);
     let made = model.attacks.iter().filter(|a| a.threat.to_string() == suite).any(|a| a.is_recipe());
     let (source, data) = match made {
-        true => (Source::Generated { seed: plan.seed }, format!("{}:{}", plan.dataset.card.digest, plan.pick)),
-        false => (Source::Published, plan.pick.clone()),
+        true => (ImageSource::Generated { seed: plan.seed }, format!("{}:{}", plan.dataset.card.digest, plan.pick)),
+        false => (ImageSource::Published, plan.pick.clone()),
     };
     let errors =
         Errors { source, suite: suite.to_string(), data, clean: share(clean.values().filter(|c| !**c).count()), lines };
@@ -178,7 +178,7 @@ fn notes(errors: &Errors) -> Vec<String> {
             ));
         }
     }
-    if errors.source == Source::Published {
+    if errors.source == ImageSource::Published {
         if errors.data != "all" {
             notes.push("A part of the samples was asked: not comparable with published numbers.".to_string());
         }

@@ -1,7 +1,9 @@
 //! MNIST-C's soft lines.
 
-use super::mnist::SIDE;
 use super::random::Random;
+
+/// Side of every image of MNIST.
+pub(super) const SIDE: usize = 28;
 
 /// Brightness of a line from (c0, r0) to (c1, r1) at every pixel, soft across.
 fn line(c0: f64, r0: f64, c1: f64, r1: f64) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! The 15 corruptions of MNIST-C (Mu and Gilmer 2019, arXiv 1906.02337): 28x28 grey, one severity each.
 
 use super::fog::{fogged, plasma};
-use super::lines;
+use super::lines::{self, SIDE};
 use super::random::Random;
 use super::spatter::mud_mask;
 use super::{Corruption, noise};
@@ -11,8 +11,6 @@ use robust_imaging::gaussian::{Edge, blur, blur_axis, kernel};
 use robust_imaging::motion::{Motion, Rounding, motion_blur};
 use robust_imaging::vector::truncated;
 
-/// Side of every image.
-pub const SIDE: usize = 28;
 const MIDDLE: f64 = 13.5;
 
 macro_rules! corruption {

@@ -11,6 +11,7 @@ mod blur;
 pub mod cbar;
 mod colour;
 mod common;
+mod corruption;
 mod digital;
 mod elastic;
 mod fog;
@@ -22,6 +23,7 @@ pub mod mnist;
 mod motion;
 mod mt;
 mod noise;
+mod photos;
 mod poisson;
 mod random;
 pub mod sequences;
@@ -33,42 +35,11 @@ mod tables;
 mod ziggurat;
 mod zoom;
 
-pub use frost::{PHOTOS, Photos};
+pub use corruption::{Call, Corruption, Profile};
+pub use photos::{PHOTOS, Photos};
 pub use random::Random;
-use robust_core::Result;
-use robust_imaging::Bytes;
-use serde::{Deserialize, Serialize};
 pub use suite::{MIN_SIDE, Recipe, Suite, parse, stand_in};
 pub use tables::{SIDES, Table, of_side};
-
-/// Whose code is followed where published programs differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// The programs that made the published sets.
-    #[default]
-    Hendrycks,
-    /// The `imagecorruptions` package (Michaelis et al. 2019), with ImageNet's severities at any size.
-    ImageCorruptions,
-}
-
-/// What a corruption needs besides the image.
-pub struct Call<'a> {
-    pub table: &'a Table,
-    pub profile: Profile,
-    /// Severity minus one.
-    pub level: usize,
-    pub random: &'a mut Random,
-    pub frost: Option<&'a Photos>,
-}
-
-/// One way to spoil an image.
-pub struct Corruption {
-    /// As in the published folders and files.
-    pub name: &'static str,
-    pub summary: &'static str,
-    pub apply: fn(&Bytes, &mut Call) -> Result<Bytes>,
-}
 
 /// The 15 that make mCE, in the order of the paper.
 pub static TEST: [&Corruption; 15] = [

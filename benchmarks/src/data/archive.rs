@@ -2,8 +2,9 @@
 //! position and never extracted by name; long names are read here, with a bound, because the archive's own word decides
 //! how long they are.
 
-use super::blob::{Blob, Bounded, Cache, megabytes, reason, scratch, settle};
-use super::tree::{MAX_FILE, Place, Tree};
+use super::blob::{Blob, Bounded, megabytes, reason, scratch, settle};
+use super::cache::Cache;
+use super::tree::{EntryPlace, MAX_FILE, Tree};
 use flate2::read::MultiGzDecoder;
 use robust_core::{Error, Result};
 use std::io::{self, Read};
@@ -59,7 +60,7 @@ fn in_place(archive: &Blob, wanted: Wanted<'_>) -> io::Result<Tree> {
     let tree = scan(reader.entries_with_seek()?.raw(true), wanted, &mut |entry, _| {
         let (start, size) = (entry.raw_file_position(), entry.header().entry_size()?);
         end = start.saturating_add(size).saturating_add(511) & !511;
-        Ok(Place::Span(start, size))
+        Ok(EntryPlace::Span(start, size))
     })?;
     // Seeking beyond the end is no error, and a cut between two entries looks like an end.
     match archive.slice(end, 512).map(|closing| closing.read_all()).transpose()? {
@@ -80,7 +81,7 @@ fn unpack(archive: &Blob, wanted: Wanted<'_>) -> io::Result<(Blob, Tree)> {
                 return Err(io::Error::other("truncated inside a file"));
             }
         }
-        Ok(Place::Span(start, size))
+        Ok(EntryPlace::Span(start, size))
     })?;
     // The checksum is at the very end.
     io::copy(&mut reader.into_inner(), &mut io::sink())?;
@@ -91,7 +92,7 @@ fn unpack(archive: &Blob, wanted: Wanted<'_>) -> io::Result<(Blob, Tree)> {
 fn scan<'a, R: Read>(
     entries: Entries<'a, R>,
     wanted: Wanted<'_>,
-    visit: &mut dyn FnMut(&mut Entry<'a, R>, bool) -> io::Result<Place>,
+    visit: &mut dyn FnMut(&mut Entry<'a, R>, bool) -> io::Result<EntryPlace>,
 ) -> io::Result<Tree> {
     let mut tree = Tree::default();
     let mut next = Next::default();
@@ -117,7 +118,8 @@ fn scan<'a, R: Read>(
         } else {
             let plain = matches!(kind, EntryType::Regular | EntryType::Continuous) && !sparse;
             let place = visit(&mut entry, plain && size <= MAX_FILE)?;
-            let place = if plain { place } else { Place::Nowhere("is a link or another special entry of the archive") };
+            let place =
+                if plain { place } else { EntryPlace::Nowhere("is a link or another special entry of the archive") };
             tree.file(path, size, place).map_err(io::Error::other)?;
         }
     }

@@ -1,11 +1,9 @@
 //! Bytes that rows are read from by position: a span of a file, an unpacked temporary file, or memory.
 
-use super::spec::Query;
-use flate2::read::MultiGzDecoder;
 use robust_core::{Error, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +13,7 @@ const MAX_RATIO: u64 = 64;
 
 /// A span of bytes, cheap to clone and read from many threads at once.
 #[derive(Debug, Clone)]
-pub(crate) struct Blob {
+pub(super) struct Blob {
     bytes: Bytes,
     start: u64,
     len: u64,
@@ -145,7 +143,7 @@ fn read_file_at(file: &File, mut at: u64, mut out: &mut [u8]) -> io::Result<()> 
     Ok(())
 }
 
-pub(crate) struct Cursor {
+pub(super) struct Cursor {
     blob: Blob,
     at: u64,
 }
@@ -172,7 +170,7 @@ impl Seek for Cursor {
 }
 
 /// A reader of unpacked bytes that gives up where they outgrow what `packed` bytes may become.
-pub(crate) struct Bounded<R> {
+pub(super) struct Bounded<R> {
     inner: R,
     packed: u64,
     unpacked: u64,
@@ -199,115 +197,17 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// A temporary file without a name: gone with the last handle, however the process ends.
-pub(crate) fn scratch() -> io::Result<io::BufWriter<File>> {
+pub(super) fn scratch() -> io::Result<io::BufWriter<File>> {
     Ok(io::BufWriter::with_capacity(1 << 16, tempfile::tempfile()?))
 }
 
-/// Where unpacked archives are kept, if anywhere: the folder a data set's `?cache=` or the environment's
-/// `ROBUST_CACHE` names. A file there is named by the digest of the packed one and appears whole or not at all; beside it
-/// stands the digest of its own content, which it must have whenever it is used.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cache {
-    pub dir: Option<PathBuf>,
-    /// Believe no digest that lies there: unpack once more, and compare.
-    pub anew: bool,
-}
-
-/// An unpacked archive in the cache.
-pub(crate) struct Kept {
-    pub blob: Blob,
-    pub note: String,
-}
-
-impl Cache {
-    pub fn of(query: &Query) -> Self {
-        let asked = query.get("cache").map(PathBuf::from);
-        let dir = asked.or_else(|| std::env::var_os("ROBUST_CACHE").filter(|dir| !dir.is_empty()).map(PathBuf::from));
-        Self { dir, anew: query.anew }
-    }
-
-    /// The tar in a gzip'd archive of that digest; `None` without a cache.
-    pub fn tar(&self, packed: &Blob, hash: blake3::Hash) -> Result<Option<Kept>> {
-        let Some(dir) = &self.dir else { return Ok(None) };
-        let (path, proof) = (dir.join(format!("{}.tar", hash.to_hex())), dir.join(format!("{}.b3", hash.to_hex())));
-        let there = path.is_file();
-        if there && let Some(blob) = self.sound(packed, &path, &proof)? {
-            let note = format!("found unpacked in {}: {}", dir.display(), megabytes(blob.len()));
-            return Ok(Some(Kept { blob, note }));
-        }
-        let fail = |e: io::Error| Error::write(dir.display(), reason(e));
-        std::fs::create_dir_all(dir).map_err(fail)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
-        let content = copied(packed, &mut file).map_err(fail)?;
-        file.as_file().sync_all().map_err(fail)?;
-        file.persist(&path).map_err(|e| fail(e.error))?;
-        write_beside(&proof, content).map_err(fail)?;
-        let blob = Blob::open(&path)?;
-        let note = match there {
-            true => format!("the unpacked copy in {} was altered: it was unpacked anew", dir.display()),
-            false => format!("unpacked to {} of {}, kept for the next time", megabytes(blob.len()), dir.display()),
-        };
-        Ok(Some(Kept { blob, note }))
-    }
-
-    /// The copy in the cache, if it is what the archive unpacks to: by the digest that was written with it, or by
-    /// unpacking once more.
-    fn sound(&self, packed: &Blob, path: &Path, proof: &Path) -> Result<Option<Blob>> {
-        let fail = |e: io::Error| Error::load(path.display(), reason(e));
-        let blob = Blob::open(path)?;
-        let known = recorded(proof).filter(|_| !self.anew);
-        let content = match known {
-            Some(content) => content,
-            None => copied(packed, &mut io::sink()).map_err(fail)?,
-        };
-        if blob.digest().map_err(fail)? != content {
-            return Ok(None);
-        }
-        if recorded(proof) != Some(content) {
-            // Where nothing can be written, the next one unpacks once more, too.
-            write_beside(proof, content).ok();
-        }
-        Ok(Some(blob))
-    }
-}
-
-/// The digest in a file of the cache, where there is one.
-fn recorded(proof: &Path) -> Option<blake3::Hash> {
-    let mut text = String::new();
-    File::open(proof).ok()?.take(100).read_to_string(&mut text).ok()?;
-    blake3::Hash::from_hex(text.trim()).ok()
-}
-
-fn write_beside(proof: &Path, content: blake3::Hash) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(proof.parent().unwrap_or(Path::new(".")))?;
-    writeln!(file, "{}", content.to_hex())?;
-    file.persist(proof).map(|_| ()).map_err(|e| e.error)
-}
-
-/// Unpacks a gzip'd archive into `to`; the digest of what came out.
-fn copied(packed: &Blob, to: &mut impl Write) -> io::Result<blake3::Hash> {
-    let mut reader = Bounded::new(MultiGzDecoder::new(packed.reader()), packed.len());
-    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; 1 << 16]);
-    loop {
-        let n = match reader.read(&mut buffer) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if n == 0 {
-            return Ok(hasher.finalize());
-        }
-        hasher.update(&buffer[..n]);
-        to.write_all(&buffer[..n])?;
-    }
-}
-
 /// What was written to a scratch file.
-pub(crate) fn settle(scratch: io::BufWriter<File>) -> io::Result<Blob> {
+pub(super) fn settle(scratch: io::BufWriter<File>) -> io::Result<Blob> {
     Blob::of(scratch.into_inner().map_err(|e| e.into_error())?)
 }
 
 /// Unpacks everything `reader` gives into a scratch file.
-pub(crate) fn spool(reader: impl Read, packed: u64) -> io::Result<Blob> {
+pub(super) fn spool(reader: impl Read, packed: u64) -> io::Result<Blob> {
     let mut file = scratch()?;
     io::copy(&mut Bounded::new(reader, packed), &mut file)?;
     file.flush()?;
@@ -315,7 +215,7 @@ pub(crate) fn spool(reader: impl Read, packed: u64) -> io::Result<Blob> {
 }
 
 /// One digest for a data set made of named parts.
-pub(crate) fn digest_of(parts: &[(&str, blake3::Hash)]) -> String {
+pub(super) fn digest_of(parts: &[(&str, blake3::Hash)]) -> String {
     let mut hasher = blake3::Hasher::new();
     for (name, hash) in parts {
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(hash.as_bytes());
@@ -324,7 +224,7 @@ pub(crate) fn digest_of(parts: &[(&str, blake3::Hash)]) -> String {
 }
 
 /// An I/O error in words: what ends too early is most often a file that was cut.
-pub(crate) fn reason(error: io::Error) -> String {
+pub(super) fn reason(error: io::Error) -> String {
     // The tar reader has a word of its own and no kind.
     match error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().starts_with("unexpected EOF") {
         true => "truncated: unexpected end of file".to_string(),
@@ -333,7 +233,7 @@ pub(crate) fn reason(error: io::Error) -> String {
 }
 
 /// A size in words, for notes.
-pub(crate) fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 

@@ -1,8 +1,8 @@
 //! What the user says of a data set beyond where it is: `?offset=-1` is added to every label, `?domain=lo:hi` (or `none`)
 //! is the range of its values.
 
-use super::spec::Query;
-use super::{Found, Labelling, Natural, Reader};
+use super::query::Query;
+use super::reader::{Found, Labelling, Natural, Reader};
 use candle_core::Device;
 use robust_core::{DataCard, Dataset, Error, Loaded, Preprocess, Result, View};
 

@@ -14,8 +14,8 @@ static ROBUSTBENCH: &[u8; 6_250] = include_bytes!("robustbench_imagenet.bits");
 /// The numbers of ImageNet's classes in WordNet, in the order of their labels: four bytes each, the lowest first.
 static WNIDS: &[u8; 4 * CLASSES] = include_bytes!("imagenet_wnids.u32");
 
-/// The names of ImageNet's class folders, in the order of their labels.
-pub(super) fn wnids() -> impl Iterator<Item = String> {
+/// The names of ImageNet's 1,000 classes in WordNet (`n01440764`), in the order of their labels: what `?classes=imagenet` takes.
+pub fn wnids() -> impl Iterator<Item = String> {
     WNIDS.as_chunks().0.iter().map(|number| format!("n{:08}", u32::from_le_bytes(*number)))
 }
 

@@ -1,8 +1,8 @@
 //! Data sets of image files, whatever they lie in: decoding, preprocessing, and whether they fit a model.
 
+use super::query::Query;
+use super::reader::{Labelling, Natural, Reader};
 use super::rows::{Bad, assemble, changed, shape_text};
-use super::spec::Query;
-use super::{Labelling, Natural, Reader};
 use candle_core::Device;
 use robust_core::{DataCard, Dataset, Error, Input, InputKind, Loaded, Preprocess, Result, View};
 use robust_imaging::{Flat, Samples, decode, flat, resized, size};

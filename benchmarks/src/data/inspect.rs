@@ -1,6 +1,9 @@
 //! What a data set is, without a model: for `robust inspect`.
 
-use super::{Found, Natural, SOURCES, spec};
+use super::open::found;
+use super::query::Ask;
+use super::reader::{Found, Natural};
+use super::sources::SOURCES;
 use crate::subset::{Pick, choose};
 use robust_core::{Preprocess, Result};
 use serde::{Deserialize, Serialize};
@@ -45,7 +48,7 @@ pub struct DataFacts {
 ///
 /// Errors: those of [`open`](super::open).
 pub fn inspect(spec: &str) -> Result<DataFacts> {
-    let Found { data, mut notes } = spec::open(spec, spec::Ask::default())?;
+    let Found { data, mut notes } = found(spec, Ask::default())?;
     let card = data.card().clone();
     let mut counts = BTreeMap::<u32, u64>::new();
     (0..card.samples).for_each(|id| *counts.entry(data.label(id)).or_default() += 1);

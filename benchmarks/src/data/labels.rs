@@ -1,7 +1,8 @@
 //! Labels as people store them: one number an image, of any type that holds whole numbers and in any shape with one entry
 //! an image, or a row an image with a 1 at the class.
 
-use super::array::{Array, Kind};
+use super::array::Array;
+use super::dtype::ElementKind;
 use robust_core::{Error, Result};
 use std::io::Read;
 
@@ -24,8 +25,8 @@ impl Array {
                 Ok(())
             })?;
             let note = match self.dtype().kind {
-                Kind::Float => Some("labels are floating-point whole numbers".to_string()),
-                Kind::Bool => Some("labels are false and true: classes 0 and 1".to_string()),
+                ElementKind::Float => Some("labels are floating-point whole numbers".to_string()),
+                ElementKind::Bool => Some("labels are false and true: classes 0 and 1".to_string()),
                 _ => None,
             };
             return Ok((labels, note));
@@ -94,4 +95,19 @@ fn class(what: &str, id: usize, v: f64) -> Result<u32> {
         "store class numbers from 0: `y.astype('int64')`"
     };
     Err(Error::load(what, format!("label {v} of sample {id} is not a class number")).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blob::Blob;
+    use super::super::dtype::Dtype;
+    use super::*;
+
+    #[test]
+    fn a_label_that_is_no_class_is_named_with_its_sample() {
+        let raw: Vec<u8> = [3i64, 1 << 33].iter().flat_map(|v| v.to_be_bytes()).collect();
+        let dtype = Dtype { kind: ElementKind::Signed, size: 8, big_endian: true };
+        let labels = Array::new("y", Blob::memory(raw), vec![2], dtype).unwrap();
+        assert!(labels.labels("y", 2).unwrap_err().message.contains("label 8589934592 of sample 1"));
+    }
 }

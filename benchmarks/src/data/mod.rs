@@ -22,196 +22,33 @@
 
 mod archive;
 mod array;
+mod array_set;
 mod blob;
-mod builtin;
-mod cifar;
+mod cache;
 mod classes;
 mod declared;
+mod dtype;
 mod fixed;
-mod folder;
 mod images;
 mod inspect;
 mod labels;
-mod mnist;
-mod npy;
-mod npz;
+mod named;
 mod numbering;
-#[cfg(feature = "parquet")]
-mod parquet;
+mod open;
 mod pickle;
+mod place;
+mod query;
+mod reader;
 mod rows;
-mod safetensors;
-mod spec;
+mod source;
+mod sources;
 mod tree;
 mod values;
-mod wds;
 
 pub use classes::Classes;
+pub use fixed::wnids;
 pub use inspect::{ClassCount, DataFacts, inspect};
-use robust_core::{Dataset, Preprocess, Result};
-use std::path::Path;
-
-/// A way to name a data set.
-#[derive(Debug, Clone, Copy)]
-pub struct Source {
-    pub scheme: &'static str,
-    pub summary: &'static str,
-    pub example: &'static str,
-}
-
-pub static SOURCES: &[Source] = &[
-    Source {
-        scheme: "builtin",
-        summary: "data in the binary: `mnist`, the first 1,000 test images",
-        example: "builtin:mnist",
-    },
-    Source {
-        scheme: "mnist",
-        summary: "folder of IDX files, plain or .gz (MNIST, Fashion-MNIST, KMNIST)",
-        example: "mnist:data/mnist?split=test",
-    },
-    Source {
-        scheme: "cifar10",
-        summary: "CIFAR-10 as published: folder or .tar.gz of binary or Python batches",
-        example: "cifar10:cifar-10-python.tar.gz?split=test",
-    },
-    Source {
-        scheme: "cifar100",
-        summary: "CIFAR-100 as published, with fine or coarse labels",
-        example: "cifar100:cifar-100-binary?labels=fine",
-    },
-    Source {
-        scheme: "folder",
-        summary: "ImageFolder: one folder of PNG, JPEG, WebP, PPM, BMP or TIFF images per class, as it is or as .tar or .tar.gz",
-        example: "folder:imagenet/val?resize=256&crop=224&interpolation=bilinear",
-    },
-    Source {
-        scheme: "wds",
-        summary: "WebDataset: tar shards of KEY.jpg (png, webp, ppm, bmp, tif) with KEY.cls or KEY.json",
-        example: "wds:shards/val-{000..049}.tar?resize=256&crop=224",
-    },
-    Source {
-        scheme: "parquet",
-        summary: "Hugging Face image data sets: a .parquet file or a folder of them",
-        example: "parquet:data/test-00000-of-00001.parquet?labels=fine_label",
-    },
-    Source {
-        scheme: "npz",
-        summary: "arrays x (or images, data) and y (or labels, targets) of an .npz file",
-        example: "npz:cifar10.npz?x=x_test&y=y_test",
-    },
-    Source {
-        scheme: "npy",
-        summary: "two .npy files, images and labels; of CIFAR-10-C and its like one severity",
-        example: "npy:gaussian_noise.npy,labels.npy?severity=3",
-    },
-    Source {
-        scheme: "safetensors",
-        summary: "tensors x (or images, data) and y (or labels, targets) of a .safetensors file",
-        example: "safetensors:cifar10.safetensors",
-    },
-];
-
-/// A data set and what the user should be told of how it was read.
-pub struct Opened {
-    pub data: Box<dyn Dataset>,
-    /// One line each: arrays chosen, temporary space used, classes without images.
-    pub notes: Vec<String>,
-    pub labelling: Labelling,
-}
-
-/// Where labels come from: how far they can be trusted to be a model's classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Labelling {
-    /// They are numbers in the source.
-    Stored,
-    /// The place of a class folder among all, by name; by number where all names are numbers.
-    Sorted,
-    /// The number that is the folder's name.
-    Numbers,
-    /// A list of classes that lies beside the folders.
-    Listed,
-    /// As the user said.
-    Told,
-}
-
-/// Opens what `spec` names: a scheme of [`SOURCES`], or a path that is looked at.
-///
-/// Errors: [`Kind::Usage`](robust_core::Kind::Usage) for unknown schemes and parameters;
-/// [`Kind::Load`](robust_core::Kind::Load) for what is missing, damaged, empty or dishonest about its size.
-pub fn open(spec: &str) -> Result<Box<dyn Dataset>> {
-    open_with_notes(spec).map(|opened| opened.data)
-}
-
-/// [`open`], with the notes.
-pub fn open_with_notes(spec: &str) -> Result<Opened> {
-    let Found { data, notes } = spec::open(spec, spec::Ask::default())?;
-    let labelling = data.labelling();
-    Ok(Opened { data, notes, labelling })
-}
-
-/// [`open`] for whoever must not believe a cache: packed archives are unpacked once more, and what the cache holds of
-/// them must be equal.
-///
-/// Errors: those of [`open`].
-pub fn open_proven(spec: &str) -> Result<Box<dyn Dataset>> {
-    Ok(spec::open(spec, spec::Ask { anew: true, ..Default::default() })?.data)
-}
-
-/// Points that somebody else made, to be judged: like [`open`], but arrays need no labels beside them, a single `.npy` file
-/// will do, and the only array of a file is taken whatever its name. Labels of rows without any are 0.
-///
-/// Errors: those of [`open`].
-pub fn open_points(spec: &str) -> Result<Box<dyn Dataset>> {
-    Ok(spec::open(spec, spec::Ask { points: true, ..Default::default() })?.data)
-}
-
-/// The names of ImageNet's 1,000 classes in WordNet (`n01440764`), in the order of their labels: what `?classes=imagenet` takes.
-pub fn wnids() -> impl Iterator<Item = String> {
-    fixed::wnids()
-}
-
-/// A data set that can also be looked at without a model.
-trait Reader: Dataset {
-    /// Of an id below the number of samples.
-    fn label(&self, id: u64) -> u32;
-
-    /// What a sample is like as it is stored, after the source's own preprocessing. Of images at most `budget` pixels are
-    /// decoded, which is lowered by them.
-    fn natural(&self, id: u64, budget: &mut usize) -> Result<Natural, String>;
-
-    fn labelling(&self) -> Labelling {
-        Labelling::Stored
-    }
-
-    fn preprocess(&self) -> Option<Preprocess> {
-        None
-    }
-}
-
-/// Shape of a sample, and its least and greatest value where they were looked at.
-struct Natural {
-    shape: Vec<usize>,
-    range: Option<(f32, f32)>,
-}
-
-/// [`Opened`], from the inside.
-struct Found {
-    data: Box<dyn Reader>,
-    notes: Vec<String>,
-}
-
-impl Found {
-    /// A set of arrays, which has notes of its own.
-    fn of(mut set: array::ArraySet, mut notes: Vec<String>) -> Self {
-        notes.append(&mut set.notes);
-        Self { data: Box::new(set), notes }
-    }
-}
-
-/// The last part of a path: names of data sets hold no machine's folders.
-fn base_name(path: &Path) -> String {
-    let full = path.canonicalize();
-    let name = path.file_name().or_else(|| full.as_ref().ok().and_then(|full| full.file_name()));
-    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
+pub use open::{open, open_points, open_proven, open_with_notes};
+pub use reader::{Labelling, Opened};
+pub use source::Source;
+pub use sources::SOURCES;

@@ -1,7 +1,7 @@
 //! The labels of class folders that no list names: their place among all by name, and for folders whose names are whole
 //! numbers by number, or the number itself where some are missing.
 
-use super::Labelling;
+use super::reader::Labelling;
 use robust_core::{Error, Result, nearest};
 
 /// Largest label of a folder whose name is a number; larger ones are names like any other.

@@ -14,7 +14,7 @@ pub(super) const MAX_FILE: u64 = 256 << 20;
 
 /// Where the bytes of a file are.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum EntryPlace {
     /// In the file of its name below the root.
     File,
     Span(u64, u64),
@@ -24,14 +24,14 @@ pub(super) enum Place {
 
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    pub files: Vec<(String, u64, Place)>,
+    pub files: Vec<(String, u64, EntryPlace)>,
     pub folders: BTreeSet<String>,
     names: usize,
 }
 
 impl Tree {
-    pub fn file(&mut self, path: String, size: u64, place: Place) -> Result<(), String> {
-        let place = if size > MAX_FILE { Place::Nowhere("is too large for an image") } else { place };
+    pub fn file(&mut self, path: String, size: u64, place: EntryPlace) -> Result<(), String> {
+        let place = if size > MAX_FILE { EntryPlace::Nowhere("is too large for an image") } else { place };
         self.count(&path)?;
         self.files.push((path, size, place));
         Ok(())
@@ -50,6 +50,11 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// What tools leave behind beside class folders: `.ipynb_checkpoints`, `__MACOSX`.
+pub(super) fn is_hidden_folder(name: &str) -> bool {
+    name.starts_with('.') && name != ".." || name == "__MACOSX"
 }
 
 /// Every wanted file below a directory, following links as torchvision does; folders only of the first level.
@@ -82,11 +87,12 @@ pub(super) fn walk(root: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Tree> {
                 }
                 _ if !wanted(&path) => {}
                 Ok(target) if target.is_file() => {
-                    let place = if lossy { Place::Nowhere("has a name that is not UTF-8") } else { Place::File };
+                    let place =
+                        if lossy { EntryPlace::Nowhere("has a name that is not UTF-8") } else { EntryPlace::File };
                     tree.file(path, target.len(), place).map_err(fail)?;
                 }
-                Ok(_) => tree.file(path, 0, Place::Nowhere("is not a file")).map_err(fail)?,
-                Err(_) => tree.file(path, 0, Place::Nowhere("cannot be reached")).map_err(fail)?,
+                Ok(_) => tree.file(path, 0, EntryPlace::Nowhere("is not a file")).map_err(fail)?,
+                Err(_) => tree.file(path, 0, EntryPlace::Nowhere("cannot be reached")).map_err(fail)?,
             }
         }
     }
@@ -108,13 +114,13 @@ pub(super) enum Store {
 
 impl Store {
     /// The place of a file as bytes that can be read.
-    pub fn blob(&self, name: &str, place: Place) -> Result<Blob, String> {
+    pub fn blob(&self, name: &str, place: EntryPlace) -> Result<Blob, String> {
         let blob = match (self, place) {
-            (_, Place::Nowhere(why)) => return Err(why.to_string()),
-            (Store::Packed(blob), Place::Span(start, len)) => {
+            (_, EntryPlace::Nowhere(why)) => return Err(why.to_string()),
+            (Store::Packed(blob), EntryPlace::Span(start, len)) => {
                 blob.slice(start, len).ok_or("lies outside the archive")?
             }
-            (Store::Folder(root), Place::File) => Blob::open(&root.join(name)).map_err(|e| e.message)?,
+            (Store::Folder(root), EntryPlace::File) => Blob::open(&root.join(name)).map_err(|e| e.message)?,
             _ => return Err("has no place".to_string()),
         };
         match blob.len() > MAX_FILE {
@@ -128,7 +134,7 @@ impl Store {
         matches!(self, Store::Packed(blob) if blob.written())
     }
 
-    pub fn bytes(&self, name: &str, place: Place) -> Result<Vec<u8>, String> {
+    pub fn bytes(&self, name: &str, place: EntryPlace) -> Result<Vec<u8>, String> {
         self.blob(name, place)?.read_all().map_err(|e| e.to_string())
     }
 }

@@ -2,7 +2,8 @@
 //! 65,535 where 16 bits are used), true and false are 1 and 0, floats are as they are. A few rows, always the same ones,
 //! tell whether floats are pixels in `[0,1]` or features, which know no bounds.
 
-use super::array::{Array, Dtype, Kind};
+use super::array::Array;
+use super::dtype::{Dtype, ElementKind};
 use super::rows::Bad;
 use robust_core::{Error, Result};
 use std::collections::BTreeSet;
@@ -92,12 +93,12 @@ impl Values {
         };
         let dtype = array.dtype();
         match dtype.kind {
-            Kind::Unsigned if dtype.size == 1 => return Ok(pixels(255., true, None)),
-            Kind::Bool => return Ok(pixels(1., true, Some("true and false are read as 1 and 0".to_string()))),
+            ElementKind::Unsigned if dtype.size == 1 => return Ok(pixels(255., true, None)),
+            ElementKind::Bool => return Ok(pixels(1., true, Some("true and false are read as 1 and 0".to_string()))),
             _ => {}
         }
         let look = Look::at(array).map_err(|e| Error::load(subject, e))?;
-        if dtype.kind == Kind::Float {
+        if dtype.kind == ElementKind::Float {
             // Pixels that were forgotten to be divided are pixels all the same; they are refused when they are loaded.
             let features = look.is_mostly_outside() && !look.is_levels();
             return Ok(Self {
@@ -113,7 +114,7 @@ impl Values {
                 Ok(pixels(1., false, Some(note.to_string())))
             }
             _ if look.low >= 0. && look.high <= 255. => Ok(told(255.)),
-            _ if dtype == (Dtype { kind: Kind::Unsigned, size: 2, ..dtype }) => Ok(told(65535.)),
+            _ if dtype == (Dtype { kind: ElementKind::Unsigned, size: 2, ..dtype }) => Ok(told(65535.)),
             _ => Err(Error::load(subject, format!("whole numbers from {} to {} are no pixels", look.low, look.high))
                 .hint("store pixels as uint8 in 0..255 or as float32 in 0..1, features as float32")),
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Top-1 error of one corruption, mildest severity first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct CorruptionLine {
     pub corruption: String,
     pub severities: Vec<usize>,
     pub errors: Vec<f64>,
@@ -15,17 +15,17 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Errors {
     /// Where the images come from: `published` files, or `generated` with this seed.
-    pub source: Source,
+    pub source: ImageSource,
     pub suite: String,
     /// Digest of the clean data set.
     pub data: String,
     pub clean: f64,
-    pub lines: Vec<Line>,
+    pub lines: Vec<CorruptionLine>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum ImageSource {
     Published,
     Generated { seed: u64 },
 }
@@ -71,13 +71,13 @@ const ALEXNET_CLEAN: f64 = 0.435;
 
 /// AlexNet on the published ImageNet-C, as three public programs agree.
 pub fn alexnet() -> Errors {
-    let line = |(name, errors): (&&str, &[f64; 5])| Line {
+    let line = |(name, errors): (&&str, &[f64; 5])| CorruptionLine {
         corruption: name.to_string(),
         severities: (1..=5).collect(),
         errors: errors.to_vec(),
     };
     Errors {
-        source: Source::Published,
+        source: ImageSource::Published,
         suite: "imagenet-c".to_string(),
         data: String::new(),
         clean: ALEXNET_CLEAN,
@@ -85,7 +85,7 @@ pub fn alexnet() -> Errors {
     }
 }
 
-impl Line {
+impl CorruptionLine {
     /// Mean over the severities.
     pub fn mean(&self) -> f64 {
         self.errors.iter().sum::<f64>() / self.errors.len().max(1) as f64
@@ -94,7 +94,7 @@ impl Line {
 
 impl Errors {
     /// Lines that count in means: not those kept for validation, not stand-ins.
-    pub fn counted(&self) -> impl Iterator<Item = &Line> {
+    pub fn counted(&self) -> impl Iterator<Item = &CorruptionLine> {
         let hendrycks = matches!(self.suite.as_str(), "imagenet-c" | "cifar-c");
         self.lines.iter().filter(move |l| !hendrycks || TEST.contains(&l.corruption.as_str()))
     }
@@ -102,7 +102,7 @@ impl Errors {
     /// Unweighted mean error over corruptions and severities: mean corruption accuracy is one minus it. `None` when no
     /// line counts.
     pub fn mean(&self) -> Option<f64> {
-        let means: Vec<f64> = self.counted().map(Line::mean).collect();
+        let means: Vec<f64> = self.counted().map(CorruptionLine::mean).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 
@@ -136,7 +136,7 @@ impl Errors {
             if own.severities != theirs.severities {
                 return refuse(format!("{name} has severities {:?} and {:?}", own.severities, theirs.severities));
             }
-            let sum = |l: &Line, clean: f64| l.errors.iter().map(|e| e - clean).sum::<f64>();
+            let sum = |l: &CorruptionLine, clean: f64| l.errors.iter().map(|e| e - clean).sum::<f64>();
             ratio += sum(&own, 0.) / sum(&theirs, 0.);
             relative += sum(&own, self.clean) / sum(&theirs, reference.clean);
         }
@@ -148,10 +148,10 @@ impl Errors {
     }
 }
 
-fn source(source: Source) -> String {
+fn source(source: ImageSource) -> String {
     match source {
-        Source::Published => "published files".to_string(),
-        Source::Generated { seed } => format!("generated with seed {seed}"),
+        ImageSource::Published => "published files".to_string(),
+        ImageSource::Generated { seed } => format!("generated with seed {seed}"),
     }
 }
 
@@ -190,7 +190,9 @@ mod tests {
             change(&mut b);
             b.against(&a).unwrap_err().message
         };
-        assert!(why(&|b| b.source = Source::Generated { seed: 0 }).contains("generated with seed 0 and published"));
+        assert!(
+            why(&|b| b.source = ImageSource::Generated { seed: 0 }).contains("generated with seed 0 and published")
+        );
         assert!(why(&|b| b.lines[8].corruption = "frost_procedural".into()).contains("frost is missing"));
         assert!(why(&|b| b.lines[3].severities = vec![1, 2, 3, 4]).contains("defocus_blur"));
         assert!(why(&|b| b.suite = "cifar-c".into()).contains("suites"));
@@ -204,7 +206,7 @@ mod tests {
         let mut a = alexnet();
         let mean = a.mean().unwrap();
         for name in ["frost_procedural", "spatter"] {
-            a.lines.push(Line { corruption: name.into(), severities: vec![1], errors: vec![0.] });
+            a.lines.push(CorruptionLine { corruption: name.into(), severities: vec![1], errors: vec![0.] });
         }
         assert_eq!(a.mean(), Some(mean));
     }

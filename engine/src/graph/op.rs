@@ -221,16 +221,26 @@ impl Op {
 
     /// The weights this op reads.
     pub fn params(&self) -> Vec<ParamId> {
+        self.clone().slots().into_iter().map(|p| *p).collect()
+    }
+
+    /// The same op with its weights elsewhere.
+    pub(crate) fn renumbered(&self, number: impl Fn(ParamId) -> ParamId) -> Op {
+        let mut op = self.clone();
+        op.slots().into_iter().for_each(|p| *p = number(*p));
+        op
+    }
+
+    /// Where the op says which weights it reads, in its own order.
+    fn slots(&mut self) -> Vec<&mut ParamId> {
         match self {
-            Op::Param(p) => vec![*p],
+            Op::Param(p) => vec![p],
             Op::Conv2d { weight, bias, .. } | Op::Linear { weight, bias } => {
-                std::iter::once(*weight).chain(*bias).collect()
+                std::iter::once(weight).chain(bias).collect()
             }
-            Op::BatchNorm { mean, var, gamma, beta, .. } => {
-                [*mean, *var].into_iter().chain(*gamma).chain(*beta).collect()
-            }
-            Op::MeanSparse { mean, var, threshold, .. } => vec![*mean, *var, *threshold],
-            Op::LayerNorm { gamma, beta, .. } => gamma.iter().chain(beta).copied().collect(),
+            Op::BatchNorm { mean, var, gamma, beta, .. } => [mean, var].into_iter().chain(gamma).chain(beta).collect(),
+            Op::MeanSparse { mean, var, threshold, .. } => vec![mean, var, threshold],
+            Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).collect(),
             Op::Input
             | Op::MatMul
             | Op::Attention { .. }
@@ -249,41 +259,5 @@ impl Op {
             | Op::Pad { .. }
             | Op::Dropout { .. } => vec![],
         }
-    }
-
-    /// The same op with its weights elsewhere.
-    pub(crate) fn renumbered(&self, number: impl Fn(ParamId) -> ParamId) -> Op {
-        let new = |p: &mut ParamId| *p = number(*p);
-        let mut op = self.clone();
-        match &mut op {
-            Op::Param(p) => new(p),
-            Op::Conv2d { weight, bias, .. } | Op::Linear { weight, bias } => {
-                new(weight);
-                bias.iter_mut().for_each(new);
-            }
-            Op::BatchNorm { mean, var, gamma, beta, .. } => {
-                [mean, var].into_iter().chain(gamma).chain(beta).for_each(new);
-            }
-            Op::MeanSparse { mean, var, threshold, .. } => [mean, var, threshold].into_iter().for_each(new),
-            Op::LayerNorm { gamma, beta, .. } => gamma.iter_mut().chain(beta).for_each(new),
-            Op::Input
-            | Op::MatMul
-            | Op::Attention { .. }
-            | Op::Act(_)
-            | Op::Binary(_)
-            | Op::Softmax { .. }
-            | Op::LogSoftmax { .. }
-            | Op::MaxPool(_)
-            | Op::AvgPool { .. }
-            | Op::KeepTop { .. }
-            | Op::Reduce { .. }
-            | Op::Reshape { .. }
-            | Op::Transpose { .. }
-            | Op::Concat { .. }
-            | Op::Slice { .. }
-            | Op::Pad { .. }
-            | Op::Dropout { .. } => {}
-        }
-        op
     }
 }

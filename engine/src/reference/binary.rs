@@ -2,6 +2,7 @@
 
 use super::array::{Array, broadcast_strides};
 use super::site::{Pulled, Saves, Site};
+use super::view::expand;
 use crate::cpu::Float;
 use crate::graph::Binary;
 use robust_core::Result;
@@ -51,15 +52,6 @@ fn align<F: Float>(x: Array<F>, dims: &[usize]) -> Result<Array<F>> {
         }
         _ => expand(&x, dims),
     }
-}
-
-/// `x` repeated along its broadcast axes.
-pub(super) fn expand<F: Float>(x: &Array<F>, dims: &[usize]) -> Result<Array<F>> {
-    if x.dims == dims {
-        return Ok(x.clone());
-    }
-    let strides = broadcast_strides(&x.dims, dims)?;
-    Ok(Array::new(dims.to_vec(), super::layout::View { dims, strides: &strides, start: 0 }.read(x.data())))
 }
 
 pub(super) fn pull<F: Float>(kind: Binary, site: &Site<'_, F>, grad: Array<F>) -> Result<Pulled<F>> {

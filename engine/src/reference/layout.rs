@@ -1,71 +1,10 @@
 //! Ops that move entries and compute nothing: each is a strided view read or written.
 
-use super::array::{Array, Odometer};
+use super::array::Array;
 use super::site::{Pulled, Site};
+use super::view::{View, expand};
 use crate::cpu::Float;
-use rayon::prelude::*;
 use robust_core::Result;
-
-/// Entries `start + sum(index * strides)` of a buffer, in row-major order of `dims`.
-pub(super) struct View<'a> {
-    pub(super) dims: &'a [usize],
-    pub(super) strides: &'a [usize],
-    pub(super) start: usize,
-}
-
-impl View<'_> {
-    /// Calls `visit(position in the view, offset in the buffer, run, stride)` for every run along the last axis.
-    fn runs(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
-        let (Some((&run, dims)), Some((&stride, strides))) = (self.dims.split_last(), self.strides.split_last()) else {
-            return visit(0, self.start, 1, 1);
-        };
-        let mut at = Odometer::new(dims, strides);
-        for i in 0..dims.iter().product() {
-            visit(i * run, self.start + at.offset, run, stride);
-            at.step();
-        }
-    }
-
-    /// The viewed entries of `src`.
-    pub(super) fn read<F: Float>(&self, src: &[F]) -> Vec<F> {
-        let mut out = vec![F::ZERO; self.dims.iter().product()];
-        let copy = |view: &View<'_>, out: &mut [F]| {
-            view.runs(|to, from, run, stride| match stride {
-                1 => out[to..to + run].copy_from_slice(&src[from..from + run]),
-                0 => out[to..to + run].fill(src[from]),
-                s => out[to..to + run].iter_mut().zip(src[from..].iter().step_by(s)).for_each(|(o, &v)| *o = v),
-            });
-        };
-        match self.dims {
-            [] => copy(self, &mut out),
-            [_, row @ ..] => {
-                let size: usize = row.iter().product();
-                out.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, out)| {
-                    let start = self.start + i * self.strides[0];
-                    copy(&View { dims: row, strides: &self.strides[1..], start }, out);
-                });
-            }
-        }
-        out
-    }
-
-    /// Stores `src` at the viewed entries of `dst`, whose rows along axis 0 have `row` entries.
-    fn write<F: Float>(&self, dst: &mut [F], row: usize, src: &[F]) {
-        let store = |view: &View<'_>, dst: &mut [F], src: &[F]| {
-            view.runs(|from, to, run, stride| match stride {
-                1 => dst[to..to + run].copy_from_slice(&src[from..from + run]),
-                s => dst[to..].iter_mut().step_by(s).zip(&src[from..from + run]).for_each(|(d, &v)| *d = v),
-            });
-        };
-        let own_rows = self.strides.first() == Some(&row) && self.start < row && self.dims[0] * row == dst.len();
-        if !own_rows {
-            return store(self, dst, src);
-        }
-        let inner = View { dims: &self.dims[1..], strides: &self.strides[1..], start: self.start };
-        let size: usize = inner.dims.iter().product();
-        dst.par_chunks_mut(row).zip(src.par_chunks(size)).for_each(|(dst, src)| store(&inner, dst, src));
-    }
-}
 
 fn strides(dims: &[usize]) -> Vec<usize> {
     let mut out = vec![1; dims.len()];
@@ -119,7 +58,7 @@ pub(super) fn concat<F: Float>(parts: &[Array<F>], axis: usize, dims: Vec<usize>
         let mut own = dims.clone();
         own[axis] = part.dims[axis];
         // A constant piece has 1 where the others have the batch.
-        let part = super::binary::expand(part, &own)?;
+        let part = expand(part, &own)?;
         View { dims: &own, strides: &full, start: at * full[axis] }.write(&mut out, full[0], part.data());
         at += own[axis];
     }

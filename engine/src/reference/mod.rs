@@ -24,6 +24,7 @@ mod single;
 mod site;
 mod softmax;
 mod top;
+mod view;
 
 use crate::cpu::Float;
 use crate::graph::{Network, NodeId, Op, ParamId, Params};

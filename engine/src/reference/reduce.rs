@@ -1,8 +1,8 @@
 //! Mean, sum and maximum over axes: entries in row-major order, sums in f64. Tied maxima share the gradient evenly.
 
 use super::array::{Array, broadcast_strides};
-use super::binary::expand;
 use super::site::{Pulled, Saves, Site};
+use super::view::expand;
 use crate::cpu::Float;
 use crate::graph::Reduction;
 use robust_core::Result;

@@ -26,11 +26,11 @@ fn check(name: &str, net: &Arc<Network>, x: &Tensor) {
     let seed = seed_for(net, n);
     let [output, dx] = expected(net, x, &seed);
     let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
-    for kernels in Plan::kernels() {
-        let exact = Plan::named(&reference, Precision::Exact, &[], kernels).unwrap();
+    for kernels in CpuPlan::kernels() {
+        let exact = CpuPlan::named(&reference, Precision::Exact, &[], kernels).unwrap();
         let gap = distance(&exact.forward(x).unwrap(), &output);
         assert!(gap <= 1e-5, "{name}, {kernels}: exact output {gap:e}");
-        let fast = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+        let fast = CpuPlan::named(&reference, Precision::Fast, &[], kernels).unwrap();
         let mut trace = fast.trace(x).unwrap();
         let gap = distance(trace.output(), &output);
         assert!(gap <= 1e-4, "{name}, {kernels}: fast output {gap:e}");
@@ -51,7 +51,7 @@ fn the_plan_agrees_with_the_reference_on_every_op_and_every_set_of_kernels() {
 }
 
 /// Output and gradient rows as bits.
-fn bits(plan: &Plan, x: &Tensor, seeds: &Tensor) -> Vec<(Vec<u32>, Vec<u32>)> {
+fn bits(plan: &CpuPlan, x: &Tensor, seeds: &Tensor) -> Vec<(Vec<u32>, Vec<u32>)> {
     let mut trace = plan.trace(x).unwrap();
     let dx = trace.pull(&[(plan.network().output(), seeds.clone())]).unwrap();
     let rows = |t: &Tensor| -> Vec<Vec<u32>> {
@@ -63,7 +63,7 @@ fn bits(plan: &Plan, x: &Tensor, seeds: &Tensor) -> Vec<(Vec<u32>, Vec<u32>)> {
 
 fn check_rows(case: &Case, n: u32, kernels: &str) {
     let reference = Reference::new(case.net.clone(), DType::F32).unwrap();
-    let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+    let plan = CpuPlan::named(&reference, Precision::Fast, &[], kernels).unwrap();
     let (x, seeds) = (case.input(n as usize), seed_for(&case.net, n as usize));
     let threads = |k| rayon::ThreadPoolBuilder::new().num_threads(k).build().unwrap();
     let whole = threads(2).install(|| bits(&plan, &x, &seeds));
@@ -81,7 +81,7 @@ fn check_rows(case: &Case, n: u32, kernels: &str) {
 
 #[test]
 fn the_plan_gives_a_row_the_same_bits_wherever_it_stands() {
-    for kernels in Plan::kernels() {
+    for kernels in CpuPlan::kernels() {
         for case in cases::all() {
             check_rows(&case, 5, kernels);
         }
@@ -90,7 +90,7 @@ fn the_plan_gives_a_row_the_same_bits_wherever_it_stands() {
 
 #[test]
 fn the_plan_gives_a_row_the_same_bits_in_large_batches() {
-    for kernels in Plan::kernels() {
+    for kernels in CpuPlan::kernels() {
         let net = Arc::new(cases::mnist(20, [16, 24], 40, 5));
         check_rows(&Case { name: "digit net".into(), net, positive: false }, 41, kernels);
     }
@@ -285,8 +285,8 @@ fn sines_are_right_however_far_the_angle() {
     let (sin, cos): (Of, Of) = (f64::sin, f64::cos);
     for (kind, value, slope) in [(Activation::Sin, sin, cos), (Activation::Cos, cos, |a| -f64::sin(a))] {
         let reference = Reference::new(function(kind), DType::F32).unwrap();
-        for kernels in Plan::kernels() {
-            let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+        for kernels in CpuPlan::kernels() {
+            let plan = CpuPlan::named(&reference, Precision::Fast, &[], kernels).unwrap();
             let mut trace = plan.trace(&x).unwrap();
             let seed = x.ones_like().unwrap();
             let (y, dx) = (flat(trace.output()), flat(&trace.pull(&[(plan.network().output(), seed)]).unwrap()));
@@ -325,7 +325,7 @@ fn exposed_values_can_be_read_and_seeded() {
     let x = normals(1, 1, &[2, 1, 12, 12]);
     for name in ["conv0", "act1", "flat"] {
         let node = net.find(name).unwrap();
-        let plan = Plan::new(&reference, Precision::Fast, &[node]).unwrap();
+        let plan = CpuPlan::new(&reference, Precision::Fast, &[node]).unwrap();
         let (mut trace, mut tape) = (plan.trace(&x).unwrap(), reference.trace(&x, &[node]).unwrap());
         assert!(distance(trace.value(node).unwrap(), tape.value(node).unwrap()) <= 1e-5, "{name}");
         let seeds = [
@@ -344,7 +344,7 @@ fn exposed_values_can_be_read_and_seeded() {
 fn runs_of_several_sizes_reuse_memory_and_do_not_disturb_each_other() {
     let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
     let reference = Reference::new(net.clone(), DType::F32).unwrap();
-    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let plan = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     let inputs: Vec<Tensor> = [7, 2, 5].iter().map(|&n| normals(1, n as u64, &[n, 1, 12, 12])).collect();
     let round = || -> Vec<_> { inputs.iter().map(|x| bits(&plan, x, &seed_for(&net, x.dims()[0]))).collect() };
     let first = round();
@@ -364,10 +364,10 @@ fn runs_of_several_sizes_reuse_memory_and_do_not_disturb_each_other() {
     assert_eq!(settled, plan.workspace(), "memory grows from run to run");
     // What is foreseen for a batch holds, and is not far off.
     let (x, seed) = (normals(1, 9, &[64, 1, 12, 12]), seed_for(&net, 64));
-    let alone = [Precision::Fast, Precision::Exact].map(|p| Plan::new(&reference, p, &[]).unwrap());
+    let alone = [Precision::Fast, Precision::Exact].map(|p| CpuPlan::new(&reference, p, &[]).unwrap());
     alone[0].trace(&x).unwrap().pull(&[(net.output(), seed)]).unwrap();
     alone[1].forward(&x).unwrap();
-    let (taken, foreseen) = (alone.iter().map(Plan::workspace).sum(), 64 * Plan::row_bytes(&reference).unwrap());
+    let (taken, foreseen) = (alone.iter().map(CpuPlan::workspace).sum(), 64 * CpuPlan::row_bytes(&reference).unwrap());
     assert!((taken..taken + taken / 2).contains(&foreseen), "{taken} taken, {foreseen} foreseen");
 }
 
@@ -375,21 +375,21 @@ fn runs_of_several_sizes_reuse_memory_and_do_not_disturb_each_other() {
 fn a_wrong_input_or_seed_is_an_error() {
     let net = Arc::new(cases::mnist(12, [3, 4], 9, 3));
     let reference = Reference::new(net.clone(), DType::F32).unwrap();
-    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let plan = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     let error = plan.forward(&normals(1, 1, &[2, 3, 12, 12])).unwrap_err();
     assert!(error.message.contains("[n, 1, 12, 12]") && error.message.contains("[2, 3, 12, 12]"), "{error}");
     let mut trace = plan.trace(&normals(1, 1, &[2, 1, 12, 12])).unwrap();
     assert!(trace.pull(&[(net.output(), normals(1, 1, &[3, 10]))]).is_err());
     assert!(trace.pull(&[(NodeId(1), normals(1, 1, &[2, 3, 12, 12]))]).is_err());
-    assert!(Plan::named(&reference, Precision::Fast, &[], "mmx").is_err());
+    assert!(CpuPlan::named(&reference, Precision::Fast, &[], "mmx").is_err());
 }
 
 #[test]
 fn rows_with_nan_show_it_and_leave_their_neighbours_alone() {
     let net = Arc::new(cases::mnist(20, [16, 24], 40, 5));
     let reference = Reference::new(net.clone(), DType::F32).unwrap();
-    for kernels in Plan::kernels() {
-        let plan = Plan::named(&reference, Precision::Fast, &[], kernels).unwrap();
+    for kernels in CpuPlan::kernels() {
+        let plan = CpuPlan::named(&reference, Precision::Fast, &[], kernels).unwrap();
         let x = normals(1, 1, &[3, 1, 20, 20]);
         let clean = plan.forward(&x).unwrap().to_vec2::<f32>().unwrap();
         let mut values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -122,7 +122,7 @@ fn dropout_drops_its_share_and_scales_the_rest() {
     assert_eq!(tape.output().to_vec2::<f32>().unwrap()[0], out[9]);
     // In evaluation it is the identity, for plans too.
     assert_eq!(reference.forward(&ones).unwrap().to_vec2::<f32>().unwrap(), ones.to_vec2::<f32>().unwrap());
-    let plan = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let plan = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     assert_eq!(plan.forward(&ones).unwrap().to_vec2::<f32>().unwrap(), ones.to_vec2::<f32>().unwrap());
 }
 

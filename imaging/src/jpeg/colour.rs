@@ -1,9 +1,9 @@
 //! From coefficients to pixels: enlarging of subsampled planes as libjpeg's "fancy" triangle filters do it, and colour.
 
-use super::Jpeg;
 use super::frame::{Component, Frame, Space};
+use super::image::Jpeg;
 use super::transform::inverse;
-use crate::decode::bad;
+use crate::limits::bad;
 use robust_core::Result;
 
 /// A row of half the width: each sample's two pixels are 3/4 of it and 1/4 of the neighbour on their side.

@@ -4,7 +4,7 @@
 use super::colour::{enlarge_h2v2, ycc_to_rgb};
 use super::transform::{forward, inverse};
 use crate::Bytes;
-use crate::decode::bad;
+use crate::limits::bad;
 use robust_core::{Error, Result};
 
 /// ITU-T T.81, table K.1.

@@ -1,6 +1,6 @@
 //! Huffman codes and the bits of a scan, which ends at the first marker.
 
-use crate::decode::bad;
+use crate::limits::bad;
 use robust_core::{Error, Result};
 
 /// Codes up to this long are found by one look-up.

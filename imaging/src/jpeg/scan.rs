@@ -3,7 +3,7 @@
 use super::frame::{Component, Frame};
 use super::huffman::{Bits, Huffman, corrupt};
 use super::transform::NATURAL_ORDER;
-use crate::decode::bad;
+use crate::limits::bad;
 use robust_core::Result;
 
 /// A component's share of a scan.

@@ -3,10 +3,12 @@
 //! hold inside.
 
 use super::scores::{log_sum, scaled};
-use crate::arch::stack::{Conv, Stack};
-use crate::safetensors::StateDict;
+use crate::bytes;
+use crate::files::pth;
+use crate::layers::stack::{Conv, Stack};
+use crate::loaded::LoadedModel;
 use crate::spec::{Source, parse};
-use crate::{LoadedModel, files, pth};
+use crate::weights::StateDict;
 use robust_core::{Error, Kind, Result};
 use robust_engine::{Activation, Binary, Builder, Network, NodeId, Op};
 
@@ -53,7 +55,7 @@ pub(super) fn lay(
 ) -> Result<NodeId> {
     let smoothing = Smoothing::new(numbers)?;
     let place = || format!("the mixing network `{file}`");
-    let mut dict = read(file).map_err(|e| files::blame(e).within(place()))?;
+    let mut dict = read(file).map_err(|e| bytes::blame(e).within(place()))?;
     let inner = [inside(net, members, 0)?, inside(net, members, 1)?];
     let mut stack = Stack { dict: &mut dict, net };
     let built = gamma(&mut stack, inner).map_err(|e| dict.cause(e));
@@ -65,9 +67,9 @@ pub(super) fn lay(
 fn read(file: &str) -> Result<StateDict> {
     let parsed = parse(file)?;
     match &parsed.source {
-        Source::Safetensors(path) => StateDict::from_bytes(&files::read(path)?),
+        Source::Safetensors(path) => StateDict::from_bytes(&bytes::read(path)?),
         Source::Pth(path) => {
-            let bytes = files::read(path)?;
+            let bytes = bytes::read(path)?;
             let within = |key: &str| -> Result<StateDict> {
                 let mut views = vec![];
                 for part in ["model", "bn"] {

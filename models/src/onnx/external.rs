@@ -3,7 +3,7 @@
 
 use super::array::{bytes_of, sizes};
 use super::proto::{Entry, GraphProto, TensorProto};
-use crate::files::{self, MAX_BYTES};
+use crate::bytes::{self as files, MAX_BYTES};
 use prost::Message;
 use prost::bytes::Bytes;
 use robust_core::{Error, Result};

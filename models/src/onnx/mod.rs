@@ -39,8 +39,9 @@ use robust_engine::{Builder, Network, NodeId, Op};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use crate::Options;
+use crate::bytes as files;
 use crate::compose::MADE;
-use crate::{Options, files};
 
 type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::load::load;
+use robust_core::{Input, Kind, Norm, Output};
 
 #[test]
 fn a_spec_has_a_label_a_source_and_parameters() {

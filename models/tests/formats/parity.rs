@@ -7,7 +7,7 @@ use crate::support::{
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
 use robust_core::{Draw, RowKey};
-use robust_engine::{Network, Plan, Precision, Reference};
+use robust_engine::{CpuPlan, Network, Precision, Reference};
 use robust_models::safetensors::StateDict;
 use robust_models::{Options, arch, load};
 use std::collections::BTreeMap;
@@ -84,9 +84,9 @@ fn matches(case: &Case, dict: &StateDict) -> Option<Arc<Network>> {
 /// The cpu plan on the same vectors: its exact form, then its fast one with the gradient.
 pub fn plans_match(name: &str, net: &Arc<Network>, x: &Tensor, labels: &[u32], [output, grad]: [&Tensor; 2]) {
     let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
-    let judge = Plan::new(&reference, Precision::Exact, &[]).unwrap();
+    let judge = CpuPlan::new(&reference, Precision::Exact, &[]).unwrap();
     let exact = judge.forward(x).unwrap();
-    let fast = Plan::new(&reference, Precision::Fast, &[]).unwrap();
+    let fast = CpuPlan::new(&reference, Precision::Fast, &[]).unwrap();
     let mut trace = fast.trace(x).unwrap();
     let (_, seed) = slope(trace.output(), labels);
     let dx = trace.pull(&[(net.output(), seed)]).unwrap();
@@ -101,12 +101,12 @@ pub fn plans_match(name: &str, net: &Arc<Network>, x: &Tensor, labels: &[u32], [
         100. * signs
     );
     drop(trace);
-    let foreseen = x.dims()[0] * Plan::row_bytes(&reference).unwrap();
+    let foreseen = x.dims()[0] * CpuPlan::row_bytes(&reference).unwrap();
     let memory = (fast.workspace() + judge.workspace()) as f64 / foreseen as f64;
     println!("    memory: {memory:.2} of what was foreseen");
     // Few rows share small buffers less well than the whole unit that is counted.
     assert!(memory > 0.2 && memory < 1.25, "{name}: {memory}");
-    let left = Plan::left(&reference).unwrap().len();
+    let left = CpuPlan::left(&reference).unwrap().len();
     println!("    {left} nodes by the reference, {} ReLU units differ from f64", switched(net, x));
     assert!(gaps[0] <= 1e-5 && gaps[1] <= 1e-4, "{name}: {gaps:?}");
     // As for the reference: where rounding switches a ReLU the gradient is another one.

@@ -187,7 +187,7 @@ pub fn switched(net: &Arc<Network>, x: &Tensor) -> usize {
     let relu = |n: &robust_engine::Node| matches!(n.op, robust_engine::Op::Act(robust_engine::Activation::Relu));
     let units: Vec<NodeId> = (0..net.nodes().len()).filter(|&i| relu(&net.nodes()[i])).map(NodeId).collect();
     let reference = Reference::new(Arc::clone(net), DType::F32).unwrap();
-    let plan = robust_engine::Plan::new(&reference, robust_engine::Precision::Fast, &units).unwrap();
+    let plan = robust_engine::CpuPlan::new(&reference, robust_engine::Precision::Fast, &units).unwrap();
     let trace = plan.trace(x).unwrap();
     let wide = Reference::new(Arc::clone(net), DType::F64).unwrap();
     let tape = wide.trace(x, &units).unwrap();

@@ -1,6 +1,7 @@
 //! Images bent, turned and enlarged.
 
-use super::{Random, Severity, bytes};
+use super::common::{Severity, bytes};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use robust_imaging::gaussian::{Edge, blur, kernel};

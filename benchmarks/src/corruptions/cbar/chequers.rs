@@ -1,6 +1,7 @@
 //! A turned chequerboard with cells cut out.
 
-use super::{Random, Severity, branch};
+use super::common::{Severity, branch};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 

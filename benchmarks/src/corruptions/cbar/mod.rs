@@ -3,13 +3,15 @@
 
 mod bend;
 mod chequers;
+mod common;
 mod perlin;
 mod spark;
 mod spectral;
 mod strokes;
 mod waves;
 
-use super::{Call, Corruption, Random};
+use super::{Call, Corruption};
+use common::Severity;
 use robust_core::Result;
 use robust_imaging::Bytes;
 
@@ -54,32 +56,3 @@ pub static CIFAR: [&Corruption; 10] = [
     &member!("sparkles", "five bright stars", spark::sparkles, [0.7, 3.5, 5.6, 6.3, 7.]),
     &member!("transverse_chromatic_abberation", "channels enlarged unequally", bend::chromatic, [1., 2., 5., 9., 10.]),
 ];
-
-/// From 0 to 10.
-#[derive(Clone, Copy)]
-struct Severity(f64);
-
-impl Severity {
-    /// Its share of `most`.
-    fn of(self, most: f64) -> f64 {
-        self.0 * most / 10.
-    }
-}
-
-/// Draws of their own, begun by one number of the outer stream.
-fn branch(random: &mut Random) -> Random {
-    match random {
-        Random::Numpy(m) => Random::numpy(m.word()),
-        Random::Native(_) => Random::native(u64::from(random.word()) << 32 | u64::from(random.word()), "c-bar", 0),
-    }
-}
-
-/// Values clipped to bytes and cut off.
-fn bytes(like: &Bytes, values: impl IntoIterator<Item = f64>) -> Bytes {
-    Bytes { samples: values.into_iter().map(|v| v.clamp(0., 255.) as u8).collect(), ..*like }
-}
-
-/// A side's coordinates as doubles.
-fn places(n: usize) -> Vec<f64> {
-    (0..n).map(|v| v as f64).collect()
-}

@@ -1,6 +1,7 @@
 //! Perlin's classic noise (1985), its absolute octaves added.
 
-use super::{Random, Severity, branch, bytes};
+use super::common::{Severity, branch, bytes};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use robust_imaging::vector::wide;

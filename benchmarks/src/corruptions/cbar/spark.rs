@@ -1,6 +1,7 @@
 //! Rays around centres.
 
-use super::{Random, Severity, branch, bytes};
+use super::common::{Severity, branch, bytes};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use std::f64::consts::PI;

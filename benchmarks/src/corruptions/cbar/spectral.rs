@@ -1,6 +1,7 @@
 //! Noise with a chosen spectrum.
 
-use super::{Random, Severity, branch, bytes};
+use super::common::{Severity, branch, bytes};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use robust_imaging::fourier::{Complex, Fourier};

@@ -1,6 +1,7 @@
 //! Random grey lines, smooth at their edges (Zingl 2012).
 
-use super::{Random, Severity, branch};
+use super::common::{Severity, branch};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use std::f64::consts::PI;

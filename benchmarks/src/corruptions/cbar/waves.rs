@@ -1,6 +1,7 @@
 //! Waves: one frequency, rings, plasma.
 
-use super::{Random, Severity, places};
+use super::common::{Severity, places};
+use crate::corruptions::Random;
 use robust_core::Result;
 use robust_imaging::Bytes;
 use robust_imaging::vector::{sin_cos, truncated, wide};

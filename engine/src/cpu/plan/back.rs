@@ -3,7 +3,7 @@
 use super::conv::Conv;
 use super::pool::Held;
 use super::run::Run;
-use super::step::{Cell, CellId, Kind, Pieces, Plain, Step};
+use super::step::{Cell, CellId, Pieces, Plain, Step, StepKind};
 use crate::cpu::kernels::*;
 use crate::graph::NodeId;
 use robust_core::{Error, Result};
@@ -121,7 +121,7 @@ impl Run {
             }
         }
         let grad = match step.kind {
-            Kind::Bend(curve) => match self.bend_in_place(back, step, curve, grad)? {
+            StepKind::Bend(curve) => match self.bend_in_place(back, step, curve, grad)? {
                 Some(grad) => grad,
                 None => return Ok(()),
             },
@@ -175,20 +175,20 @@ impl Run {
         let pixels = (g.len() / from.channels, from.channels);
         let alike = |channels: usize| alike(channels, to.channels);
         match &step.kind {
-            Kind::Conv(conv) => self.pull_conv(back, i, step, conv, g),
-            Kind::Dense(dense) => self.contribute(back, x, alike(dense.read), |_, finish, out| {
+            StepKind::Conv(conv) => self.pull_conv(back, i, step, conv, g),
+            StepKind::Dense(dense) => self.contribute(back, x, alike(dense.read), |_, finish, out| {
                 let weights = dense.weights.backward.as_ref();
                 let weights = weights.ok_or_else(|| Error::internal("an exact plan has no gradient"))?;
                 product(isa, weights, g, dense.write, g.len() / dense.write, finish, (out, None));
                 Ok(())
             }),
             // A step without scale whose memory has another shape than its input's.
-            Kind::Pass(plain) => self.contribute(back, x, alike(from.channels), |_, finish, out| {
+            StepKind::Pass(plain) => self.contribute(back, x, alike(from.channels), |_, finish, out| {
                 let finish = Finish { scale: plain.scale.as_ref().map(Buffer::floats), ..*finish };
                 pass(isa, pixels, g, &finish, (out, None), None);
                 Ok(())
             }),
-            Kind::Maximum { back: grid, .. } => {
+            StepKind::Maximum { back: grid, .. } => {
                 let won = self.masks[i].take().ok_or_else(|| Error::internal("a pool lost its winners"))?;
                 let done = self.contribute(back, x, alike(from.channels), |_, finish, out| {
                     sums(isa, n, from.channels, grid, Weigh::Winners(won.bytes()), g, finish, (out, None));
@@ -197,38 +197,38 @@ impl Run {
                 self.masks[i] = Some(won);
                 done
             }
-            Kind::Average { back: grid, .. } => self.contribute(back, x, alike(from.channels), |_, finish, out| {
+            StepKind::Average { back: grid, .. } => self.contribute(back, x, alike(from.channels), |_, finish, out| {
                 sums(isa, n, from.channels, grid, Weigh::Links, g, finish, (out, None));
                 Ok(())
             }),
-            Kind::Permute { back: walk, .. } => {
+            StepKind::Permute { back: walk, .. } => {
                 let mut bare = self.pool.floats(n * to.len());
                 walk.copy(n, g, bare.floats_mut());
                 self.hand(back, x, bare)
             }
-            Kind::Pieces(pieces) => self.pull_pieces(back, step, pieces, g),
-            Kind::Times(share) => self.pull_times(back, step, *share, g),
-            Kind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+            StepKind::Pieces(pieces) => self.pull_pieces(back, step, pieces, g),
+            StepKind::Times(share) => self.pull_times(back, step, *share, g),
+            StepKind::Bend(curve) => self.contribute(back, x, alike(from.channels), |run, finish, out| {
                 bend(isa, *curve, pixels, run.value(x)?, Slope::Of(g), finish, out);
                 Ok(())
             }),
-            Kind::Norm { gamma, eps, .. } => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+            StepKind::Norm { gamma, eps, .. } => self.contribute(back, x, alike(from.channels), |run, finish, out| {
                 let rows = Rows::NormBack { gamma: gamma.floats(), eps: *eps, other: run.value(x)? };
                 each_row(isa, rows, pixels, g, finish, out);
                 Ok(())
             }),
-            Kind::Softmax => self.contribute(back, x, alike(from.channels), |run, finish, out| {
+            StepKind::Softmax => self.contribute(back, x, alike(from.channels), |run, finish, out| {
                 each_row(isa, Rows::SoftmaxBack { other: run.value(step.out)? }, pixels, g, finish, out);
                 Ok(())
             }),
-            Kind::Sparse(bands) => {
+            StepKind::Sparse(bands) => {
                 let mut bare = self.pool.floats(g.len());
                 bands.pull(self.value(x)?, g, &mut bare.floats_mut()[..g.len()]);
                 self.hand(back, x, bare)
             }
-            Kind::Shift(_) => self.scale(back, x, g, &Plain::default()),
-            Kind::Attention(heads) => self.pull_attention(back, step, heads, g),
-            Kind::Reference(node) => self.pull_reference(back, i, step, *node, g),
+            StepKind::Shift(_) => self.scale(back, x, g, &Plain::default()),
+            StepKind::Attention(heads) => self.pull_attention(back, step, heads, g),
+            StepKind::Reference(node) => self.pull_reference(back, i, step, *node, g),
         }
     }
 

@@ -1,41 +1,17 @@
 //! From a network to steps: chains of nodes become one step, layouts are chosen.
 
-use super::Precision;
+use super::compiler::{Compiler, pool_grid};
 use super::conv::{Choice, Conv, Pooling, Shape as ConvShape, floats, padded};
 use super::fuse::{Chain, with_bias};
 use super::layout::Layout;
-use super::single::pool_grid;
-use super::step::{Cell, CellId, Dense, Kind, Place, Plain, Step, Steps, Weighed};
+use super::precision::{Precision, Weights};
+use super::step::{Cell, CellId, CellPlace, Dense, Plain, StepKind, Steps, Weighed};
 use crate::cpu::kernels::{Isa, Packed};
 use crate::graph::{Network, NodeId, Op, ParamId};
 use crate::reference::Single;
 use robust_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Windows along an axis up to which their links are listed.
-pub(super) const LINKS: usize = 1 << 16;
-
-/// Which weights are brought into their kernels' form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Weights {
-    For(Precision),
-    /// None: only to see which steps there would be.
-    None,
-}
-
-pub(super) struct Compiler<'a> {
-    pub(super) net: &'a Arc<Network>,
-    pub(super) reference: &'a Single,
-    pub(super) isa: Isa,
-    pub(super) exposed: Vec<bool>,
-    pub(super) readers: Vec<Vec<usize>>,
-    pub(super) places: Vec<Option<Place>>,
-    pub(super) steps: Steps,
-    choice: Choice,
-    /// Of linear layers as the network has them, by weight: what repeats a layer shares its memory.
-    dense: HashMap<ParamId, Weighed>,
-}
 
 /// Compiles `net`; values of `expose` stay available.
 pub(super) fn compile(
@@ -96,15 +72,16 @@ impl Compiler<'_> {
         while i < list.len() {
             let step = &list[i];
             let maker = match &step.kind {
-                Kind::Pass(Plain { scale: Some(_), shift: Some(_) }) if step.relu && step.add.is_none() => {
+                StepKind::Pass(Plain { scale: Some(_), shift: Some(_) }) if step.relu && step.add.is_none() => {
                     makers[step.inputs[0].0].filter(|_| cells[step.inputs[0].0] == cells[step.out.0])
                 }
                 _ => None,
             };
-            let able = |m: &usize| matches!(&list[*m].kind, Kind::Conv(c) if c.seconds()) && list[*m].next.is_none();
+            let able =
+                |m: &usize| matches!(&list[*m].kind, StepKind::Conv(c) if c.seconds()) && list[*m].next.is_none();
             if let Some(m) = maker.filter(able) {
                 let step = list.remove(i);
-                if let Kind::Pass(plain) = step.kind {
+                if let StepKind::Pass(plain) = step.kind {
                     list[m].next = Some((plain, step.out));
                 }
                 continue;
@@ -114,67 +91,12 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn row(&self, i: usize) -> &[usize] {
-        &self.net.shapes()[i].row
-    }
-
-    pub(super) fn place(&self, i: NodeId) -> Result<Place> {
-        self.places[i.0].clone().ok_or_else(|| Error::internal(format!("node {} has no value yet", i.0)))
-    }
-
-    /// The value of a node in memory with its axes in `order`, copied if it is not.
-    pub(super) fn ordered(&mut self, i: NodeId, order: &[usize]) -> Result<CellId> {
-        let (place, row) = (self.place(i)?, self.row(i.0).to_vec());
-        if place.layout.is(&row, order) {
-            return Ok(place.cell);
-        }
-        let plain: Vec<usize> = (0..row.len()).collect();
-        let layout = Layout::ordered(&row, order);
-        let channels = order.last().map_or(1, |&a| row[a]);
-        let made = match (order == plain, place.layout.is_plain()) {
-            (_, true) => self.copied(&place, layout, channels),
-            (true, false) => self.copied(&place, layout, channels),
-            (false, false) => {
-                let plain = self.copied(&place, Layout::plain(&row), row.last().copied().unwrap_or(1));
-                self.copied(&plain, layout, channels)
-            }
-        };
-        // Later readers find the copy in the order they most likely want.
-        self.places[i.0] = Some(made.clone());
-        Ok(made.cell)
-    }
-
-    /// A copy between the plain order and another; one of the two is plain.
-    pub(super) fn copied(&mut self, from: &Place, layout: Layout, channels: usize) -> Place {
-        let (there, back) = match from.layout.is_plain() {
-            true => (layout.write(), layout.read()),
-            false => (from.layout.read(), from.layout.write()),
-        };
-        let len = self.steps.cells[from.cell.0].len();
-        let out = self.cell(len / channels.max(1), channels);
-        self.push(Kind::Permute { there, back }, vec![from.cell], out, None, false);
-        Place { cell: out, layout }
-    }
-
-    pub(super) fn set_place(&mut self, i: usize, place: Place) {
-        self.places[i] = Some(place);
-    }
-
-    pub(super) fn cell(&mut self, pixels: usize, channels: usize) -> CellId {
-        self.steps.cells.push(Cell { pixels, channels });
-        CellId(self.steps.cells.len() - 1)
-    }
-
-    pub(super) fn push(&mut self, kind: Kind, inputs: Vec<CellId>, out: CellId, add: Option<CellId>, relu: bool) {
-        self.steps.list.push(Step { kind, inputs, out, add, relu, next: None });
-    }
-
     fn input(&mut self, i: usize) {
         let row = self.row(i).to_vec();
         let channels = row.last().copied().unwrap_or(1);
         let cell = self.cell(row.iter().product::<usize>() / channels.max(1), channels);
         self.steps.input = cell;
-        self.places[i] = Some(Place { cell, layout: Layout::plain(&row) });
+        self.places[i] = Some(CellPlace { cell, layout: Layout::plain(&row) });
     }
 
     fn fused(&mut self, chain: &Chain) -> Result<()> {
@@ -206,14 +128,14 @@ impl Compiler<'_> {
             let cells = self.row(chain.last()).iter().product::<usize>() / output[0];
             let layout = Layout::ordered(self.row(chain.last()), &[1, 2, 0]);
             let out = self.cell(cells, output[0]);
-            self.push(Kind::Conv(Box::new(conv)), vec![x], out, None, false);
-            self.places[chain.last()] = Some(Place { cell: out, layout });
+            self.push(StepKind::Conv(Box::new(conv)), vec![x], out, None, false);
+            self.places[chain.last()] = Some(CellPlace { cell: out, layout });
             return Ok(());
         }
         let fits = conv.masks(false);
         let out = self.cell(size[0] * size[1], output[0]);
         let layout = Layout::ordered(&output, &[1, 2, 0]);
-        self.finish(chain, Kind::Conv(Box::new(conv)), x, Place { cell: out, layout }, fits)?;
+        self.finish(chain, StepKind::Conv(Box::new(conv)), x, CellPlace { cell: out, layout }, fits)?;
         match (chain.pool, self.places[chain.last()].clone()) {
             (Some(window), Some(made)) => self.pooled(chain.last(), made.cell, output, window, None),
             _ => Ok(()),
@@ -234,7 +156,7 @@ impl Compiler<'_> {
             order = (!place.layout.is_plain()).then(|| place.layout.logical());
         } else if place.layout.with_last(&row, o).is_none() {
             let plain: Vec<usize> = (0..row.len()).collect();
-            place = Place { cell: self.ordered(input, &plain)?, layout: Layout::plain(&row) };
+            place = CellPlace { cell: self.ordered(input, &plain)?, layout: Layout::plain(&row) };
         }
         let layout = match row.len() {
             1 => Layout::plain(&[o]),
@@ -254,7 +176,7 @@ impl Compiler<'_> {
         let dense = Dense { read: i, write: o, bias: shift.map(|s| padded(&s)), weights };
         let rows = row.iter().product::<usize>() / i;
         let out = self.cell(rows, o);
-        self.finish(chain, Kind::Dense(Box::new(dense)), place.cell, Place { cell: out, layout }, true)
+        self.finish(chain, StepKind::Dense(Box::new(dense)), place.cell, CellPlace { cell: out, layout }, true)
     }
 
     /// The weights of a linear layer, scaled by output and with the inputs in this order.
@@ -304,16 +226,16 @@ impl Compiler<'_> {
             None => (pixels, channels),
         };
         let maps = self.composed(&nodes, channels)?;
-        let kind = Kind::Pass(Plain {
+        let kind = StepKind::Pass(Plain {
             scale: maps.as_ref().map(|(s, _)| padded(s)),
             shift: maps.as_ref().map(|(_, s)| padded(s)),
         });
         let out = self.cell(pixels, channels);
-        self.finish(chain, kind, cell, Place { cell: out, layout }, true)
+        self.finish(chain, kind, cell, CellPlace { cell: out, layout }, true)
     }
 
     /// Adds the step with what follows it; an added value is brought into its layout.
-    fn finish(&mut self, chain: &Chain, kind: Kind, x: CellId, place: Place, masks: bool) -> Result<()> {
+    fn finish(&mut self, chain: &Chain, kind: StepKind, x: CellId, place: CellPlace, masks: bool) -> Result<()> {
         let mut add = None;
         if let Some(other) = chain.add {
             add = Some(self.alike(NodeId(other), &place)?);
@@ -324,27 +246,9 @@ impl Compiler<'_> {
         if !fits {
             let Cell { pixels, channels } = self.steps.cells[place.cell.0];
             let out = self.cell(pixels, channels);
-            self.push(Kind::Pass(Plain { scale: None, shift: None }), vec![place.cell], out, None, true);
-            self.places[chain.last()] = Some(Place { cell: out, ..place });
+            self.push(StepKind::Pass(Plain { scale: None, shift: None }), vec![place.cell], out, None, true);
+            self.places[chain.last()] = Some(CellPlace { cell: out, ..place });
         }
         Ok(())
-    }
-
-    /// The cell of a node in the layout of `place`, which has the same row.
-    pub(super) fn alike(&mut self, i: NodeId, place: &Place) -> Result<CellId> {
-        let other = self.place(i)?;
-        if other.layout.logical_eq(&place.layout) {
-            return Ok(other.cell);
-        }
-        let row = self.row(i.0).to_vec();
-        let plain = match other.layout.is_plain() {
-            true => other,
-            false => self.copied(&other, Layout::plain(&row), row.last().copied().unwrap_or(1)),
-        };
-        if place.layout.is_plain() {
-            return Ok(plain.cell);
-        }
-        let channels = self.steps.cells[place.cell.0].channels;
-        Ok(self.copied(&plain, place.layout.clone(), channels).cell)
     }
 }

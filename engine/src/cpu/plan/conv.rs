@@ -1,8 +1,7 @@
 //! A convolution ready to run forwards and backwards: which kernel computes it, and its weights in that kernel's form.
 
 use super::super::kernels::*;
-use super::Precision;
-use super::compile::{LINKS, Weights};
+use super::precision::{LINKS, Precision, Weights};
 use crate::graph::{MAX_ROW, Network, ParamId};
 use robust_core::{Error, Result};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 
 use super::pool::{Held, Pool, Stay};
 use super::run::lifetimes;
-use super::step::{CellId, Kind, Step, Steps};
+use super::step::{CellId, Step, StepKind, Steps};
 use crate::cpu::kernels::{mask_stride, winner_bytes};
 
 type Size = Held<usize>;
@@ -46,7 +46,7 @@ impl Pass<'_> {
             if self.record {
                 self.masks(step);
             }
-            if let Kind::Reference(_) = step.kind {
+            if let StepKind::Reference(_) = step.kind {
                 // Its input and its output as it knows them.
                 let all = step.inputs.iter().chain([&step.out]).map(|c| self.size(*c));
                 self.saved = all.fold(self.saved, usize::saturating_add);
@@ -104,13 +104,13 @@ impl Pass<'_> {
     /// Room that a step may need on its way back beside the gradients of its inputs.
     fn beside(&mut self, step: &Step) -> Vec<Size> {
         let mut sizes: Vec<usize> = match &step.kind {
-            Kind::Conv(conv) if conv.may_be_bare() => vec![self.size(step.inputs[0])],
+            StepKind::Conv(conv) if conv.may_be_bare() => vec![self.size(step.inputs[0])],
             // A result whose bits are elsewhere goes through its mask by itself.
-            Kind::Conv(conv) if !conv.masks(true) => vec![self.size(step.inputs[0])],
-            Kind::Conv(_) | Kind::Dense(_) | Kind::Average { .. } | Kind::Shift(_) => vec![],
+            StepKind::Conv(conv) if !conv.masks(true) => vec![self.size(step.inputs[0])],
+            StepKind::Conv(_) | StepKind::Dense(_) | StepKind::Average { .. } | StepKind::Shift(_) => vec![],
             _ => step.inputs.iter().map(|c| self.size(*c)).collect(),
         };
-        if let Kind::Conv(conv) = &step.kind
+        if let StepKind::Conv(conv) = &step.kind
             && conv.pool.is_some()
         {
             sizes.push(self.n * conv.output[0] * conv.output[1] * conv.write * size_of::<f32>());

@@ -1,7 +1,8 @@
 //! Which nodes become one step: a layer with the affine maps after it, a residual sum, a ReLU and a maximum pool.
 
-use super::compile::{Compiler, LINKS};
+use super::compiler::Compiler;
 use super::conv::floats;
+use super::precision::LINKS;
 use crate::cpu::kernels::MAX_AREA;
 use crate::graph::{Activation, Binary, NodeId, Op, Window};
 use robust_core::{Error, Result};

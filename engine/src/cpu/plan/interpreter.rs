@@ -1,6 +1,8 @@
 //! Plans as an interpreter.
 
-use super::{Plan, Precision, Traced};
+use super::plan::CpuPlan;
+use super::precision::Precision;
+use super::traced::Traced;
 use crate::cpu::kernels::Isa;
 use crate::graph::{Network, NodeId, Params};
 use crate::interpreter::{Compiled, Interpreter, Pass, Purpose, Resident};
@@ -33,7 +35,7 @@ impl Interpreter for Cpu {
     }
 
     fn unknown(&self, network: &Arc<Network>) -> Result<Vec<NodeId>> {
-        Plan::left(&Reference::new(Arc::clone(network), DType::F32)?)
+        CpuPlan::left(&Reference::new(Arc::clone(network), DType::F32)?)
     }
 
     fn load(&self, network: Arc<Network>) -> Result<Arc<dyn Resident>> {
@@ -60,7 +62,7 @@ impl Resident for OnCpu {
                 return Err(Error::internal(format!("plans do not serve {purpose:?}: use the reference")));
             }
         };
-        Ok(Arc::new(Plan::with_kernels(&self.reference, precision, taps, self.isa)?))
+        Ok(Arc::new(CpuPlan::with_kernels(&self.reference, precision, taps, self.isa)?))
     }
 
     fn with_params(&self, params: Params) -> Result<Arc<dyn Resident>> {
@@ -68,13 +70,13 @@ impl Resident for OnCpu {
     }
 }
 
-impl Compiled for Plan {
+impl Compiled for CpuPlan {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Plan::forward(self, x)
+        CpuPlan::forward(self, x)
     }
 
     fn trace(&self, x: &Tensor) -> Result<Box<dyn Pass>> {
-        Ok(Box::new(Plan::trace(self, x)?))
+        Ok(Box::new(CpuPlan::trace(self, x)?))
     }
 }
 

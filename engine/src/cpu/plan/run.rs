@@ -2,9 +2,9 @@
 
 use super::conv::Pooling;
 use super::pool::{Held, Pool, Stay};
-use super::step::{Cell, CellId, Kind, Pieces, Plain, Step, Steps};
+use super::step::{Cell, CellId, CellPlace, Pieces, Plain, Step, StepKind, Steps};
 use crate::cpu::kernels::*;
-use crate::graph::Network;
+use crate::graph::{Network, NodeId};
 use crate::reference::{Saved, Single};
 use robust_core::{Error, Result};
 use std::sync::Arc;
@@ -15,6 +15,13 @@ pub(super) struct Core {
     pub(super) single: Single,
     pub(super) steps: Steps,
     pub(super) isa: Isa,
+}
+
+impl Core {
+    pub(super) fn place(&self, node: NodeId) -> Result<&CellPlace> {
+        let place = self.steps.places.get(node.0).and_then(Option::as_ref);
+        place.ok_or_else(|| Error::internal(format!("the value of node {} was not exposed", node.0)))
+    }
 }
 
 /// One forward pass: values that were kept, and what the way back needs.
@@ -117,7 +124,7 @@ impl Run {
         };
         let mut second = step.next.as_ref().map(|(_, c)| self.room(*c));
         let mut second_mask = second.as_ref().filter(|_| record).map(|_| self.pool.bytes(bits, Stay::Long));
-        if let Kind::Reference(node) = step.kind {
+        if let StepKind::Reference(node) = step.kind {
             let inputs: Result<Vec<Vec<f32>>> = step.inputs.iter().map(|c| Ok(self.value(*c)?.to_vec())).collect();
             let (value, saved) = self.with.single.forward(node, inputs?, n, record)?;
             out.floats_mut()[..value.len()].copy_from_slice(&value);
@@ -151,7 +158,7 @@ impl Run {
         let shape = (n * cell.pixels, cell.channels);
         let Sinks { to, bits, next } = sinks;
         match &step.kind {
-            Kind::Conv(conv) => match &conv.pool {
+            StepKind::Conv(conv) => match &conv.pool {
                 Some(Pooling { grid, relu, .. }) => {
                     conv.run_pooled(isa, n, x, Pooled { grid, relu: *relu, winners: bits }, to);
                 }
@@ -160,38 +167,38 @@ impl Run {
                     conv.run(isa, n, x, &finish, (to, bits), next);
                 }
             },
-            Kind::Dense(dense) => {
+            StepKind::Dense(dense) => {
                 let finish = Finish { bias: dense.bias.as_ref().map(Buffer::floats), ..*finish };
                 let rows = shape.0 * shape.1 / dense.write;
                 product(isa, &dense.weights.forward, x, dense.read, rows, &finish, (to, bits));
             }
-            Kind::Pass(Plain { scale, shift }) => {
+            StepKind::Pass(Plain { scale, shift }) => {
                 let (scale, bias) = (scale.as_ref().map(Buffer::floats), shift.as_ref().map(Buffer::floats));
                 pass(isa, shape, x, &Finish { scale, bias, ..*finish }, (to, bits), next);
             }
-            Kind::Maximum { grid, .. } => {
+            StepKind::Maximum { grid, .. } => {
                 maxima(isa, n, cell.channels, x, Pooled { grid, relu: false, winners: bits }, to);
             }
-            Kind::Average { grid, .. } => sums(isa, n, cell.channels, grid, Weigh::Links, x, finish, (to, bits)),
-            Kind::Permute { there, .. } => there.copy(n, x, to),
-            Kind::Bend(curve) => bend(isa, *curve, shape, x, Slope::None, finish, to),
-            Kind::Norm { gamma, beta, eps } => {
+            StepKind::Average { grid, .. } => sums(isa, n, cell.channels, grid, Weigh::Links, x, finish, (to, bits)),
+            StepKind::Permute { there, .. } => there.copy(n, x, to),
+            StepKind::Bend(curve) => bend(isa, *curve, shape, x, Slope::None, finish, to),
+            StepKind::Norm { gamma, beta, eps } => {
                 let rows = Rows::Norm { gamma: gamma.floats(), beta: beta.floats(), eps: *eps };
                 each_row(isa, rows, shape, x, finish, to);
             }
-            Kind::Softmax => each_row(isa, Rows::Softmax, shape, x, finish, to),
-            Kind::Sparse(bands) => bands.forward(x, &mut to[..n * cell.len()]),
-            Kind::Attention(heads) => {
+            StepKind::Softmax => each_row(isa, Rows::Softmax, shape, x, finish, to),
+            StepKind::Sparse(bands) => bands.forward(x, &mut to[..n * cell.len()]),
+            StepKind::Attention(heads) => {
                 heads.forward(isa, n, x, self.value(step.inputs[1])?, self.value(step.inputs[2])?, to);
             }
-            Kind::Pieces(pieces) => self.lay(step, pieces, &mut to[..n * cell.len()])?,
-            Kind::Times(share) => times(isa, shape, (x, self.value(step.inputs[1])?), *share, finish, to),
-            Kind::Shift(row) => {
+            StepKind::Pieces(pieces) => self.lay(step, pieces, &mut to[..n * cell.len()])?,
+            StepKind::Times(share) => times(isa, shape, (x, self.value(step.inputs[1])?), *share, finish, to),
+            StepKind::Shift(row) => {
                 let finish = Finish { add: Some(row.floats()), ..Finish::default() };
                 let rows = to[..n * cell.len()].chunks_mut(cell.len()).zip(x.chunks(cell.len()));
                 rows.for_each(|(to, x)| pass(isa, (cell.pixels, cell.channels), x, &finish, (to, None), None));
             }
-            Kind::Reference(_) => {}
+            StepKind::Reference(_) => {}
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Ops that are steps of their own, those that only move where values are, and those left to the reference.
 
-use super::compile::{Compiler, LINKS};
+use super::compiler::{Compiler, pool_windows};
 use super::conv::{floats, padded};
 use super::layout::Layout;
-use super::step::{CellId, Kind, Place};
-use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Links, MAX_AREA, Slide};
+use super::precision::LINKS;
+use super::step::{CellPlace, StepKind};
+use crate::cpu::kernels::{Buffer, Curve, Heads, MAX_AREA};
 use crate::graph::{Activation, Binary, NodeId, Op, Reduction, Window};
 use robust_core::{Error, Result};
 
@@ -21,12 +22,12 @@ impl Compiler<'_> {
                 let axes: Vec<usize> = axes[1..].iter().map(|a| a - 1).collect();
                 let (place, row) = (self.place(node.inputs[0])?, self.row(node.inputs[0].0).to_vec());
                 match place.layout.transposed(&row, &axes) {
-                    Some(layout) => self.places[i] = Some(Place { cell: place.cell, layout }),
+                    Some(layout) => self.places[i] = Some(CellPlace { cell: place.cell, layout }),
                     None => {
                         let plain = self.copied(&place, Layout::plain(&row), row.last().copied().unwrap_or(1));
                         let layout = plain.layout.transposed(&row, &axes);
                         let layout = layout.ok_or_else(|| Error::internal("a plain row cannot be transposed"))?;
-                        self.places[i] = Some(Place { cell: plain.cell, layout });
+                        self.places[i] = Some(CellPlace { cell: plain.cell, layout });
                     }
                 }
                 Ok(())
@@ -50,7 +51,7 @@ impl Compiler<'_> {
                 let window = Window { kernel: [t, 1], stride: [1, 1], pads: [0; 4], ceil: false };
                 self.pooled(i, x, [c, t, 1], window, Some(false))?;
                 let cell = self.place(NodeId(i))?.cell;
-                self.set_place(i, Place { cell, layout: Layout::plain(&[c]) });
+                self.set_place(i, CellPlace { cell, layout: Layout::plain(&[c]) });
                 Ok(())
             }
             Op::Input
@@ -83,16 +84,16 @@ impl Compiler<'_> {
                 let c = self.row(i).last().copied().unwrap_or(1);
                 let or = |p: &Option<_>, v: f64| p.map_or_else(|| Ok(vec![v; c]), |p| floats(self.net, p));
                 let (gamma, beta) = (padded(&or(gamma, 1.)?), padded(&or(beta, 0.)?));
-                self.by_last(i, Kind::Norm { gamma, beta, eps: *eps as f32 })
+                self.by_last(i, StepKind::Norm { gamma, beta, eps: *eps as f32 })
             }
             Op::MeanSparse { .. } => self.mean_sparse(i),
-            Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, Kind::Softmax),
+            Op::Softmax { axis } if *axis == self.row(i).len() => self.by_last(i, StepKind::Softmax),
             &Op::Attention { heads, scale } => self.attention(i, heads, scale as f32),
             Op::Act(act) => match curve(act) {
                 Some(curve) => {
-                    let Place { cell, layout } = self.place(node.inputs[0])?;
+                    let CellPlace { cell, layout } = self.place(node.inputs[0])?;
                     let channels = self.steps.cells[cell.0].channels;
-                    self.made(i, Kind::Bend(curve), vec![cell], channels, layout)
+                    self.made(i, StepKind::Bend(curve), vec![cell], channels, layout)
                 }
                 None => self.fallback(i),
             },
@@ -106,7 +107,7 @@ impl Compiler<'_> {
                     constants.reserve(row.len());
                     constants.floats_mut()[..row.len()].copy_from_slice(&row);
                     let (channels, layout) = (self.steps.cells[cell.0].channels, Layout::plain(self.row(i)));
-                    self.made(i, Kind::Shift(constants), vec![cell], channels, layout)
+                    self.made(i, StepKind::Shift(constants), vec![cell], channels, layout)
                 }
                 None => self.fallback(i),
             },
@@ -144,7 +145,7 @@ impl Compiler<'_> {
         }
         let plain: Vec<usize> = (0..q.len()).collect();
         let cells = inputs[..3].iter().map(|&j| self.ordered(j, &plain)).collect::<Result<Vec<_>>>()?;
-        self.made(i, Kind::Attention(kind), cells, width, Layout::plain(&q))
+        self.made(i, StepKind::Attention(kind), cells, width, Layout::plain(&q))
     }
 
     /// The product of two values of one shape, or of an image and one factor a channel.
@@ -155,7 +156,7 @@ impl Compiler<'_> {
             let place = self.place(inputs[0])?;
             let other = self.alike(inputs[1], &place)?;
             let channels = self.steps.cells[place.cell.0].channels;
-            return self.made(i, Kind::Times(1), vec![place.cell, other], channels, place.layout);
+            return self.made(i, StepKind::Times(1), vec![place.cell, other], channels, place.layout);
         }
         if a.len() == 3 && a[1..] == [1, 1] {
             inputs.swap(0, 1);
@@ -164,40 +165,10 @@ impl Compiler<'_> {
         match (&x[..], &z[..]) {
             (&[c, h, w], &[d, 1, 1]) if c == d => {
                 let cells = vec![self.ordered(inputs[0], &[1, 2, 0])?, self.ordered(inputs[1], &[0, 1, 2])?];
-                self.made(i, Kind::Times(h * w), cells, c, Layout::ordered(&x, &[1, 2, 0]))
+                self.made(i, StepKind::Times(h * w), cells, c, Layout::ordered(&x, &[1, 2, 0]))
             }
             _ => self.fallback(i),
         }
-    }
-
-    /// A step that makes the value of node `i`.
-    pub(super) fn made(
-        &mut self,
-        i: usize,
-        kind: Kind,
-        inputs: Vec<CellId>,
-        channels: usize,
-        layout: Layout,
-    ) -> Result<()> {
-        let out = self.cell(self.row(i).iter().product::<usize>() / channels, channels);
-        self.push(kind, inputs, out, None, false);
-        self.places[i] = Some(Place { cell: out, layout });
-        Ok(())
-    }
-
-    /// A step over the last axis.
-    pub(super) fn by_last(&mut self, i: usize, kind: Kind) -> Result<()> {
-        let (input, row) = (self.net.nodes()[i].inputs[0], self.row(i).to_vec());
-        let c = row.last().copied().unwrap_or(1);
-        let place = self.place(input)?;
-        let (cell, layout) = match place.layout.with_last(&row, c) {
-            Some(layout) => (place.cell, layout),
-            None => {
-                let plain: Vec<usize> = (0..row.len()).collect();
-                (self.ordered(input, &plain)?, Layout::plain(&row))
-            }
-        };
-        self.made(i, kind, vec![cell], c, layout)
     }
 
     /// A value and one row of constants that a node adds to it.
@@ -222,26 +193,6 @@ impl Compiler<'_> {
         self.pooled(i, x, [c, h, wi], w, average)
     }
 
-    /// The value of node `i`: a pool of the image in cell `x`.
-    pub(super) fn pooled(
-        &mut self,
-        i: usize,
-        x: CellId,
-        [c, h, wi]: [usize; 3],
-        w: Window,
-        average: Option<bool>,
-    ) -> Result<()> {
-        let grid = pool_grid(w, [h, wi], average)?;
-        let counts = [pool_windows(&w, h, 0)?, pool_windows(&w, wi, 1)?];
-        let out = self.cell(counts[0] * counts[1], c);
-        let back = grid.reversed();
-        let kind = if average.is_some() { Kind::Average { grid, back } } else { Kind::Maximum { grid, back } };
-        self.push(kind, vec![x], out, None, false);
-        let layout = Layout::ordered(&[c, counts[0], counts[1]], &[1, 2, 0]);
-        self.places[i] = Some(Place { cell: out, layout });
-        Ok(())
-    }
-
     pub(super) fn fallback(&mut self, i: usize) -> Result<()> {
         let node = self.net.nodes()[i].clone();
         let mut cells = vec![];
@@ -256,28 +207,10 @@ impl Compiler<'_> {
         let row = self.row(i).to_vec();
         let channels = row.last().copied().unwrap_or(1);
         let out = self.cell(row.iter().product::<usize>() / channels.max(1), channels);
-        self.push(Kind::Reference(NodeId(i)), cells, out, None, false);
-        self.places[i] = Some(Place { cell: out, layout: Layout::plain(&row) });
+        self.push(StepKind::Reference(NodeId(i)), cells, out, None, false);
+        self.places[i] = Some(CellPlace { cell: out, layout: Layout::plain(&row) });
         Ok(())
     }
-}
-
-/// Windows of a pool along an axis of `size` entries.
-fn pool_windows(w: &Window, size: usize, a: usize) -> Result<usize> {
-    crate::graph::windows(size, w.kernel[a], w.stride[a], (w.pads[a], w.pads[a + 2]), w.ceil)
-}
-
-/// The links of a pool over an image; averages count pads or do not.
-pub(super) fn pool_grid(w: Window, size: [usize; 2], average: Option<bool>) -> Result<Grid> {
-    let axis = |a: usize| {
-        let (size, count, stride) = (size[a], pool_windows(&w, size[a], a)?, w.stride[a].min(crate::graph::MAX_ROW));
-        let slide = Slide { size, count, kernel: w.kernel[a], stride, dilation: 1, lead: w.pads[a] };
-        Ok::<_, Error>(Links::forward(slide, |o, inside| {
-            let padded = (o * stride + w.kernel[a]).min(size + w.pads[a] + w.pads[a + 2]) - o * stride;
-            1. / if average == Some(true) { padded } else { inside.max(1) } as f32
-        }))
-    };
-    Ok(Grid { rows: axis(0)?, columns: axis(1)? })
 }
 
 /// The kernel of an activation, if there is one.

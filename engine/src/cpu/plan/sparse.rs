@@ -1,9 +1,9 @@
 //! MeanSparse (Amini et al. 2024) on channels-last memory.
 
-use super::compile::Compiler;
+use super::compiler::Compiler;
 use super::conv::floats;
 use super::layout::Layout;
-use super::step::Kind;
+use super::step::StepKind;
 use crate::graph::Op;
 use crate::reference::{Bands, within};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ impl Compiler<'_> {
         };
         let narrow = |p| Ok::<_, Error>(floats(self.net, p)?.into_iter().map(|v| v as f32).collect::<Vec<f32>>());
         let threshold = narrow(threshold)?.first().copied().unwrap_or(0.);
-        let kind = Kind::Sparse(Bands::new(narrow(mean)?, &narrow(var)?, threshold));
+        let kind = StepKind::Sparse(Bands::new(narrow(mean)?, &narrow(var)?, threshold));
         match row.len() {
             n if axis == n => self.by_last(i, kind),
             3 if axis == 1 => {

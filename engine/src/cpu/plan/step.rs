@@ -2,7 +2,7 @@
 
 use super::conv::Conv;
 use super::layout::{Layout, Walk};
-use super::pieces::Move;
+use super::moves::Move;
 use crate::cpu::kernels::{Buffer, Curve, Grid, Heads, Packed};
 use crate::graph::NodeId;
 use crate::reference::Bands;
@@ -27,7 +27,7 @@ impl Cell {
 
 /// Where a node's value is.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct CellPlace {
     pub(super) cell: CellId,
     pub(super) layout: Layout,
 }
@@ -73,7 +73,7 @@ pub(super) struct Part {
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum StepKind {
     Conv(Box<Conv>),
     Dense(Box<Dense>),
     Pass(Plain),
@@ -112,12 +112,12 @@ pub(super) enum Kind {
     Reference(NodeId),
 }
 
-impl Kind {
+impl StepKind {
     /// The windows of a maximum pool, which remembers where each was found.
     pub(super) fn winners(&self) -> Option<&Grid> {
         match self {
-            Kind::Conv(conv) => conv.pool.as_ref().map(|pool| &pool.grid),
-            Kind::Maximum { grid, .. } => Some(grid),
+            StepKind::Conv(conv) => conv.pool.as_ref().map(|pool| &pool.grid),
+            StepKind::Maximum { grid, .. } => Some(grid),
             _ => None,
         }
     }
@@ -125,7 +125,7 @@ impl Kind {
 
 #[derive(Debug)]
 pub(super) struct Step {
-    pub(super) kind: Kind,
+    pub(super) kind: StepKind,
     pub(super) inputs: Vec<CellId>,
     pub(super) out: CellId,
     /// Another value, added before the ReLU.
@@ -139,8 +139,12 @@ impl Step {
     /// Cells that the way back reads again.
     pub(super) fn saves(&self) -> &[CellId] {
         match self.kind {
-            Kind::Bend(_) | Kind::Norm { .. } | Kind::Sparse(_) | Kind::Attention(_) | Kind::Times(_) => &self.inputs,
-            Kind::Softmax => std::slice::from_ref(&self.out),
+            StepKind::Bend(_)
+            | StepKind::Norm { .. }
+            | StepKind::Sparse(_)
+            | StepKind::Attention(_)
+            | StepKind::Times(_) => &self.inputs,
+            StepKind::Softmax => std::slice::from_ref(&self.out),
             _ => &[],
         }
     }
@@ -156,7 +160,7 @@ pub(super) struct Steps {
     pub(super) cells: Vec<Cell>,
     pub(super) input: CellId,
     /// By node; `None` for nodes inside a step.
-    pub(super) places: Vec<Option<Place>>,
+    pub(super) places: Vec<Option<CellPlace>>,
 }
 
 impl Default for Steps {
