@@ -4,8 +4,8 @@ use crate::label_free::Anchor;
 use candle_core::{DType, Tensor};
 use robust_attacks::Ready;
 use robust_core::{
-    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Output, Place, Pred, Question, Result, RowKey,
-    SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
+    Batch, Cost, Draw, Error, Finding, Goal, Kind, Lap, Oracle, Outcome, Place, Pred, Question, Rejection, Result,
+    RowKey, SCHEMA, Stop, Target, Verdict, fragile, stream, take, to_host,
 };
 use std::sync::atomic::AtomicBool;
 
@@ -64,7 +64,7 @@ pub fn row_keys(ids: &[u64]) -> Vec<RowKey> {
 pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clean>> {
     let card = target.deployed.card();
     check_fit(target, batch)?;
-    let Output::Logits { k } = card.output else {
+    let Some(k) = card.output.scored() else {
         return Err(Error::new(Kind::Load, format!("model `{}` gives embeddings, not class scores", card.name)));
     };
     if k < 2 {
@@ -72,19 +72,20 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
         return Err(Error::new(Kind::Load, why).hint("give the scores of two classes: of one logit z, 0 and z"));
     }
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
-    let goal = Goal::Untargeted(labels.clone());
+    let goal = card.output.guard(Goal::Untargeted(labels.clone()), Rejection::Unanswered);
     goal.check(k)?;
     let keys = row_keys(&batch.ids);
     let draw = Draw { seed, stream: stream("clean"), turn: 0, rows: &keys };
     let scores = target.deployed.exact(&batch.x, &draw)?;
-    if scores.dims() != [batch.len(), k] {
+    let width = card.output.width();
+    if scores.dims() != [batch.len(), width] {
         return Err(Error::load(
             format!("model `{}`", card.name),
-            format!("it answered {:?}, not [n, {k}]", scores.dims()),
+            format!("it answered {:?}, not [n, {width}]", scores.dims()),
         ));
     }
-    let ((scores, _), (pixels, width)) = (to_host(&scores.to_dtype(DType::F32)?)?, to_host(&batch.x)?);
-    let rows = scores.chunks(k).zip(pixels.chunks(width.max(1)));
+    let ((scores, _), (pixels, row)) = (to_host(&scores.to_dtype(DType::F32)?)?, to_host(&batch.x)?);
+    let rows = scores.chunks(width).zip(pixels.chunks(row.max(1)));
     Ok(rows
         .enumerate()
         .map(|(i, (scores, x))| {
@@ -176,7 +177,10 @@ pub fn attack_watched(asked: &Asked, batch: &Batch, clean: &[Clean]) -> Result<V
 fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> Result<Vec<(Finding, Option<u32>)>> {
     let Asked { target, attack, seed, at_once, watch, stop } = *asked;
     let pick = |i: &u32| &clean[*i as usize];
-    let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
+    let output = target.deployed.card().output;
+    // Attacks rank classes; a rejection is none.
+    let scores: Vec<Vec<f32>> =
+        rows.iter().map(|i| pick(i).scores.iter().copied().take(output.classes()).collect()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
     let part = Batch::new(ids, take(&batch.x, rows)?, None)?;
     let goal = match attack.aim {
@@ -190,6 +194,9 @@ fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> R
             attack.attack.aim(&labels.ok_or_else(|| Error::internal("clean samples without labels"))?, &scores)?
         }
     };
+    // What a corruption does to a model is no attack on its detector: a rejected image is not answered.
+    let rejection = if attack.attack.takes_misses() { Rejection::Unanswered } else { Rejection::Caught };
+    let goal = output.guard(goal, rejection);
     let targeted = |i: usize| goal.classes().get(i).copied().filter(|_| goal.is_targeted());
     let targets: Vec<Option<u32>> = (0..rows.len()).map(targeted).collect();
     let mut oracle = Oracle::new(Question {
@@ -200,7 +207,7 @@ fn attack_rows(asked: &Asked, batch: &Batch, clean: &[Clean], rows: &[u32]) -> R
         clean: &scores,
         seed,
         path: &attack.path,
-        stop: Stop::AtFirst,
+        stop: if attack.attack.minimises() { Stop::Nearest } else { Stop::AtFirst },
         budget: attack.budget,
         at_once,
     })?;
@@ -230,6 +237,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         distance: None,
         nearest: None,
         votes: None,
+        drawn: None,
         place: None,
         queries: None,
         stage: None,
@@ -263,6 +271,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.fragile = clean.fragile || best.fragile;
     outcome.distance = best.distance;
     outcome.votes = Some(best.votes).filter(|v| v.1 > 1);
+    outcome.drawn = best.drawn;
     outcome.evidence = Some(row_digest(&best.x));
     Judged { outcome, point: Some(best.x) }
 }

@@ -225,6 +225,7 @@ mod tests {
             distance: None,
             nearest: None,
             votes: None,
+            drawn: None,
             place: None,
             queries: None,
             stage: None,

@@ -4,24 +4,29 @@
 mod fields;
 mod plan;
 mod tables;
+mod votes;
 
 pub use plan::contradictions;
 pub use tables::{Tables, check as check_tables};
+use votes::Seen;
 
 use crate::corrupt;
-use crate::evaluate::{row_digest, stack};
+use crate::evaluate::{row_digest, row_keys, stack};
 use crate::evidence::{self, Points};
 use crate::folder::{self, Record};
 use crate::label_free::other;
 use crate::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
 use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::corruptions::Photos;
-use robust_core::{Aim, Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
-use robust_engine::Reference;
+use robust_core::{
+    Aim, Card, Dataset, Draw, Error, Goal, Kind, Model, Outcome, Pred, Rejection, Result, RowKey, SCHEMA, Verdict,
+    fragile, stream, to_host,
+};
 use robust_models::LoadedModel;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What was found for one model and attack.
@@ -38,6 +43,9 @@ pub struct Checked {
     pub fragile: Vec<u64>,
     /// Samples whose line does not hold, with the reason.
     pub wrong: Vec<(u64, String)>,
+    /// The model has no form in double precision: it was asked once more in the way in which it was judged.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub same_path: bool,
 }
 
 /// Rows judged at once; other than a run's usual batch on purpose.
@@ -49,7 +57,8 @@ const TOLERANCE: f64 = 1e-4;
 /// The same where the network jumps: one entry that rounding takes across an edge moves all that follows.
 const ACROSS: f64 = 1e-2;
 
-/// Re-judges `outcomes`, the lines of the run in `root`, with networks in f64 and the data set itself. Corruptions are made
+/// Re-judges `outcomes`, the lines of the run in `root`, with models in double precision where they have it and the data set itself; of
+/// random models the draws of the run's judge are drawn again. Corruptions are made
 /// again; `frost` holds the photos that some need.
 ///
 /// # Errors
@@ -64,8 +73,7 @@ pub fn verify(
     stop: &AtomicBool,
 ) -> Result<Vec<Checked>> {
     let plan = &record.plan;
-    let double = |m: &LoadedModel| Reference::new(m.network.clone(), DType::F64);
-    let references: Vec<Reference> = models.iter().map(double).collect::<Result<_>>()?;
+    let judges: Vec<Option<Arc<dyn Model>>> = models.iter().map(|m| m.model.in_double()).collect::<Result<_>>()?;
     let mut checked: Vec<Checked> = vec![];
     for (unit, outcomes) in folder::by_unit(plan, outcomes) {
         if stop.load(Relaxed) {
@@ -73,12 +81,17 @@ pub fn verify(
         }
         let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
         if checked.last().is_none_or(|c| (&c.model, &c.attack) != (&model.name, &attack.label)) {
-            checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
+            checked.push(Checked {
+                model: model.name.clone(),
+                attack: attack.label.clone(),
+                same_path: judges[unit.model].is_none(),
+                ..Checked::default()
+            });
         }
         let Some(into) = checked.last_mut() else { break };
         let judge = Judge {
-            reference: &references[unit.model],
-            jumps: models[unit.model].network.jumps(),
+            judge: judges[unit.model].as_deref().unwrap_or(models[unit.model].model.as_ref()),
+            card: &models[unit.model].card,
             data,
             model,
             attack,
@@ -124,9 +137,8 @@ fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
 }
 
 struct Judge<'a> {
-    reference: &'a Reference,
-    /// Whether rounding may move scores by more than rounding.
-    jumps: bool,
+    judge: &'a dyn Model,
+    card: &'a Card,
     data: &'a dyn Dataset,
     model: &'a PlannedModel,
     attack: &'a PlannedAttack,
@@ -179,14 +191,14 @@ impl Judge<'_> {
             }
         };
         let clean: Vec<Vec<f32>> = ids.iter().filter_map(|id| rows.get(id).map(|r| r.1.clone())).collect();
-        let mut clean_scores = self.scores(&clean)?.into_iter();
+        let known: Vec<u64> = ids.iter().copied().filter(|id| rows.contains_key(id)).collect();
+        let mut clean_scores = self.scores(&clean, &row_keys(&known), stream("clean"))?.into_iter();
         let mut anchors = self.anchors(&ids)?;
-        let kept: Vec<Vec<f32>> = ids.iter().filter_map(|id| points.get(id).cloned()).collect();
-        let mut kept_scores = self.scores(&kept)?.into_iter();
+        let mut kept_scores = self.judged(outcomes, points)?;
         for outcome in outcomes {
             into.rows += 1;
             let row = rows.get(&outcome.id).and_then(|r| Some((r.0, r.1.as_slice(), clean_scores.next()?)));
-            let point = points.get(&outcome.id).and_then(|x| Some((x.as_slice(), kept_scores.next()?)));
+            let point = points.get(&outcome.id).and_then(|x| Some((x.as_slice(), kept_scores.remove(&outcome.id)?)));
             into.evidence += u64::from(point.is_some());
             let verdict = match row {
                 None => self.unread(outcome, unreadable.get(&outcome.id)),
@@ -205,7 +217,24 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn scores(&self, rows: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    /// Scores of every kept point, one row per draw of the judge.
+    fn judged(&self, outcomes: &[Outcome], points: &Points) -> Result<HashMap<u64, Vec<Vec<f32>>>> {
+        let there = || outcomes.iter().filter_map(|o| Some((o, points.get(&o.id)?)));
+        let mut all = HashMap::new();
+        if self.card.stochastic {
+            for (outcome, point) in there() {
+                let (rows, keys, stream) = votes::draws(outcome, point);
+                all.insert(outcome.id, self.scores(&rows, &keys, stream)?);
+            }
+            return Ok(all);
+        }
+        let (ids, rows): (Vec<u64>, Vec<Vec<f32>>) = there().map(|(o, x)| (o.id, x.clone())).unzip();
+        let scores = self.scores(&rows, &row_keys(&ids), 0)?;
+        all.extend(ids.into_iter().zip(scores.into_iter().map(|z| vec![z])));
+        Ok(all)
+    }
+
+    fn scores(&self, rows: &[Vec<f32>], keys: &[RowKey], stream: u64) -> Result<Vec<Vec<f32>>> {
         if rows.is_empty() {
             return Ok(vec![]);
         }
@@ -214,7 +243,8 @@ impl Judge<'_> {
         let sized: Vec<Vec<f32>> =
             rows.iter().map(|r| if r.len() == width { r.clone() } else { vec![0.; width] }).collect();
         let x: Tensor = stack(&sized, &self.attack.threat.input.shape)?;
-        Ok(self.reference.forward(&x)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+        let draw = Draw { seed: self.seed, stream, turn: 0, rows: keys };
+        Ok(self.judge.exact(&x, &draw)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
     }
 
     /// The clean embeddings of the samples that these had to approach; none where none had.
@@ -230,7 +260,8 @@ impl Judge<'_> {
         if let Some(batch) = self.data.load(&unique, &self.model.view(self.attack), &Device::Cpu)?.batch {
             let (flat, width) = to_host(&batch.x)?;
             let rows: Vec<Vec<f32>> = flat.chunks(width.max(1)).map(<[f32]>::to_vec).collect();
-            known.extend(batch.ids.iter().copied().zip(self.scores(&rows)?));
+            let scores = self.scores(&rows, &row_keys(&batch.ids), stream("clean"))?;
+            known.extend(batch.ids.iter().copied().zip(scores));
         }
         Ok(ids.iter().zip(others).map(|(id, other)| (*id, (other, known.get(&other).cloned()))).collect())
     }
@@ -246,7 +277,7 @@ impl Judge<'_> {
     }
 
     /// Checks one line against the clean row and the kept point.
-    fn line(&self, outcome: &Outcome, sample: &Sample, point: Option<(&[f32], Vec<f32>)>) -> Result<Note, String> {
+    fn line(&self, outcome: &Outcome, sample: &Sample, point: Option<(&[f32], Vec<Vec<f32>>)>) -> Result<Note, String> {
         if outcome.schema != SCHEMA || outcome.digest != row_digest(sample.x) {
             return Err("the clean sample is not the one that was attacked".to_string());
         }
@@ -267,8 +298,10 @@ impl Judge<'_> {
                 Err("it has no goal".to_string())
             };
         };
-        let clean = compare(&goal, outcome.clean, &sample.scores, self.jumps, "clean")?;
-        fragility(outcome, &goal, sample, point.as_ref().map(|(_, scores)| scores.as_slice()))?;
+        let clean = compare(&goal, outcome.clean, &sample.scores, self.card.jumps, "clean")?;
+        let attacked = self.attacked(outcome, &goal, sample);
+        let point = point.map(|(x, seen)| (x, votes::count(&attacked, seen)));
+        fragility(outcome, &goal, sample, point.as_ref().map(|(_, seen)| seen.typical.as_slice()))?;
         match outcome.verdict {
             Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
                 let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
@@ -290,8 +323,8 @@ impl Judge<'_> {
             Keep::None => false,
         };
         match (point, expected) {
-            (Some((adversarial, scores)), _) => {
-                let point = self.point(outcome, goal, sample.x, adversarial, &scores)?;
+            (Some((adversarial, seen)), _) => {
+                let point = self.point(outcome, &attacked, sample.x, adversarial, &seen)?;
                 Ok(if clean == Note::Fragile { clean } else { point })
             }
             (None, true) if outcome.evidence.is_some() => Err("its evidence is missing".to_string()),
@@ -305,12 +338,15 @@ impl Judge<'_> {
     /// The class that a targeted attack had to reach, by its rule over the clean scores.
     fn target(&self, outcome: &Outcome, sample: &Sample) -> Result<(), String> {
         let expected = match (self.attack.aim, sample.label) {
-            (None, Some(label)) => robust_attacks::target_of(&self.attack.params, label, &sample.scores),
+            (None, Some(label)) => {
+                let classes = sample.scores.get(..self.card.output.classes()).unwrap_or(&sample.scores);
+                robust_attacks::target_of(&self.attack.params, label, classes)
+            }
             _ => Ok(None),
         };
         let expected = expected.map_err(|e| e.message)?;
         let score = |class: u32| sample.scores.get(class as usize).map(|z| f64::from(*z));
-        let room = if self.jumps { ACROSS } else { TOLERANCE };
+        let room = if self.card.jumps { ACROSS } else { TOLERANCE };
         match (outcome.target, expected) {
             (None, None) => Ok(()),
             (None, Some(_)) if !fields::attacked(self.attack, outcome) || outcome.verdict == Verdict::Failed => Ok(()),
@@ -332,13 +368,25 @@ impl Judge<'_> {
     /// What the clean sample is judged by; `None` when the sample that it had to approach is missing.
     fn goal(&self, sample: &Sample) -> Option<Goal> {
         match (self.attack.aim, &sample.anchor) {
-            (None, _) => Some(Goal::Untargeted(vec![sample.label?])),
+            (None, _) => Some(self.card.output.guard(Goal::Untargeted(vec![sample.label?]), Rejection::Unanswered)),
             (Some(aim), None) => Some(aim.goal(vec![sample.scores.clone()])),
             (Some(aim), Some((_, anchor))) => Some(aim.goal(vec![anchor.clone()?])),
         }
     }
 
-    fn point(&self, outcome: &Outcome, usual: Goal, clean: &[f32], x: &[f32], scores: &[f32]) -> Result<Note, String> {
+    /// What the sample's adversarial point is judged by.
+    fn attacked(&self, outcome: &Outcome, clean: &Goal, sample: &Sample) -> Goal {
+        let rejection = if self.attack.is_corruption() { Rejection::Unanswered } else { Rejection::Caught };
+        match (outcome.target, sample.label) {
+            (Some(target), _) => self.card.output.guard(Goal::Targeted(vec![target]), rejection),
+            (None, Some(label)) if self.attack.aim.is_none() => {
+                self.card.output.guard(Goal::Untargeted(vec![label]), rejection)
+            }
+            _ => clean.clone(),
+        }
+    }
+
+    fn point(&self, outcome: &Outcome, goal: &Goal, clean: &[f32], x: &[f32], seen: &Seen) -> Result<Note, String> {
         if outcome.evidence.as_deref() != Some(row_digest(x).as_str()) {
             return Err("its evidence is not the point whose digest the line holds".to_string());
         }
@@ -351,10 +399,12 @@ impl Judge<'_> {
             return Err(format!("its evidence is not {:?} away as the line says", outcome.distance));
         }
         let best = outcome.best.ok_or("the line holds no prediction for its point")?;
-        let goal = match outcome.target {
-            Some(target) => Goal::Targeted(vec![target]),
-            None => usual,
-        };
+        if self.card.stochastic {
+            // Which votes decide, the line's own fields have been held against.
+            let counted = votes::check(outcome, goal, seen)?;
+            let typical = compare(goal, Some(best), &seen.typical, self.card.jumps, "adversarial")?;
+            return Ok(if counted == Note::Fragile { counted } else { typical });
+        }
         let says = outcome.verdict == Verdict::Fooled;
         if outcome.verdict != Verdict::CleanMiss && goal.reached(best) != says {
             return Err(format!(
@@ -362,7 +412,7 @@ impl Judge<'_> {
                 outcome.verdict, best.margin
             ));
         }
-        compare(&goal, Some(best), scores, self.jumps, "adversarial")
+        compare(goal, Some(best), &seen.typical, self.card.jumps, "adversarial")
     }
 }
 
@@ -450,7 +500,7 @@ mod tests {
     fn only_networks_that_jump_may_differ_by_more_than_rounding() {
         let goal = Goal::Untargeted(vec![0]);
         let agree = |says: f64, seen: f32, jumps| {
-            let says = Pred { label: Some(u32::from(says <= 0.)), margin: says };
+            let says = Pred::answered(Some(u32::from(says <= 0.)), says);
             compare(&goal, Some(says), &[seen, 0., -100.], jumps, "clean")
         };
         for jumps in [false, true] {

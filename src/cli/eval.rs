@@ -16,7 +16,6 @@ use robust::report::{self, Row, encoders};
 use robust::run::{Run, Subject, Times, is_compat};
 use robust::shard::Shard;
 use robust::{classes, clock, doctor, escape, evaluate, given, rows, say, stages};
-use robust_engine::Interpreter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +140,7 @@ pub struct Prepared {
     /// Samples attacked at once.
     pub batch_size: usize,
     /// Of each model, for the doctor.
-    networks: Vec<Arc<Network>>,
+    networks: Vec<Option<Arc<Network>>>,
     /// Heads that belong into the run's folder.
     heads: Vec<(PlannedHead, Head)>,
 }
@@ -167,7 +166,7 @@ pub fn prepare(args: &Args) -> Result<Prepared> {
     let subjects = subjects(args, goal, &loaded, &meter, (data.as_ref(), &ids))?;
     check_fit(&subjects, data.as_ref(), &ids)?;
     let models = planned(&loaded, sources, &heads, &subjects);
-    let plan = make_plan(args, models, source, data.as_ref(), ids, pick)?;
+    let plan = make_plan(args, models, source, data.as_ref(), ids, pick, interpreters(&loaded))?;
     let warn = |f: doctor::Finding| say(&format!("warning: {}\n  hint: {}", escape::line(&f.evidence), f.advice));
     doctor::foresee(&plan).into_iter().for_each(warn);
     let batch_size = args.memory.batch(args.batch_size, &loaded)?;
@@ -252,7 +251,7 @@ fn go(args: &Args, prepared: &Prepared, root: &Path) -> Result<Done> {
 fn consult(
     plan: &Plan,
     subjects: &[Subject],
-    networks: &[Arc<Network>],
+    networks: &[Option<Arc<Network>>],
     data: &dyn Dataset,
 ) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
@@ -265,7 +264,9 @@ fn consult(
         };
         let mut found = doctor::examine(model.as_ref(), &batch)?;
         found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
-        found.extend(doctor::examine_neighbours(network, &batch)?);
+        if let Some(network) = network {
+            found.extend(doctor::examine_neighbours(network, &batch)?);
+        }
         all.push((model.card().name.clone(), found));
     }
     Ok(all)
@@ -375,6 +376,17 @@ fn planned(
     .collect()
 }
 
+/// What computes the models, each way once.
+fn interpreters(loaded: &[LoadedModel]) -> String {
+    let mut names: Vec<&str> = vec![];
+    for model in loaded {
+        if !names.contains(&model.card.interpreter.as_str()) {
+            names.push(&model.card.interpreter);
+        }
+    }
+    names.join(" + ")
+}
+
 fn make_plan(
     args: &Args,
     models: Vec<PlannedModel>,
@@ -382,6 +394,7 @@ fn make_plan(
     data: &dyn Dataset,
     ids: Vec<u64>,
     pick: String,
+    interpreter: String,
 ) -> Result<Plan> {
     Ok(Plan {
         schema: plan::SCHEMA.to_string(),
@@ -394,7 +407,7 @@ fn make_plan(
         unit: plan::UNIT,
         evidence: args.evidence,
         shard: args.shard.as_ref().map(|s| Shard::parse(s, args.shards, &|v| std::env::var(v).ok())).transpose()?,
-        interpreter: robust_engine::Cpu::chosen()?.name(),
+        interpreter,
     })
 }
 

@@ -24,10 +24,12 @@ impl Memory {
     /// Those of looking at a network.
     pub fn batch(&self, wanted: usize, models: &[LoadedModel]) -> Result<usize> {
         let Some(free) = self.memory.or_else(memory::available) else { return Ok(wanted) };
-        let weights = models.iter().map(|m| memory::weights(&m.network)).fold(0, u64::saturating_add);
+        let weights =
+            models.iter().filter_map(|m| m.network.as_ref()).map(|n| memory::weights(n)).fold(0, u64::saturating_add);
         let mut batch = wanted;
-        for model in models {
-            let row = memory::row(&model.network)?;
+        // What a model elsewhere takes is not taken here.
+        for (model, network) in models.iter().filter_map(|m| Some((m, m.network.as_ref()?))) {
+            let row = memory::row(network)?;
             let fits = memory::fitting(wanted, row, free.saturating_sub(weights));
             if fits < batch {
                 let [row, weights, free] = [row, weights, free].map(memory::text);

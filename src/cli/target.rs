@@ -1,6 +1,6 @@
 //! What the attacks of an evaluation climb, and how the judge asks: draws, votes, stand-ins for gradients.
 
-use robust::core::{Bpda, Error, Model, Result, Smoothed, Target, Votes};
+use robust::core::{Error, Model, Result, Smoothed, StandIn, Target, Votes};
 use robust::models;
 use robust::plan::Gradients;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Options {
     /// A random model counts as fooled when K of M fresh draws are (default: 5/10 for models that say they are random)
     #[arg(long, value_name = "K/M", value_parser = parse_votes)]
     votes: Option<Votes>,
-    /// Take gradients from this model, which stands in for one that has none or bad ones (BPDA); scores stay the model's
+    /// Take gradients from this whole model, at the attacked point, where the model has none or bad ones; scores stay the model's
     #[arg(long, value_name = "MODEL", conflicts_with = "smooth")]
     bpda: Option<String>,
     /// Take gradients of the loss averaged over Gaussian noise of this deviation in input units, against shattered ones
@@ -60,7 +60,7 @@ impl Climb<'_> {
     /// Kind `Usage` when the stand-in takes or gives other shapes.
     pub fn target(&self, model: Arc<dyn Model>) -> Result<Target> {
         let surrogate: Option<Arc<dyn Model>> = match (&self.soft, self.options.smooth) {
-            (Some(soft), _) => Some(Arc::new(Bpda::new(model.clone(), soft.clone())?)),
+            (Some(soft), _) => Some(Arc::new(StandIn::new(model.clone(), soft.clone())?)),
             (None, Some(sigma)) => Some(Arc::new(Smoothed::new(model.clone(), sigma)?)),
             (None, None) => None,
         };

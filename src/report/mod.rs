@@ -3,6 +3,7 @@
 pub mod corruptions;
 mod csv;
 mod curve;
+mod distances;
 pub mod encoders;
 mod json;
 pub mod page;
@@ -13,6 +14,7 @@ mod text;
 
 pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
+pub use distances::{Distances, epsilons, usual};
 pub use json::{SCHEMA, to_json};
 pub use sentence::sentences;
 pub use targets::own_class;
@@ -44,6 +46,7 @@ pub struct Row {
     /// Samples asked for, in a shard its part of them; the denominator of every rate.
     pub n: u64,
     pub clean_accuracy: f64,
+    /// NaN (in JSON `null`) where the attack has no epsilon: see `distances`.
     pub robust_accuracy: f64,
     /// Wilson 95 % intervals.
     pub clean_interval: (f64, f64),
@@ -72,6 +75,9 @@ pub struct Row {
     /// Of one attack, where its points did not all simply lie within the threat model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Points>,
+    /// Of one attack that looks for the nearest success and was given no epsilon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distances: Option<Distances>,
     /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
     #[serde(skip)]
     pub aimed: bool,
@@ -174,7 +180,8 @@ impl Tally {
     }
 }
 
-/// One row per model and attack, then one `worst-case` row per model and threat model. `seconds` are per (model,
+/// One row per model and attack, then one `worst-case` row per model and threat model; none for attacks without an epsilon, which
+/// find a success somewhere for nearly every sample. `seconds` are per (model,
 /// attack) in the plan's order.
 pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row> {
     let mut rows = vec![];
@@ -184,13 +191,23 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
         for (index, attack) in model.attacks.iter().enumerate() {
             let mut tally = Tally { seconds: seconds.get(slot).copied().unwrap_or(0.), ..Tally::default() };
             let threat = attack.threat.region.clone();
+            let mine = || outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label);
+            if let Region::Nearest { norm } = threat {
+                mine().for_each(|o| tally.add(o));
+                let epsilons = epsilons(norm, model.attacks.iter().map(|a| &a.threat.region));
+                let (row, distances) =
+                    (row(plan, model, index, &attack.label, &tally), Some(Distances::of(mine(), &epsilons)));
+                let nothing = (f64::NAN, f64::NAN);
+                rows.push(Row { robust_accuracy: f64::NAN, robust_interval: nothing, distances, ..row });
+                slot += 1;
+                continue;
+            }
             let place = unions.iter().position(|(t, ..)| *t == threat).unwrap_or_else(|| {
                 unions.push((threat, index, Tally::default()));
                 unions.len() - 1
             });
             let union = &mut unions[place].2;
             union.seconds += tally.seconds;
-            let mine = || outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label);
             for outcome in mine() {
                 tally.add(outcome);
                 union.add(outcome);
@@ -240,6 +257,7 @@ fn row(plan: &Plan, model: &crate::plan::PlannedModel, attack: usize, name: &str
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
         points: None,
+        distances: None,
         aimed: model.attacks[attack].aim.is_some(),
     }
 }
