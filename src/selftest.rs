@@ -295,14 +295,14 @@ fn rows() -> Result<String> {
 fn interpreters() -> Result<String> {
     let (loaded, batch) = digits(16)?;
     let (z, dx) = margins(loaded.model.as_ref(), &batch)?;
-    let reference = Reference::new(loaded.network.clone(), DType::F64)?;
+    let reference = Reference::new(loaded.graph()?.clone(), DType::F64)?;
     let mut tape = reference.trace(&batch.x, &[])?;
     let (z64, k) = to_host(&tape.output().to_dtype(DType::F32)?)?;
     let goal = Goal::Untargeted(batch.labels.clone().unwrap_or_default());
     let seed: Vec<f64> =
         z64.chunks(k).enumerate().flat_map(|(i, z)| Objective::Margin.climb(&goal, i, i, z).slope).collect();
     let seed = Tensor::from_vec(seed, (batch.len(), k), &Device::Cpu)?;
-    let (dx64, _) = to_host(&tape.pull(&[(loaded.network.output(), seed)])?.to_dtype(DType::F32)?)?;
+    let (dx64, _) = to_host(&tape.pull(&[(reference.network().output(), seed)])?.to_dtype(DType::F32)?)?;
     let gap = |a: &[f32], b: &[f32]| {
         let top = b.iter().fold(0f32, |m, v| m.max(v.abs()));
         a.iter().zip(b).fold(0f32, |m, (x, y)| m.max((x - y).abs())) / top

@@ -2,30 +2,10 @@
 //! with momentum whose step halves at checkpoints where progress has stalled, from the best point so far.
 
 use crate::apgd_l1;
-use crate::host::{ask, ask_clean, clean_rows, length, runners_up, stacked, take_slopes};
+use crate::climb::{Apgd, Climb};
+use crate::host::{ask, ask_clean, clean_rows, length, radius, runners_up, stacked, take_slopes};
 use rayon::prelude::*;
-use robust_core::{Budget, Norm, Objective, Oracle, Result, Stop, ThreatModel};
-
-/// What a run climbs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Climb {
-    Ce,
-    Dlr,
-    /// Toward the class of this rank among the others by clean score, from 0.
-    Toward(u64),
-}
-
-/// Numbers that the runs of an attack share.
-#[derive(Debug, Clone, Copy)]
-pub struct Apgd {
-    pub steps: u64,
-    /// Share of steps that must raise the loss between two checkpoints.
-    pub rho: f64,
-    /// L1: whether the ball shrinks to its size in three parts.
-    pub larger: bool,
-    /// The reference's schedule, counts and quirks instead of stopping at the first confirmed success.
-    pub compat: bool,
-}
+use robust_core::{Budget, Norm, Oracle, Result, Stop, ThreatModel};
 
 /// Momentum: the share of a step that is new.
 const NEW: f32 = 0.75;
@@ -161,28 +141,6 @@ fn targets(climbs: &[Climb], oracle: &Oracle) -> Result<Vec<u32>> {
         _ => 0,
     };
     Ok(runners_up(oracle)?.iter().zip(oracle.runs()).map(pick).collect())
-}
-
-impl Climb {
-    /// With too few classes for the ratio, its numerator is left. `compat` leaves an error instead.
-    pub fn objective(self, oracle: &Oracle, targets: impl Iterator<Item = u32>, compat: bool) -> Result<Objective> {
-        let classes = oracle.clean_scores()?.first().map_or(0, Vec::len);
-        Ok(match self {
-            Climb::Ce if oracle.goal().is_label_free() => Objective::Margin,
-            Climb::Ce if compat => Objective::CeSingle,
-            Climb::Ce => Objective::Ce,
-            Climb::Dlr if classes >= 3 || compat => Objective::Dlr,
-            Climb::Dlr => Objective::Margin,
-            Climb::Toward(_) if classes >= 4 || compat => Objective::DlrTargeted(targets.collect()),
-            Climb::Toward(_) => Objective::MarginTargeted(targets.collect()),
-        })
-    }
-}
-
-/// Epsilon, or for unbounded threats the width of the domain.
-pub fn radius(threat: &ThreatModel) -> f64 {
-    let (low, high) = threat.input.domain.unwrap_or((0., 1.));
-    if threat.eps().is_finite() { threat.eps() } else { f64::from(high) - f64::from(low) }
 }
 
 /// One sample's ascent.

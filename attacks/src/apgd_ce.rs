@@ -29,8 +29,8 @@
 //! `restarts (steps + 1)` forwards and `restarts steps` backwards when it holds; 2 more of each per restart in L1 with
 //! `larger`. Compat: `restarts (steps + 1) + 1` forwards and `restarts (steps + 1)` backwards, whether it holds or not.
 
-use crate::apgd::{Apgd, Climb};
 use crate::choice::{at_least_one, named_norm, share};
+use crate::climb::{Apgd, Climb};
 use crate::host::targets;
 use robust_core::{Access, Attack, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, parameters};
 use serde::{Deserialize, Serialize};

@@ -18,8 +18,8 @@
 //! # Cost per sample
 //! As `apgd-ce`.
 
-use crate::apgd::Climb;
 use crate::apgd_ce::build;
+use crate::climb::Climb;
 use robust_core::{Access, Entry, Norm};
 
 pub const ENTRY: Entry = Entry {

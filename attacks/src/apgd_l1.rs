@@ -1,8 +1,8 @@
 //! APGD in L1 (Croce and Hein 2021, arXiv 2103.01208): steps along the signs of the steepest entries, whose share adapts
 //! to the sparsity of the best point, and a ball that shrinks to its size in three parts.
 
-use crate::apgd::{Apgd, Climb, radius};
-use crate::host::{ask, clean_rows, everyone, stacked, take_slopes};
+use crate::climb::{Apgd, Climb};
+use crate::host::{ask, clean_rows, everyone, radius, stacked, take_slopes};
 use rayon::prelude::*;
 use robust_core::{Norm, Oracle, Region, Result, ThreatModel};
 

@@ -22,8 +22,8 @@
 //! `targets restarts (steps + 1)` forwards and `targets restarts steps` backwards when it holds. Compat: `1 + targets
 //! restarts (steps + 2)` forwards and `targets restarts (steps + 1)` backwards when it holds.
 
-use crate::apgd::{Apgd, Climb};
 use crate::choice::{at_least_one, named_norm, share};
+use crate::climb::{Apgd, Climb};
 use crate::host::{self, targets};
 use robust_core::{Access, Attack, Built, Entry, Error, Goal, Norm, Oracle, Result, Spec, parameters};
 use serde::{Deserialize, Serialize};

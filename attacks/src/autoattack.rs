@@ -25,8 +25,8 @@
 //! `standard` when it holds: 6,920 forwards and 1,900 backwards; compat 7,856 and 1,910, and 103 and 101 for a sample lost
 //! at `apgd-ce`.
 
-use crate::apgd::Climb;
 use crate::choice::{at_least_one, named_norm};
+use crate::climb::Climb;
 use crate::fab_step::Fab;
 use crate::square::Square;
 use crate::{apgd_ce, apgd_t, fab, fab_t};

@@ -1,8 +1,7 @@
 //! The engine of FAB and FAB-T: hyperplanes, projections, and the walk between them.
 
-use crate::apgd::radius;
 use crate::choice::{at_least_one, share};
-use crate::host::{ask, ask_clean, classes, clean_rows, dot_gap, everyone, length, runners_up, stacked};
+use crate::host::{ask, ask_clean, classes, clean_rows, dot_gap, everyone, length, radius, runners_up, stacked};
 use candle_core::Tensor;
 use rayon::prelude::*;
 use robust_core::{

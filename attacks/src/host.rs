@@ -1,7 +1,7 @@
 //! Rows on the host: what attacks with state per sample share. One struct per sample, plain slices inside.
 
 use candle_core::Tensor;
-use robust_core::{Answer, Error, Norm, Oracle, Result, Slope, to_host};
+use robust_core::{Answer, Error, Norm, Oracle, Result, Slope, ThreatModel, to_host};
 
 /// The clean rows of the live samples.
 pub fn clean_rows(oracle: &Oracle) -> Result<Vec<Vec<f32>>> {
@@ -107,4 +107,10 @@ fn lanes(mut values: impl Iterator<Item = f64>) -> f64 {
 /// Classes of the model under attack.
 pub fn classes(oracle: &Oracle) -> Result<usize> {
     Ok(oracle.clean_scores()?.first().map_or(0, Vec::len))
+}
+
+/// Epsilon, or for unbounded threats the width of the domain.
+pub fn radius(threat: &ThreatModel) -> f64 {
+    let (low, high) = threat.input.domain.unwrap_or((0., 1.));
+    if threat.eps().is_finite() { threat.eps() } else { f64::from(high) - f64::from(low) }
 }

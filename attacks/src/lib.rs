@@ -9,6 +9,8 @@ mod ascent;
 pub mod autoattack;
 mod bim;
 mod choice;
+mod climb;
+mod ddn;
 mod fab;
 mod fab_step;
 mod fab_t;
@@ -27,6 +29,9 @@ mod square_moves;
 mod tests;
 #[cfg(test)]
 mod toy;
+pub mod walk;
+#[cfg(test)]
+mod walk_tests;
 
 use robust_core::{
     Aim, Attack, Budget, Built, Card, Entry, Error, Norm, Region, Result, Spec, ThreatModel, Value as SpecValue,
@@ -48,6 +53,7 @@ pub static ALL: &[Entry] = &[
     fab::ENTRY,
     fab_t::ENTRY,
     square::ENTRY,
+    ddn::ENTRY,
     autoattack::ENTRY,
 ];
 
@@ -172,6 +178,24 @@ pub fn check_entry(text: &str, spec: Spec, entry: &'static Entry, named: Option<
     read.eps.map_or(Ok(()), |eps| eps.number("eps").map(|_| ()))
 }
 
+/// Whether an attack looks for the nearest success of every sample; such attacks need no epsilon. False for names that are not in
+/// the index.
+pub fn minimises(name: &str) -> bool {
+    let built = |e: &Entry| (e.build)(&Spec { name: format!("{}-{}", e.name, e.norms[0].suffix()), params: vec![] });
+    ALL.iter().find(|e| e.name == name).is_some_and(|e| built(e).is_ok_and(|b| b.attack.minimises()))
+}
+
+/// Whether a spec has no epsilon because it needs none.
+///
+/// # Errors
+/// As [`check`].
+pub fn is_without_epsilon(text: &str) -> Result<bool> {
+    let spec = Spec::parse(text)?;
+    let (entry, named) = find(&spec.name)?;
+    let read = Read::of(text, spec, entry, named)?;
+    Ok(read.eps.is_none() && read.built.attack.minimises())
+}
+
 /// A spec whose parameters make sense; what belongs to every attack stands apart.
 struct Read {
     norm: Norm,
@@ -211,25 +235,37 @@ impl Read {
 /// [`resolve`] for an entry that is not in the index; `named` is the norm its name says.
 pub fn resolve_entry(text: &str, spec: Spec, entry: &'static Entry, named: Option<Norm>, card: &Card) -> Result<Ready> {
     let Read { norm, eps, queries, built, own } = Read::of(text, spec, entry, named)?;
-    let (eps, eps_text) = epsilon(eps, text, norm, card)?;
-    let threat = ThreatModel::new(Region::Ball { norm, eps }, card.input.clone(), entry.needs)
-        .map_err(|e| e.within(format!("attack `{text}`")))?;
-    let mut label = format!("{}-{}:eps={eps_text}", entry.name, norm.suffix());
-    let mut rest: Vec<String> = own.iter().map(|(k, v)| format!(",{k}={}", v.text)).collect();
-    rest.extend(queries.map(|q| format!(",queries={q}")));
+    let (region, eps_text) = region(eps, text, norm, card, built.attack.minimises())?;
+    let threat =
+        ThreatModel::new(region, card.input.clone(), entry.needs).map_err(|e| e.within(format!("attack `{text}`")))?;
+    let mut rest: Vec<String> = own.iter().map(|(k, v)| format!("{k}={}", v.text)).collect();
+    rest.extend(queries.map(|q| format!("queries={q}")));
     rest.sort();
-    label.extend(rest);
     let path = format!("{}-{}", entry.name, norm.suffix());
+    let settings: Vec<String> = eps_text.map(|eps| format!("eps={eps}")).into_iter().chain(rest).collect();
+    let label = if settings.is_empty() { path.clone() } else { format!("{path}:{}", settings.join(",")) };
     let budget = Budget { queries: queries.map(|q| q as u64) };
     Ok(Ready { label, path, entry, threat, budget, attack: built.attack, params: built.params, aim: None })
 }
 
-fn epsilon(given: Option<SpecValue>, text: &str, norm: Norm, card: &Card) -> Result<(f64, String)> {
+/// Where points may lie, and epsilon as the label says it. An attack that looks for the nearest success goes anywhere unless an
+/// epsilon is given.
+fn region(
+    given: Option<SpecValue>,
+    text: &str,
+    norm: Norm,
+    card: &Card,
+    minimises: bool,
+) -> Result<(Region, Option<String>)> {
+    let ball = |eps, text| Ok((Region::Ball { norm, eps }, Some(text)));
     if let Some(value) = given {
-        return Ok((value.number("eps")?, value.text));
+        return ball(value.number("eps")?, value.text);
+    }
+    if minimises {
+        return Ok((Region::Nearest { norm }, None));
     }
     match card.default_threat {
-        Some((usual, eps)) if usual == norm => Ok((eps, eps.to_string())),
+        Some((usual, eps)) if usual == norm => ball(eps, eps.to_string()),
         usual => {
             let known = usual.map_or(String::new(), |(n, e)| format!(" (its card gives eps={e} for {n} only)"));
             Err(Error::usage(format!(

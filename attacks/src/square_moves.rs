@@ -47,7 +47,7 @@ impl<'a> Board<'a> {
             (InputKind::Image, &[c, h, w]) => (c, h, w),
             _ => (1, 1, threat.input.len()),
         };
-        let (norm, eps) = (threat.norm().unwrap_or(Norm::Linf), crate::apgd::radius(threat));
+        let (norm, eps) = (threat.norm().unwrap_or(Norm::Linf), crate::host::radius(threat));
         Self { threat, norm, eps, channels, height, width, compat }
     }
 

@@ -3,8 +3,8 @@
 use super::*;
 use candle_core::{DType, Device, Tensor};
 use robust_core::{
-    Access, Batch, Draw, Finding, Goal, Input, InputKind, Model, Oracle, Output, Question, RowKey, Site, Stop, TapId,
-    Target, Trace, to_host,
+    Batch, Draw, Finding, Goal, Input, InputKind, Model, Oracle, Output, Question, RowKey, Site, Stop, TapId, Target,
+    Trace, to_host,
 };
 use std::sync::Arc;
 
@@ -20,18 +20,9 @@ struct Linear {
 fn linear(bias: f32) -> Linear {
     let keys = [RowKey::of(0)];
     let w = Draw { seed: 3, stream: 0, turn: 0, rows: &keys }.normal(&[D], &Device::Cpu).unwrap();
-    let card = Card {
-        name: "linear".into(),
-        digest: String::new(),
-        input: Input { shape: vec![D], domain: Some((0., 1.)), kind: InputKind::Features },
-        output: Output::Logits { k: 2 },
-        stochastic: false,
-        couples_rows: false,
-        access: Access::Gradient,
-        taps: vec![],
-        preprocess: None,
-        default_threat: Some((Norm::Linf, 0.1)),
-    };
+    let input = Input { shape: vec![D], domain: Some((0., 1.)), kind: InputKind::Features };
+    let usual = Some((Norm::Linf, 0.1));
+    let card = Card { default_threat: usual, ..Card::new("linear", input, Output::Logits { k: 2 }) };
     Linear { card, w, bias }
 }
 
@@ -85,7 +76,7 @@ fn attack(text: &str, model: &Arc<Linear>, batch: &Batch, labels: &[u32]) -> Vec
         clean: &clean,
         seed: 1,
         path: &ready.path,
-        stop: Stop::AtFirst,
+        stop: if ready.attack.minimises() { Stop::Nearest } else { Stop::AtFirst },
         budget,
         at_once: 64,
     };
@@ -200,6 +191,52 @@ fn fab_finds_the_nearest_point_of_a_linear_model_at_the_box() {
         }
     }
     assert!(compared > 40, "{compared}");
+}
+
+#[test]
+fn ddn_finds_the_nearest_point_of_a_linear_model() {
+    // Where the box does not cut, the boundary lies |w x + b| / ||w|| away.
+    let model = Arc::new(linear(4.));
+    let batch = points(32, 0.4, 0.6);
+    let (x, _) = to_host(&batch.x).unwrap();
+    let (w, _) = to_host(&model.w).unwrap();
+    let length = w.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
+    let gaps: Vec<f64> =
+        x.chunks(D).map(|x| 4. - w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum::<f64>()).collect();
+    let labels: Vec<u32> = gaps.iter().map(|g| u32::from(*g < 0.)).collect();
+    let free = attack("ddn-l2", &model, &batch, &labels);
+    for (f, gap) in free.iter().zip(&gaps) {
+        let (found, least) = (f.found.as_ref().unwrap(), gap.abs() / length);
+        assert_eq!((f.nearest, f.stage.as_ref()), (found.distance, None));
+        let distance = found.distance.unwrap();
+        assert!(distance >= 0.9999 * least && distance <= 1.01 * least, "{distance}, not {least}");
+    }
+    // With an epsilon it is fooled where the nearest success lies within, and the nearest is known all the same.
+    let eps = {
+        let mut sorted: Vec<f64> = free.iter().filter_map(|f| f.nearest).collect();
+        sorted.sort_by(f64::total_cmp);
+        0.5 * (sorted[15] + sorted[16])
+    };
+    for (f, free) in attack(&format!("ddn-l2:eps={eps}"), &model, &batch, &labels).iter().zip(&free) {
+        assert_eq!((f.found.is_some(), f.nearest), (free.nearest.unwrap() <= eps, free.nearest));
+    }
+}
+
+#[test]
+fn an_attack_without_epsilon_names_itself_and_its_region() {
+    let card = linear(0.).card;
+    let ready = resolve("ddn", &card).unwrap();
+    assert_eq!((ready.label.as_str(), ready.threat.to_string().as_str()), ("ddn-l2", "nearest L2"));
+    assert_eq!(ready.threat.region, Region::Nearest { norm: Norm::L2 });
+    assert_eq!(resolve("ddn:steps=20,queries=9", &card).unwrap().label, "ddn-l2:queries=9,steps=20");
+    let ball = resolve("ddn-l2:steps=20,eps=1/2", &card).unwrap();
+    assert_eq!((ball.label.as_str(), ball.threat.eps()), ("ddn-l2:eps=1/2,steps=20", 0.5));
+    assert!(minimises("ddn") && !minimises("pgd") && !minimises("file"));
+    assert!(is_without_epsilon("ddn-l2").unwrap() && !is_without_epsilon("ddn-l2:eps=1").unwrap());
+    assert!(!is_without_epsilon("pgd-l2").unwrap() && is_without_epsilon("ddm").is_err());
+    for bad in ["ddn:gamma=1", "ddn:gamma=0", "ddn:init=0", "ddn:steps=0", "ddn-linf", "ddn:eps=much"] {
+        assert!(check(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

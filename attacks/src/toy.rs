@@ -3,8 +3,8 @@
 use crate::resolve;
 use candle_core::{DType, Device, Tensor};
 use robust_core::{
-    Access, Batch, Card, Draw, Finding, Input, Model, Oracle, Output, Question, Result, RowKey, Site, Stop, TapId,
-    Target, Trace, to_host,
+    Batch, Card, Draw, Finding, Input, Model, Oracle, Output, Question, Result, RowKey, Site, Stop, TapId, Target,
+    Trace, to_host,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -31,18 +31,7 @@ impl Toy {
         let w = to_rows(&draw.normal(&[input.len()], &Device::Cpu).unwrap());
         // Centred where pixels are, so that no class wins everywhere.
         let b = w.iter().map(|w| -0.5 * w.iter().sum::<f32>()).collect();
-        let card = Card {
-            name: "toy".into(),
-            digest: String::new(),
-            input,
-            output: Output::Logits { k: classes },
-            stochastic: false,
-            couples_rows: false,
-            access: Access::Gradient,
-            taps: vec![],
-            preprocess: None,
-            default_threat: None,
-        };
+        let card = Card::new("toy", input, Output::Logits { k: classes });
         let (rows, pulls) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { card, w, b, broken: 2. ..2., half: false, noise: 0., rows, pulls }
     }
@@ -130,7 +119,7 @@ pub fn run(text: &str, target: &Target, model: &Toy, batch: &Batch) -> Result<Ve
         clean: &clean,
         seed: 1,
         path: &ready.path,
-        stop: Stop::AtFirst,
+        stop: if ready.attack.minimises() { Stop::Nearest } else { Stop::AtFirst },
         budget: ready.budget,
         at_once: 64,
     };

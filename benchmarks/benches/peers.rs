@@ -30,7 +30,7 @@ fn main() {
         return;
     };
     let dims: Vec<usize> = shape.split(',').map(|d| d.parse().unwrap()).collect();
-    let net = Arc::clone(&robust_models::load(model).unwrap().network);
+    let net = Arc::clone(robust_models::load(model).unwrap().graph().unwrap());
     let x = floats(x, &dims);
     let seed = floats(seed, &[dims[0], net.output_row()[0]]);
     let reference = Reference::new(Arc::clone(&net), DType::F32).unwrap();

@@ -23,6 +23,12 @@ pub trait Attack: Send + Sync {
     /// Asks until it has nothing left to try; the oracle keeps the best point.
     fn run(&self, oracle: &mut Oracle) -> Result<()>;
 
+    /// Whether it looks for the nearest success of every sample, not for any within a ball. It then needs no epsilon, keeps what is
+    /// nearest instead of what is first, and its outcomes have that distance. Default: it does not.
+    fn minimises(&self) -> bool {
+        false
+    }
+
     /// Whether samples that are wrong already are put to it too: their verdict stays a clean miss, but the prediction at
     /// their point is written down, as the error rate of a corruption counts every sample.
     fn takes_misses(&self) -> bool {

@@ -25,10 +25,12 @@ impl Batch {
         Ok(Self { ids, x, labels })
     }
 
+    /// Samples; at least one.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
+    /// Never, for batches made by [`Batch::new`].
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

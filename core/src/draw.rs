@@ -102,6 +102,7 @@ pub struct Noise {
 }
 
 impl Noise {
+    /// 32 random bits.
     pub fn bits(&mut self) -> u32 {
         self.rng.next_u32()
     }

@@ -16,6 +16,19 @@ pub enum Goal {
     Away { anchors: Vec<Vec<f32>>, by: Similarity, below: f64 },
     /// More alike to the anchor, another sample's embedding.
     Towards { anchors: Vec<Vec<f32>>, by: Similarity, above: f64 },
+    /// A goal about classes, of a model that may reject a row instead of answering: the last entry of a row is its rejection
+    /// ([`crate::Output::LogitsReject`]). See [`crate::Output::guard`].
+    Guarded { goal: Box<Goal>, rejection: Rejection },
+}
+
+/// What it counts as when a model rejects a row. Exactly at the threshold a row is accepted, and counts against the defence
+/// either way, as a tie between classes does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The adversary is caught: whatever the class, the row is not fooled. So are adversarial points judged.
+    Caught,
+    /// The model has not answered: the row is as wrong as one of another class. So are clean samples judged.
+    Unanswered,
 }
 
 /// The class a row of scores says (none for an embedding), and how far it is from fooled: positive means not fooled.
@@ -26,6 +39,16 @@ pub struct Pred {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub label: Option<u32>,
     pub margin: f64,
+    /// The model rejected the row; `label` is then the class that it kept to itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub rejected: bool,
+}
+
+impl Pred {
+    /// Of a row that the model answered.
+    pub fn answered(label: Option<u32>, margin: f64) -> Self {
+        Self { label, margin, rejected: false }
+    }
 }
 
 /// A label-free goal for one sample: the margin is `sign (similarity - bar)`.
@@ -53,6 +76,12 @@ pub(crate) fn reckoned(score: f32) -> f64 {
     f64::from(score.max(f32::MIN))
 }
 
+/// The rejection at the end of a row, and the class scores before it; `None` where it is not a number.
+pub(crate) fn rejection_of(scores: &[f32]) -> Option<(f64, &[f32])> {
+    let (over, classes) = scores.split_last()?;
+    (over.is_finite() || *over == f32::NEG_INFINITY).then_some((reckoned(*over), classes))
+}
+
 /// The first largest entry; `None` for a row that is not [`readable`].
 pub fn argmax(scores: &[f32]) -> Option<u32> {
     if !readable(scores) {
@@ -68,13 +97,16 @@ impl Goal {
         match self {
             Goal::Untargeted(y) | Goal::Targeted(y) => y,
             Goal::Away { .. } | Goal::Towards { .. } => &[],
+            Goal::Guarded { goal, .. } => goal.classes(),
         }
     }
 
+    /// Samples.
     pub fn len(&self) -> usize {
         match self {
             Goal::Untargeted(y) | Goal::Targeted(y) => y.len(),
             Goal::Away { anchors, .. } | Goal::Towards { anchors, .. } => anchors.len(),
+            Goal::Guarded { goal, .. } => goal.len(),
         }
     }
 
@@ -112,33 +144,52 @@ impl Goal {
         }
     }
 
+    /// Whether it is of no sample.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Whether one class must be reached, strictly, instead of any but the label.
     pub fn is_targeted(&self) -> bool {
-        matches!(self, Goal::Targeted(_))
+        match self {
+            Goal::Guarded { goal, .. } => goal.is_targeted(),
+            _ => matches!(self, Goal::Targeted(_)),
+        }
     }
 
     /// The goal's class score against the best other, or the similarity against the threshold, signed so that positive is
     /// far from fooled. `None` for a row that is not [`readable`], or too short for its class; for embeddings, for any entry
-    /// that is not finite.
+    /// that is not finite. With a rejection, a caught row's margin is the larger of the classes' and the rejection, an unanswered
+    /// one's the smaller of the classes' and minus the rejection.
     pub fn judge(&self, row: usize, scores: &[f32]) -> Option<Pred> {
+        if let Goal::Guarded { goal, rejection } = self {
+            let (over, classes) = rejection_of(scores)?;
+            let pred = goal.judge(row, classes)?;
+            let margin = match rejection {
+                Rejection::Caught => pred.margin.max(over),
+                Rejection::Unanswered => pred.margin.min(-over),
+            };
+            return Some(Pred { margin, rejected: over > 0., ..pred });
+        }
         if self.is_label_free() {
             let Likeness { anchor, by, bar, sign } = self.likeness(row)?;
-            return Some(Pred { label: None, margin: sign * (by.of(scores, anchor)? - bar) });
+            return Some(Pred::answered(None, sign * (by.of(scores, anchor)? - bar)));
         }
         let class = *self.classes().get(row)? as usize;
         let label = argmax(scores)?;
         let own = reckoned(*scores.get(class)?);
         let rest = scores.iter().enumerate().filter(|(i, _)| *i != class).map(|(_, z)| reckoned(*z));
         let lead = own - rest.fold(f64::NEG_INFINITY, f64::max);
-        Some(Pred { label: Some(label), margin: if self.is_targeted() { -lead } else { lead } })
+        Some(Pred::answered(Some(label), if self.is_targeted() { -lead } else { lead }))
     }
 
     /// Whether a judged row is fooled.
     pub fn reached(&self, pred: Pred) -> bool {
-        if matches!(self, Goal::Untargeted(_)) { pred.margin <= 0. } else { pred.margin < 0. }
+        match self {
+            Goal::Untargeted(_) => pred.margin <= 0.,
+            Goal::Guarded { goal, .. } => goal.reached(pred),
+            _ => pred.margin < 0.,
+        }
     }
 
     /// Checks every class against the number of classes.
@@ -158,6 +209,7 @@ impl Rows for Goal {
         match self {
             Goal::Untargeted(y) | Goal::Targeted(y) => y.keep(rows),
             Goal::Away { anchors, .. } | Goal::Towards { anchors, .. } => anchors.keep(rows),
+            Goal::Guarded { goal, .. } => goal.keep(rows),
         }
     }
 }
@@ -232,7 +284,39 @@ mod tests {
     #[test]
     fn a_prediction_without_a_class_is_written_without_one() {
         let json = |p: Pred| serde_json::to_string(&p).unwrap();
-        assert_eq!(json(Pred { label: Some(3), margin: 0.5 }), r#"{"label":3,"margin":0.5}"#);
-        assert_eq!(json(Pred { label: None, margin: 0.5 }), r#"{"margin":0.5}"#);
+        assert_eq!(json(Pred::answered(Some(3), 0.5)), r#"{"label":3,"margin":0.5}"#);
+        assert_eq!(json(Pred::answered(None, 0.5)), r#"{"margin":0.5}"#);
+        // Lines of before rejections were there are read, and written again, as they were.
+        let old = r#"{"label":3,"margin":0.5}"#;
+        assert_eq!(json(serde_json::from_str(old).unwrap()), old);
+        let rejected = r#"{"label":3,"margin":0.5,"rejected":true}"#;
+        assert_eq!(json(serde_json::from_str(rejected).unwrap()), rejected);
+    }
+
+    #[test]
+    fn a_rejected_row_is_caught_when_adversarial_and_wrong_when_clean() {
+        let output = crate::Output::LogitsReject { k: 3 };
+        let guarded = |rejection| output.guard(Goal::Untargeted(vec![0]), rejection);
+        let (attacked, clean) = (guarded(Rejection::Caught), guarded(Rejection::Unanswered));
+        let judge = |goal: &Goal, z: &[f32]| goal.judge(0, z).map(|p| (p.margin, p.rejected, goal.reached(p)));
+        // Right and accepted; wrong and accepted; right and rejected; wrong and rejected.
+        for (z, as_attack, as_clean) in [
+            ([2f32, 1.5, 0., -0.25], (0.5, false, false), (0.25, false, false)),
+            ([1., 1.5, 0., -0.25], (-0.25, false, true), (-0.5, false, true)),
+            ([2., 1.5, 0., 0.75], (0.75, true, false), (-0.75, true, true)),
+            ([1., 1.5, 0., 0.75], (0.75, true, false), (-0.75, true, true)),
+        ] {
+            assert_eq!((judge(&attacked, &z), judge(&clean, &z)), (Some(as_attack), Some(as_clean)), "{z:?}");
+        }
+        // At the threshold a row is accepted, and that is no help to the defence.
+        assert_eq!(judge(&attacked, &[1., 1.5, 0., 0.]), Some((0., false, true)));
+        assert_eq!(judge(&clean, &[2., 1.5, 0., 0.]), Some((0., false, true)));
+        assert_eq!(judge(&attacked, &[1., 1.5, 0., f32::NAN]), None);
+        let target = output.guard(Goal::Targeted(vec![1]), Rejection::Caught);
+        assert_eq!(judge(&target, &[1., 1.5, 0., -0.25]), Some((-0.25, false, true)));
+        assert_eq!(judge(&target, &[1., 1.5, 0., 0.25]), Some((0.25, true, false)));
+        assert!(target.is_targeted() && target.classes() == [1] && target.len() == 1);
+        assert_eq!([output.said(&[1., 1.5, 0., -1.]), output.said(&[1., 1.5, 0., 1.])], [Some(1), Some(3)]);
+        assert_eq!((output.width(), output.classes()), (4, 3));
     }
 }

@@ -1,6 +1,6 @@
 //! What the attacker climbs: per-row losses (larger is closer to fooled) and their gradients in the scores, in f64.
 
-use crate::goal::{Likeness, readable, reckoned};
+use crate::goal::{Likeness, readable, reckoned, rejection_of};
 use crate::{Error, Goal, Result, Rows};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,9 @@ impl Objective {
     /// The loss of asked row `row`, whose sample is `goal`'s entry `owner`, with scores `z`, and its slope in `z`, both
     /// finite also where classes are masked by a score of minus infinity. Scores that cannot be judged give NaN and zeros.
     pub fn climb(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> Climb {
+        if let Goal::Guarded { goal, .. } = goal {
+            return self.evade(goal, owner, row, z).unwrap_or_else(|| Climb::none(z.len()));
+        }
         if goal.is_label_free() {
             return similarity(goal, owner, z).unwrap_or_else(|| Climb::none(z.len()));
         }
@@ -91,6 +94,33 @@ impl Objective {
             }
         };
         Climb::scaled(loss, slope)
+    }
+}
+
+impl Objective {
+    /// Where a row may be rejected, the attacker must reach its goal and be accepted. The margin is then minus the larger of
+    /// the classes' margin and the rejection; from every other objective the rejection is taken where it is above zero.
+    fn evade(&self, goal: &Goal, owner: usize, row: usize, z: &[f32]) -> Option<Climb> {
+        let (over, classes) = rejection_of(z)?;
+        let mut here = self.climb(goal, owner, row, classes);
+        if here.loss.is_nan() {
+            return None;
+        }
+        let mut caught = vec![0.; z.len()];
+        if *self == Objective::Margin {
+            if over > -here.loss {
+                caught[classes.len()] = -1.;
+                return Some(Climb::scaled(-over, caught));
+            }
+        } else if over > 0. {
+            let most = here.log_scale.max(0.);
+            let share = (here.log_scale - most).exp();
+            caught.iter_mut().zip(&here.slope).for_each(|(to, from)| *to = share * from);
+            caught[classes.len()] = -(-most).exp();
+            return Some(Climb { loss: here.loss - over, slope: caught, log_scale: most });
+        }
+        here.slope.push(0.);
+        Some(here)
     }
 }
 
@@ -204,6 +234,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_rejection_is_climbed_down_beside_the_classes() {
+        let goal = crate::Output::LogitsReject { k: 3 }.guard(Goal::Untargeted(vec![0]), crate::Rejection::Caught);
+        for z in [[1f32, 0.2, -0.4, -0.5], [1., 0.2, -0.4, 0.5], [1., 0.2, -0.4, 1.5], [-1., 0.2, -0.4, 0.5]] {
+            for objective in [Objective::Ce, Objective::Margin, Objective::Dlr] {
+                let here = objective.climb(&goal, 0, 0, &z);
+                assert!(here.slope.iter().all(|s| s.abs() <= 1.) && here.slope.iter().any(|s| s.abs() == 1.));
+                for i in 0..4 {
+                    let shifted = |h: f32| {
+                        let mut z = z;
+                        z[i] += h;
+                        (objective.climb(&goal, 0, 0, &z).loss, f64::from(z[i]))
+                    };
+                    let ((up, a), (down, b)) = (shifted(1e-3), shifted(-1e-3));
+                    let slope = here.slope[i] * here.log_scale.exp();
+                    assert!(((up - down) / (a - b) - slope).abs() < 1e-5, "{objective:?} {z:?} {i}");
+                }
+            }
+        }
+        assert_eq!(Objective::Margin.climb(&goal, 0, 0, &[1., 1.5, 0., 0.75]).loss, -0.75);
+        // However confident the classes are, a rejection has a slope.
+        let sure = Objective::Ce.climb(&goal, 0, 0, &[5000., 1., 0., 0.5]);
+        assert_eq!((sure.slope[3], sure.log_scale), (-1., 0.));
+        assert!(Objective::Ce.climb(&goal, 0, 0, &[1., 1.5, 0., f32::NAN]).loss.is_nan());
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! What is written down for one sample under one attack: one JSON line that holds no time, host, path, batch size,
 //! thread, shard or file name.
 
-use crate::Pred;
+use crate::{Pred, RowKey, stream};
 use serde::{Deserialize, Serialize};
 
+/// Of every line.
 pub const SCHEMA: &str = "robust.outcome/1";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The clean sample is misclassified already: not attacked, not robust.
+    /// The clean sample is misclassified already, or rejected: not attacked, not robust.
     CleanMiss,
-    /// A confirmed adversarial point was found.
+    /// A confirmed adversarial point was found; a point that the model rejects is none.
     Fooled,
     /// Correct, and the attack found nothing.
     Held,
@@ -27,6 +28,27 @@ pub enum Place {
     Moved(f64),
     /// None was legal; the nearest lies so far outside ([`crate::ThreatModel::beyond`]).
     Outside(f64),
+}
+
+/// The draws of one judgement of a random model: of the stream `path/judge`, in turn 0 and lane 0, draws `first` to `first` plus the
+/// votes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// Of the attack, and of its part: `autoattack-linf/apgd-t/rest`.
+    pub path: String,
+    pub first: u32,
+}
+
+impl Drawn {
+    /// What names draw `vote`, from 0, to a model that judges sample `id`.
+    pub fn key(&self, id: u64, vote: u32) -> RowKey {
+        RowKey { draw: self.first.saturating_add(vote), ..RowKey::of(id) }
+    }
+
+    /// The stream of those draws.
+    pub fn stream(&self) -> u64 {
+        stream(&format!("{}/judge", self.path))
+    }
 }
 
 /// Rows through the model forward, and pulled back.
@@ -77,6 +99,9 @@ pub struct Outcome {
     /// Fresh draws that were fooled, for random models.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub votes: Option<(u32, u32)>,
+    /// Where a random model's judge drew, so that its votes can be counted again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drawn: Option<Drawn>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub place: Option<Place>,
     /// Search forwards used up to the confirmed success.

@@ -20,6 +20,8 @@ impl Spec {
     /// Parameters every attack understands; they are read by the evaluation, not by the attack.
     pub const COMMON: [&'static str; 3] = ["eps", "norm", "queries"];
 
+    /// # Errors
+    /// Kind `Usage` for a text without a name, a part that is not `key=value`, and a key given twice.
     pub fn parse(text: &str) -> Result<Self> {
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
         let name = name.trim().to_string();
@@ -47,6 +49,7 @@ impl Spec {
         Some(self.params.remove(at).1)
     }
 
+    /// A parameter as it was written.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.params.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }

@@ -5,17 +5,20 @@ use crate::{Card, Draw, Error, Model, Result, Site, TapId, Trace};
 use candle_core::Tensor;
 use std::sync::Arc;
 
-/// Backward pass differentiable approximation (Athalye, Carlini and Wagner 2018, arXiv 1802.00420): the value is the hard
-/// model's to the bit, the gradient that of a soft stand-in at the same point. For a model behind a preprocessing that has
-/// no useful gradient, the model without it is the stand-in ("BPDA identity").
+/// The backward pass of another whole model, at the attacked point `x` itself: the value is the hard model's to the bit, the
+/// gradient that of a soft stand-in, such as the same network with a smooth activation.
+///
+/// This is not the backward pass differentiable approximation of Athalye, Carlini and Wagner (2018, arXiv 1802.00420), which
+/// replaces one stage of a model and evaluates the gradient of the rest behind it, at `g(x)`: for a transform `g` before a
+/// network that is [`Defended`](crate::Defended).
 ///
 /// A gradient costs a forward of each and a backward of the soft one.
-pub struct Bpda {
+pub struct StandIn {
     hard: Arc<dyn Model>,
     soft: Arc<dyn Model>,
 }
 
-impl Bpda {
+impl StandIn {
     /// # Errors
     /// Kind `Usage` when the two take or give other shapes.
     pub fn new(hard: Arc<dyn Model>, soft: Arc<dyn Model>) -> Result<Self> {
@@ -35,7 +38,7 @@ impl Bpda {
     }
 }
 
-impl Model for Bpda {
+impl Model for StandIn {
     fn card(&self) -> &Card {
         self.hard.card()
     }

@@ -48,18 +48,8 @@ impl<M: Module + Send + Sync> ModuleModel<M> {
         output: Output,
         sample: &Tensor,
     ) -> Result<Self> {
-        let card = Card {
-            name: name.into(),
-            digest: String::new(),
-            input,
-            output,
-            stochastic: false,
-            couples_rows: false,
-            access: Access::Scores,
-            taps: vec![],
-            preprocess: None,
-            default_threat: None,
-        };
+        let interpreter = "candle/f32".to_string();
+        let card = Card { access: Access::Scores, interpreter, ..Card::new(name, input, output) };
         let mut model = Self { module, card };
         let one = take(sample, &[0]).map_err(|_| Error::new(Kind::Load, "expected a sample of at least one row"))?;
         model.card.couples_rows = model.couples(&one)?;

@@ -3,7 +3,7 @@
 use crate::cpu::plan::Cpu;
 use crate::graph::{Network, NodeId, Op, digest};
 use crate::interpreter::{Compiled, Interpreter, Pass, Purpose, Resident};
-use crate::reference::Reference;
+use crate::reference::{OpByOp, Reference};
 use candle_core::{DType, Tensor};
 use robust_core::{Access, Card, Draw, Error, Input, Kind, Model, Output, Result, Site, TapId, Trace};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,23 +35,11 @@ impl NetworkModel {
                 taps.push(node.name.clone());
             }
         }
-        let card = Card {
-            name: name.into(),
-            digest: String::new(),
-            input,
-            output,
-            stochastic: false,
-            couples_rows: false,
-            access: Access::Gradient,
-            taps,
-            preprocess: None,
-            default_threat: None,
-        };
-        Self::with_card(net, card)
+        Self::with_card(net, Card { taps, ..Card::new(name, input, output) })
     }
 
-    /// The network under a given card, whose taps name nodes, run by plans for this processor. The digest is computed here,
-    /// never believed; a network is neither stochastic nor couples rows.
+    /// The network under a given card, whose taps name nodes, run by plans for this processor. The digest, whether it jumps and
+    /// what runs it are found here, never believed; a network is neither stochastic nor couples rows.
     ///
     /// # Errors
     /// Kind `Load` when the card's input, output or taps do not fit the network.
@@ -72,7 +60,9 @@ impl NetworkModel {
         misfit("input", &card.input.shape, net.input_row())?;
         misfit("output", &[card.output.width()], net.output_row())?;
         let taps: Result<Vec<NodeId>> = card.taps.iter().map(|name| tap(&net, name)).collect();
-        let card = Card { digest: digest(&net), stochastic: false, couples_rows: false, ..card };
+        let (digest, jumps) = (digest(&net), net.jumps());
+        let card =
+            Card { digest, jumps, interpreter: interpreter.name(), stochastic: false, couples_rows: false, ..card };
         Ok(Self { resident: interpreter.load(net)?, taps: taps?, card, compiled: Mutex::default() })
     }
 
@@ -127,10 +117,33 @@ impl Model for NetworkModel {
         self.compiled(Purpose::Exact, &[])?.forward(x)
     }
 
+    fn in_double(&self) -> Result<Option<Arc<dyn Model>>> {
+        let interpreter = OpByOp(DType::F64);
+        let compiled = interpreter.load(Arc::clone(self.network()))?.compile(Purpose::Double, &[])?;
+        let card = Card { interpreter: interpreter.name(), taps: vec![], access: Access::Scores, ..self.card.clone() };
+        Ok(Some(Arc::new(InDouble { compiled, card })))
+    }
+
     fn trace<'a>(&'a self, x: &Tensor, _draw: &Draw, taps: &[TapId]) -> Result<Box<dyn Trace + 'a>> {
         let keep: Result<Vec<NodeId>> = taps.iter().map(|&t| self.node(t)).collect();
         let pass = self.compiled(Purpose::Search, &keep?)?.trace(x)?;
         Ok(Box::new(NetworkTrace { model: self, pass, x: x.clone(), full: None, taps: taps.to_vec() }))
+    }
+}
+
+/// A network run op by op in f64.
+struct InDouble {
+    compiled: Arc<dyn Compiled>,
+    card: Card,
+}
+
+impl Model for InDouble {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn forward(&self, x: &Tensor, _draw: &Draw) -> Result<Tensor> {
+        self.compiled.forward(x)
     }
 }
 

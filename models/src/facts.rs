@@ -58,9 +58,31 @@ pub struct OpFacts {
     pub interpreter: String,
 }
 
-/// Collects what is known of a model.
+/// Collects what is known of a model; of one that shows no network, what its card says.
 pub fn inspect(model: &LoadedModel) -> Facts {
-    let network = &model.network;
+    let network = model.network.as_ref();
+    let ops = network.map_or(vec![], operators);
+    Facts {
+        name: model.name.clone(),
+        format: model.format.to_string(),
+        family: model.family.clone(),
+        digest: model.card.digest.clone(),
+        input: model.card.input.clone(),
+        preprocess: model.card.preprocess,
+        normalisation: network.and_then(|n| normalisation(n)),
+        own_normalisation: network.and_then(|n| own_normalisation(n)),
+        output: if matches!(model.card.output, Output::Embedding { .. }) { "embedding" } else { "classes" },
+        classes: model.card.output.classes(),
+        parameters: network.map_or(0, |n| parameters(n)),
+        multiply_adds: ops.iter().fold(0, |n, o| n.saturating_add(o.multiply_adds)),
+        ops,
+        notes: model.notes.clone(),
+        ignored: model.ignored.clone(),
+    }
+}
+
+/// Operators by kind, with what they cost and which interpreter runs them.
+fn operators(network: &Arc<Network>) -> Vec<OpFacts> {
     let mut ops: Vec<OpFacts> = vec![];
     // Where the plan cannot be made, everything would be left to the reference.
     let left = Reference::new(Arc::clone(network), DType::F32).and_then(|r| CpuPlan::left(&r));
@@ -94,23 +116,7 @@ pub fn inspect(model: &LoadedModel) -> Facts {
             n => format!("cpu plan; {n} by the reference"),
         };
     }
-    Facts {
-        name: model.name.clone(),
-        format: model.format.to_string(),
-        family: model.family.clone(),
-        digest: model.card.digest.clone(),
-        input: model.card.input.clone(),
-        preprocess: model.card.preprocess,
-        normalisation: normalisation(network),
-        own_normalisation: own_normalisation(network),
-        output: if matches!(model.card.output, Output::Embedding { .. }) { "embedding" } else { "classes" },
-        classes: model.card.output.width(),
-        parameters: parameters(network),
-        multiply_adds: ops.iter().fold(0, |n, o| n.saturating_add(o.multiply_adds)),
-        ops,
-        notes: model.notes.clone(),
-        ignored: model.ignored.clone(),
-    }
+    ops
 }
 
 const NORMALISATION: &str = "normalise.";

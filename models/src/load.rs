@@ -47,6 +47,7 @@ pub fn load(spec: &str) -> Result<LoadedModel> {
         Card { preprocess: options.preprocess.or(preprocess), ..describe(&network, name.clone(), threat, embeds)? };
     let model = NetworkModel::with_card(Arc::clone(&network), card)?;
     let card = model.card().clone();
+    let network = Some(network);
     Ok(LoadedModel { name, format, family, card, network, model: Arc::new(model), notes, ignored })
 }
 

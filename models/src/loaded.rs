@@ -1,6 +1,6 @@
 //! A model in memory: the network, and what is known of it.
 
-use robust_core::{Access, Card, Error, Input, InputKind, Kind, Model, Norm, Output, Result};
+use robust_core::{Card, Error, Input, InputKind, Kind, Model, Norm, Output, Result};
 use robust_engine::{Network, Op};
 use std::sync::Arc;
 
@@ -13,12 +13,26 @@ pub struct LoadedModel {
     /// Name of the architecture; `None` where the file brings its own graph.
     pub family: Option<String>,
     pub card: Card,
-    pub network: Arc<Network>,
+    /// What the model computes, where it is a network of ours: a model elsewhere shows none.
+    pub network: Option<Arc<Network>>,
     pub model: Arc<dyn Model>,
     /// Choices the loader made that a user should know of.
     pub notes: Vec<String>,
     /// Tensors of the file that are no part of the function.
     pub ignored: Vec<String>,
+}
+
+impl LoadedModel {
+    /// The network behind the model.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a model that shows none.
+    pub fn graph(&self) -> Result<&Arc<Network>> {
+        self.network.as_ref().ok_or_else(|| {
+            Error::usage(format!("model `{}` does not show the network that it computes", self.name))
+                .hint("name a file of weights or an ONNX file instead")
+        })
+    }
 }
 
 impl std::fmt::Debug for LoadedModel {
@@ -42,18 +56,10 @@ pub(crate) fn describe(network: &Network, name: String, threat: Option<(Norm, f6
             format!("the output has shape [n, {:?}], not [n, classes]", network.output_row()),
         ));
     };
-    Ok(Card {
-        name,
-        digest: String::new(), // computed by the model itself
-        input,
-        output: if embeds { Output::Embedding { d: k } } else { Output::Logits { k } },
-        stochastic: false,
-        couples_rows: false,
-        access: Access::Gradient,
-        taps: features(network).into_iter().collect(),
-        preprocess: None,
-        default_threat: threat,
-    })
+    let output = if embeds { Output::Embedding { d: k } } else { Output::Logits { k } };
+    // The model itself finds its digest, and whether it jumps.
+    let taps = features(network).into_iter().collect();
+    Ok(Card { taps, default_threat: threat, ..Card::new(name, input, output) })
 }
 
 /// The name of the value the last linear layer reads.

@@ -76,7 +76,9 @@ pub fn run(args: &Args) -> Result<()> {
 
     let mut found = doctor::examine(model.model.as_ref(), &batch)?;
     found.extend(doctor::examine_gradients(model.model.as_ref(), &batch)?);
-    found.extend(doctor::examine_neighbours(&model.network, &batch)?);
+    if let Some(network) = &model.network {
+        found.extend(doctor::examine_neighbours(network, &batch)?);
+    }
     found.extend(published(args, (model, spec), data.card(), &batch)?);
     let mut target = Target::white_box(model.model.clone());
     let lost = |f: &Finding| matches!(f.code, Code::NonDeterministic);

@@ -76,8 +76,11 @@ fn examine(args: &InspectArgs, model: LoadedModel) -> Result<()> {
             let view = model.card.view();
             let batch = data.load(&plan::spread(&ids, doctor::SAMPLES), &view, &candle_core::Device::Cpu)?.batch;
             let examine = |b: Batch| -> Result<Vec<Finding>> {
-                Ok([doctor::examine(model.model.as_ref(), &b)?, doctor::examine_neighbours(&model.network, &b)?]
-                    .concat())
+                let mut found = doctor::examine(model.model.as_ref(), &b)?;
+                if let Some(network) = &model.network {
+                    found.extend(doctor::examine_neighbours(network, &b)?);
+                }
+                Ok(found)
             };
             Some(batch.map_or(Ok(vec![]), examine)?)
         }

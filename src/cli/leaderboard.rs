@@ -38,7 +38,14 @@ pub fn run(args: &Args) -> Result<()> {
     loaded.iter().filter_map(finished::FinishedRun::warning).for_each(|w| say(&format!("warning: {w}")));
     let groups = leaderboard::leaderboard(&loaded);
     if groups.is_empty() {
-        return Err(Error::usage("these runs have no outcomes yet").hint("finish them with --resume"));
+        let free = loaded.iter().flat_map(|run| &run.rows).any(|r| r.distances.is_some() && r.n > 0);
+        return Err(match free {
+            true => {
+                Error::usage("the attacks of these runs have no epsilon, so there is no robust accuracy to rank by")
+                    .hint("`robust report` shows their distances; with an eps, such as ddn-l2:eps=0.5, they are ranked")
+            }
+            false => Error::usage("these runs have no outcomes yet").hint("finish them with --resume"),
+        });
     }
     match args.format {
         Format::Text => print(&leaderboard::to_text(&groups)),

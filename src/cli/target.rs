@@ -12,7 +12,7 @@ pub struct Options {
     /// A random model counts as fooled when K of M fresh draws are (default: 5/10 for models that say they are random)
     #[arg(long, value_name = "K/M", value_parser = parse_votes)]
     votes: Option<Votes>,
-    /// Take gradients from this model, which stands in for one that has none or bad ones (BPDA); scores stay the model's
+    /// Take gradients from this whole model, at the attacked point, where the model has none or bad ones; scores stay the model's
     #[arg(long, value_name = "MODEL", conflicts_with = "smooth")]
     bpda: Option<String>,
     /// Take gradients of the loss averaged over Gaussian noise of this deviation in input units, against shattered ones

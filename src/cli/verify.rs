@@ -106,6 +106,9 @@ fn to_text(checked: &[Checked]) -> String {
             let ids: Vec<String> = c.fragile.iter().take(NAMED).map(u64::to_string).collect();
             text += &format!("  fragile: {}{}\n", ids.join(", "), if c.fragile.len() > NAMED { ", ..." } else { "" });
         }
+        if c.same_path {
+            text += "  the model has no form in double precision: it was asked once more as it was judged\n";
+        }
         for (id, why) in c.wrong.iter().take(NAMED) {
             text += &format!("  sample {id}: {}\n", line(why));
         }

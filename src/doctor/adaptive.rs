@@ -3,7 +3,7 @@
 use super::trials::Bench;
 use super::{Code, Finding, Held};
 use robust_attacks::resolve;
-use robust_core::{Batch, Bpda, Model, Norm, Region, Result, Smoothed, Target};
+use robust_core::{Batch, Model, Norm, Region, Result, Smoothed, StandIn, Target};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ fn ways(
         }
         Counter::Bpda => match soft {
             Some(soft) => {
-                let model: Arc<dyn Model> = Arc::new(Bpda::new(target.deployed.clone(), soft.clone())?);
+                let model: Arc<dyn Model> = Arc::new(StandIn::new(target.deployed.clone(), soft.clone())?);
                 let attack = format!("pgd-{p}:eps={eps},steps=100");
                 vec![(attack, format!("gradients of {}", soft.card().name), through(model, target.eot))]
             }

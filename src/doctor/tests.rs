@@ -2,7 +2,7 @@
 
 use super::*;
 use candle_core::{Device, Tensor};
-use robust_core::{Batch, Bpda, Card, Draw, Model, Outcome, Result, Site, TapId, Target, Trace, Votes};
+use robust_core::{Batch, Card, Draw, Model, Outcome, Result, Site, StandIn, TapId, Target, Trace, Votes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -239,7 +239,7 @@ fn an_attack_without_gradients_beats_one_on_a_detached_graph_and_a_stand_in_help
 fn a_stand_in_keeps_the_value_and_lends_the_gradient() {
     let (hard, batch) = planted(Fault::Quantised, 4);
     let (soft, _) = healthy("builtin:mnist-at", 1);
-    let bpda = Bpda::new(hard.clone(), soft).unwrap();
+    let bpda = StandIn::new(hard.clone(), soft).unwrap();
     let keys = crate::eval::clean::row_keys(&batch.ids);
     let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &keys };
     let value = |t: &Tensor| t.to_vec2::<f32>().unwrap();

@@ -4,7 +4,7 @@ use super::{Code, Finding};
 use crate::eval::attacked::attack_batch;
 use crate::eval::clean::{Clean, judge_clean, row_keys, stack};
 use robust_attacks::{Ready, resolve};
-use robust_core::{Access, Batch, Goal, Norm, Region, Result, Target, Verdict, to_host};
+use robust_core::{Access, Batch, Error, Goal, Norm, Region, Result, Target, Verdict, to_host};
 use robust_imaging::level;
 
 /// What is tried: the attack in question, and how long the others take.
@@ -90,6 +90,10 @@ pub fn run(target: &Target, batch: &Batch, trials: &Trials) -> Result<(Vec<Held>
     let bench = Bench::new(target, batch, trials.seed)?;
     let card = target.deployed.card();
     let ready = resolve(&trials.attack, card)?;
+    if let Region::Nearest { .. } = ready.threat.region {
+        return Err(Error::usage(format!("the trials compare attacks at one epsilon, `{}` has none", ready.label))
+            .hint("give it an eps, or choose another attack"));
+    }
     let mut found = vec![];
     let (own, points) = bench.attack(&ready.label, &ready, target)?;
     found.extend(survival(target, ready.entry.needs, &points)?);

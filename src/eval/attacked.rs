@@ -3,7 +3,8 @@
 use super::clean::{Anchor, Clean, row_digest};
 use robust_attacks::Ready;
 use robust_core::{
-    Batch, Cost, Error, Finding, Lap, Oracle, Outcome, Place, Question, Result, SCHEMA, Stop, Target, Verdict, take,
+    Batch, Cost, Error, Finding, Lap, Oracle, Outcome, Place, Question, Rejection, Result, SCHEMA, Stop, Target,
+    Verdict, take,
 };
 use std::sync::atomic::AtomicBool;
 
@@ -63,7 +64,10 @@ fn attack_rows(
 ) -> Result<Vec<(Finding, Option<u32>)>> {
     let AttackContext { target, attack, seed, at_once, watch, stop } = *context;
     let pick = |i: &u32| &clean[*i as usize];
-    let scores: Vec<Vec<f32>> = rows.iter().map(|i| pick(i).scores.clone()).collect();
+    let output = target.deployed.card().output;
+    // Attacks rank classes; a rejection is none.
+    let scores: Vec<Vec<f32>> =
+        rows.iter().map(|i| pick(i).scores.iter().copied().take(output.classes()).collect()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
     let part = Batch::new(ids, take(&batch.x, rows)?, None)?;
     let goal = match attack.aim {
@@ -77,6 +81,9 @@ fn attack_rows(
             attack.attack.aim(&labels.ok_or_else(|| Error::internal("clean samples without labels"))?, &scores)?
         }
     };
+    // What a corruption does to a model is no attack on its detector: a rejected image is not answered.
+    let rejection = if attack.attack.takes_misses() { Rejection::Unanswered } else { Rejection::Caught };
+    let goal = output.guard(goal, rejection);
     let targeted = |i: usize| goal.classes().get(i).copied().filter(|_| goal.is_targeted());
     let targets: Vec<Option<u32>> = (0..rows.len()).map(targeted).collect();
     let mut oracle = Oracle::new(Question {
@@ -87,7 +94,7 @@ fn attack_rows(
         clean: &scores,
         seed,
         path: &attack.path,
-        stop: Stop::AtFirst,
+        stop: if attack.attack.minimises() { Stop::Nearest } else { Stop::AtFirst },
         budget: attack.budget,
         at_once,
     })?;
@@ -117,6 +124,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
         distance: None,
         nearest: None,
         votes: None,
+        drawn: None,
         place: None,
         queries: None,
         stage: None,
@@ -150,6 +158,7 @@ fn conclude(model: &str, attack: &str, clean: &Clean, finding: Option<(Finding, 
     outcome.fragile = clean.fragile || best.fragile;
     outcome.distance = best.distance;
     outcome.votes = Some(best.votes).filter(|v| v.1 > 1);
+    outcome.drawn = best.drawn;
     outcome.evidence = Some(row_digest(&best.x));
     Judged { outcome, point: Some(best.x) }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use robust_core::{
-    Batch, Draw, Error, Goal, Kind, Model, Output, Pred, Result, RowKey, Target, fragile, stream, to_host,
+    Batch, Draw, Error, Goal, Kind, Model, Pred, Rejection, Result, RowKey, Target, fragile, stream, to_host,
 };
 
 /// What the judge says of one clean sample.
@@ -95,7 +95,7 @@ pub fn exact(model: &dyn Model, ids: &[u64], x: &Tensor, seed: u64) -> Result<Te
 pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clean>> {
     let card = target.deployed.card();
     check_fit(target, batch)?;
-    let Output::Logits { k } = card.output else {
+    let Some(k) = card.output.scored() else {
         return Err(Error::new(Kind::Load, format!("model `{}` gives embeddings, not class scores", card.name)));
     };
     if k < 2 {
@@ -103,11 +103,11 @@ pub fn judge_clean(target: &Target, batch: &Batch, seed: u64) -> Result<Vec<Clea
         return Err(Error::new(Kind::Load, why).hint("give the scores of two classes: of one logit z, 0 and z"));
     }
     let labels = batch.labels.as_ref().ok_or_else(|| Error::load("data set", "it has no labels"))?;
-    let goal = Goal::Untargeted(labels.clone());
+    let goal = card.output.guard(Goal::Untargeted(labels.clone()), Rejection::Unanswered);
     goal.check(k)?;
     let scores = exact(target.deployed.as_ref(), &batch.ids, &batch.x, seed)?;
-    let ((scores, _), (pixels, width)) = (to_host(&scores)?, to_host(&batch.x)?);
-    let rows = scores.chunks(k).zip(pixels.chunks(width.max(1)));
+    let ((scores, _), (pixels, row)) = (to_host(&scores)?, to_host(&batch.x)?);
+    let rows = scores.chunks(card.output.width()).zip(pixels.chunks(row.max(1)));
     Ok(rows
         .enumerate()
         .map(|(i, (scores, x))| {

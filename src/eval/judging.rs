@@ -1,7 +1,7 @@
 //! What the attacks of an evaluation climb, and how the judge asks: draws, votes, stand-ins for gradients.
 
 use super::plan::Gradients;
-use robust_core::{Bpda, Error, Model, Result, Smoothed, Target, Votes};
+use robust_core::{Error, Model, Result, Smoothed, StandIn, Target, Votes};
 use std::sync::Arc;
 
 /// Draws per gradient of a smoothed loss, unless said otherwise.
@@ -74,7 +74,7 @@ impl OpenJudging<'_> {
     /// Kind `Usage` when the stand-in takes or gives other shapes.
     pub fn target(&self, model: Arc<dyn Model>) -> Result<Target> {
         let surrogate: Option<Arc<dyn Model>> = match (&self.stand_in, &self.judging.gradients) {
-            (Some(soft), _) => Some(Arc::new(Bpda::new(model.clone(), soft.clone())?)),
+            (Some(soft), _) => Some(Arc::new(StandIn::new(model.clone(), soft.clone())?)),
             (None, GradientSource::Smoothed(sigma)) => Some(Arc::new(Smoothed::new(model.clone(), *sigma)?)),
             (None, _) => None,
         };

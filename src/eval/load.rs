@@ -76,10 +76,8 @@ pub fn models(specs: &[String], wanted: Wanted, watcher: &mut dyn Watcher) -> Re
 
 /// What is known of the classes of each model; `specs` are their own. Encoders have none.
 pub fn scores<'a>(loaded: &'a [LoadedModel], specs: &[String]) -> Vec<Scores<'a>> {
-    let classifiers = loaded.iter().zip(specs).filter_map(|(model, spec)| match model.card.output {
-        Output::Logits { k } => Some((model, spec, k)),
-        Output::Embedding { .. } => None,
-    });
+    let pairs = loaded.iter().zip(specs);
+    let classifiers = pairs.filter_map(|(model, spec)| Some((model, spec, model.card.output.scored()?)));
     let scores = |(model, spec, outputs): (&'a LoadedModel, &String, usize)| {
         let names = class_names(spec).filter(|found| found.names.len() == outputs);
         Scores { model: &model.name, outputs, names }

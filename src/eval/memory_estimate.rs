@@ -61,10 +61,11 @@ pub fn text(bytes: u64) -> String {
 /// Those of looking at a network.
 pub fn batch(limit: Option<u64>, wanted: usize, models: &[LoadedModel], watcher: &mut dyn Watcher) -> Result<usize> {
     let Some(free) = limit.or_else(available) else { return Ok(wanted) };
-    let all = models.iter().map(|m| weights(&m.network)).fold(0, u64::saturating_add);
+    let all = models.iter().filter_map(|m| m.network.as_ref()).map(|n| weights(n)).fold(0, u64::saturating_add);
     let mut batch = wanted;
-    for model in models {
-        let row = row(&model.network)?;
+    // What a model elsewhere takes is not taken here.
+    for (model, network) in models.iter().filter_map(|m| Some((m, m.network.as_ref()?))) {
+        let row = row(network)?;
         let fits = fitting(wanted, row, free.saturating_sub(all));
         if fits < batch {
             let [row, weights, free] = [row, all, free].map(text);

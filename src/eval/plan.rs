@@ -95,7 +95,7 @@ pub struct PlannedAttack {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Gradients {
-    /// A differentiable stand-in ([`robust_core::Bpda`]).
+    /// A differentiable stand-in ([`robust_core::StandIn`]).
     Bpda { model: String, digest: String },
     /// The model averaged over noise of this deviation ([`robust_core::Smoothed`]).
     Smooth { sigma: f64 },
@@ -211,7 +211,7 @@ impl PlannedAttack {
     }
 
     pub fn new(ready: &Ready, target: &Target) -> Self {
-        let (classes, eot) = (target.deployed.card().output.width(), target.eot);
+        let (classes, eot) = (target.deployed.card().output.classes(), target.eot);
         Self {
             label: ready.label.clone(),
             attack: ready.entry.name.to_string(),

@@ -12,7 +12,7 @@ use crate::encoder::label_free;
 use crate::{doctor, escape};
 use robust_attacks::{self as attacks, Ready};
 use robust_core::{AimSpec, Dataset, Error, Result};
-use robust_engine::{Cpu, Interpreter, Network};
+use robust_engine::Network;
 use robust_models::LoadedModel;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Prepared {
     /// Samples attacked at once, as memory allows.
     pub(super) batch_size: usize,
     /// Of each model, for the doctor.
-    pub(super) networks: Vec<Arc<Network>>,
+    pub(super) networks: Vec<Option<Arc<Network>>>,
     pub(super) heads: Vec<(plan::PlannedHead, robust_models::Head)>,
 }
 
@@ -65,7 +65,7 @@ impl Evaluation {
             unit: plan::UNIT,
             evidence: self.evidence,
             shard: self.shard,
-            interpreter: Cpu::chosen()?.name(),
+            interpreter: interpreters(&loaded),
         };
         doctor::foresee(&plan).iter().for_each(|f| watcher.warning(&escape::line(&f.evidence), &f.advice));
         let batch_size = memory_estimate::batch(self.memory, self.batch_size, &loaded, watcher)?;
@@ -140,6 +140,17 @@ fn aimed(
         watcher.note(&format!("{name}: the goal is {aim}, by what is usual among its embeddings of different samples"));
     }
     ready.into_iter().map(|r| r.aimed(aim)).collect()
+}
+
+/// What computes the models, each way once.
+fn interpreters(loaded: &[LoadedModel]) -> String {
+    let mut names: Vec<&str> = vec![];
+    for model in loaded {
+        if !names.contains(&model.card.interpreter.as_str()) {
+            names.push(&model.card.interpreter);
+        }
+    }
+    names.join(" + ")
 }
 
 /// Attacks that may stand in one table.

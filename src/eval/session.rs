@@ -186,7 +186,7 @@ fn resume(
 fn consult(
     plan: &Plan,
     subjects: &[Subject],
-    networks: &[Arc<Network>],
+    networks: &[Option<Arc<Network>>],
     data: &dyn Dataset,
 ) -> Result<Vec<(String, Vec<doctor::Finding>)>> {
     let mut all = vec![];
@@ -197,7 +197,9 @@ fn consult(
         let Some(batch) = data.load(&ids, &view, &candle_core::Device::Cpu)?.batch else { continue };
         let mut found = doctor::examine(model.as_ref(), &batch)?;
         found.extend(doctor::examine_gradients(model.as_ref(), &batch)?);
-        found.extend(doctor::examine_neighbours(network, &batch)?);
+        if let Some(network) = network {
+            found.extend(doctor::examine_neighbours(network, &batch)?);
+        }
         all.push((model.card().name.clone(), found));
     }
     Ok(all)

@@ -174,6 +174,11 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
+/// An attack's text with an epsilon added, for hints.
+pub(super) fn with_epsilon(attack: &str) -> String {
+    format!("{attack}{}eps=0.5", if attack.contains(':') { ',' } else { ':' })
+}
+
 impl Config {
     /// # Errors
     /// Kind `Usage` with the place and the reason.
@@ -224,6 +229,13 @@ impl Config {
                 if list.is_empty() {
                     return Err(within(format!("has no {what}")));
                 }
+            }
+            let free = |a: &&String| robust_attacks::is_without_epsilon(a).unwrap_or(false);
+            if let Some(attack) = suite.attacks.iter().find(free) {
+                let why = "which has no epsilon, so there is no share of samples to hold to a floor";
+                let attack_text = crate::escape::line(attack);
+                return Err(within(format!("asks for attack `{attack_text}`, {why}"))
+                    .hint(format!("write {}, say", with_epsilon(&attack_text))));
             }
             let soft = suite.max_drop.map_or(0., |s| s.0);
             if suite.max_drop_hard.is_some_and(|hard| hard.0 < soft) {

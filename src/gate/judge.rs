@@ -98,6 +98,14 @@ fn fits(suite: &Suite, run: &FinishedRun) -> Result<()> {
 
 fn one(config: &Config, index: usize, run: &FinishedRun, row: &Row, clean: bool) -> Result<Measured> {
     let (suite, plan) = (&config.suites[index], &run.record.plan);
+    if row.distances.is_some() && !clean {
+        return Err(Error::usage(format!(
+            "{} of run {} has no epsilon, so there is no share of samples to hold to a floor",
+            line(&row.attack),
+            run.name()
+        ))
+        .hint(format!("evaluate it with one: {}", super::config::with_epsilon(&row.attack))));
+    }
     let model = run.model(&row.model)?;
     let place = model.attacks.iter().position(|a| a.label == row.attack);
     let written = place.and_then(|i| suite.attacks.get(i)).map(String::as_str).filter(|_| !clean);

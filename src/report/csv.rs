@@ -49,7 +49,7 @@ pub fn written<R: IntoIterator<Item: AsRef<[u8]>>>(records: impl IntoIterator<It
 /// A header and one line per row.
 pub fn to_csv(rows: &[Row]) -> Result<String> {
     let lines = rows.iter().map(|r| {
-        let numbers = |v: f64| v.to_string();
+        let numbers = |v: f64| if v.is_nan() { String::new() } else { v.to_string() };
         [
             cell(&r.model),
             cell(&r.dataset),

@@ -3,6 +3,7 @@
 pub mod corruptions;
 mod csv;
 mod curve;
+mod distances;
 pub mod encoders;
 mod json;
 pub mod page;
@@ -17,6 +18,7 @@ mod text;
 
 pub use csv::{to_csv, written};
 pub use curve::{Curve, curves, curves_to_csv};
+pub use distances::{Distances, epsilons, usual};
 pub use json::{SCHEMA, to_json};
 pub use row::{Points, Row, WORST, WORST_COMPAT, is_worst, worse};
 pub use sentence::sentences;

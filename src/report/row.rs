@@ -1,5 +1,6 @@
 //! One row of a table.
 
+use super::distances::Distances;
 use crate::doctor::Grade;
 use robust_core::{Outcome, Place, ThreatModel, Verdict};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ pub struct Row {
     /// Samples asked for, in a shard its part of them; the denominator of every rate.
     pub n: u64,
     pub clean_accuracy: f64,
+    /// NaN (in JSON `null`) where the attack has no epsilon: see `distances`.
     pub robust_accuracy: f64,
     /// Wilson 95 % intervals.
     pub clean_interval: (f64, f64),
@@ -50,6 +52,9 @@ pub struct Row {
     /// Of one attack, where its points did not all simply lie within the threat model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Points>,
+    /// Of one attack that looks for the nearest success and was given no epsilon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distances: Option<Distances>,
     /// Whether the goal was to move an embedding: then no labels were asked for, and clean accuracy means nothing.
     #[serde(skip)]
     pub aimed: bool,

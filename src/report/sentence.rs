@@ -1,15 +1,47 @@
 //! The answer in one sentence per model and threat model: what it keeps, against whom, how sure that is.
 
+use super::distances::{Distances, Level};
 use super::{Row, is_worst, svg};
 use crate::doctor::{Grade, grade_text};
 
-/// One sentence per model and norm, at the largest epsilon that was attacked, in the table's order; corruptions and regions
-/// without a norm have none. `name` says how a model is called.
+/// One sentence per model and norm, at the largest epsilon that was attacked, in the table's order, then one per attack that looked
+/// for the nearest success; corruptions and regions without a norm have none. `name` says how a model is called.
 pub fn sentences(rows: &[Row], name: impl Fn(&Row) -> String) -> Vec<String> {
     let worst: Vec<&Row> = rows.iter().filter(|r| is_worst(&r.attack) && !r.norm.is_empty() && r.n > 0).collect();
     let beside = |a: &Row, b: &Row| (&a.model, &a.norm, goal(a)) == (&b.model, &b.norm, goal(b));
     let largest = |r: &&&Row| !worst.iter().any(|other| beside(r, other) && other.eps > r.eps);
-    worst.iter().filter(largest).map(|r| sentence(r, rows, &name)).collect()
+    let answers = worst.iter().filter(largest).map(|r| sentence(r, rows, &name));
+    answers.chain(rows.iter().filter_map(|r| Some(distance(r, r.distances.as_ref()?, &name)))).collect()
+}
+
+/// Of an attack without an epsilon: how far the nearest successes lie, and what survives at the epsilons that are asked for.
+fn distance(row: &Row, found: &Distances, name: &impl Fn(&Row) -> String) -> String {
+    let attack = row.attack.split(':').next().unwrap_or_default();
+    let text = |d: f64| svg::number((1e4 * d).round() / 1e4);
+    let half = match (found.lower_quartile, found.median, found.upper_quartile) {
+        (low, Some(median), high) => {
+            let edge = |d: Option<f64>| d.map_or("beyond reach".to_string(), text);
+            format!("at {} {} for half of them (quartiles {} and {})", row.norm, text(median), edge(low), edge(high))
+        }
+        _ => "for fewer than half of them".to_string(),
+    };
+    let at = |l: &Level| {
+        let (low, high) = l.robust_interval;
+        let rate = percent(l.robust_accuracy);
+        format!("{rate} % at {} {} ({} to {} %)", row.norm, epsilon(l.eps), percent(low), percent(high))
+    };
+    let clean = match row.aimed {
+        true => String::new(),
+        false => format!("; clean accuracy {} %", percent(row.clean_accuracy)),
+    };
+    format!(
+        "{}: of {} samples that are right, {attack} finds a success {half}; of all {} samples {} survive it{clean}; grade: {}.",
+        name(row),
+        found.attacked,
+        row.n,
+        found.at.iter().map(at).collect::<Vec<_>>().join(", "),
+        grade(row.reliability)
+    )
 }
 
 fn sentence(worst: &Row, rows: &[Row], name: &impl Fn(&Row) -> String) -> String {
@@ -105,6 +137,7 @@ mod tests {
             encoder: None,
             head: None,
             points: None,
+            distances: None,
             aimed: false,
         }
     }
@@ -128,6 +161,40 @@ mod tests {
         let said = sentences(&[row("worst-case", 100), smaller, other], |r| r.model.clone());
         assert_eq!(said.len(), 2);
         assert!(said[0].contains("net keeps 50.0 %") && said[1].contains("other keeps 75.0 %"), "{said:?}");
+    }
+
+    #[test]
+    fn an_attack_without_an_epsilon_is_told_by_its_distances() {
+        let at = |eps: f64, held| Level {
+            eps,
+            held,
+            robust_accuracy: held as f64 / 200.,
+            robust_interval: wilson(held, 200),
+        };
+        let found = Distances {
+            attacked: 190,
+            fell: 160,
+            lower_quartile: Some(0.75),
+            median: Some(1.23456),
+            upper_quartile: None,
+            at: vec![at(0.5, 160), at(2., 40)],
+        };
+        let nearest = Row {
+            norm: "L2".into(),
+            eps: f64::INFINITY,
+            threat: "nearest L2".into(),
+            robust_accuracy: f64::NAN,
+            distances: Some(found),
+            ..row("ddn-l2:steps=20", 30)
+        };
+        assert_eq!(
+            sentences(&[nearest], |r| r.model.clone()),
+            [
+                "net: of 190 samples that are right, ddn-l2 finds a success at L2 1.2346 for half of them (quartiles 0.75 and beyond \
+                 reach); of all 200 samples 80.0 % at L2 0.5 (73.9 to 85.0 %), 20.0 % at L2 2 (15.0 to 26.1 %) survive it; clean \
+                 accuracy 95.0 %; grade: doubtful."
+            ]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Rows from the outcomes of a run: integers first, rates once at the end.
 
+use super::distances::{Distances, epsilons};
 use super::row::{Points, Row, WORST, WORST_COMPAT, worse};
 use crate::eval::plan::{Plan, PlannedModel, is_compat};
 use crate::runs::stats::{rate, wilson};
@@ -33,7 +34,8 @@ impl Tally {
     }
 }
 
-/// One row per model and attack, then one `worst-case` row per model and threat model. `seconds` are per (model,
+/// One row per model and attack, then one `worst-case` row per model and threat model; none for attacks without an epsilon, which
+/// find a success somewhere for nearly every sample. `seconds` are per (model,
 /// attack) in the plan's order.
 pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row> {
     let mut rows = vec![];
@@ -43,13 +45,23 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
         for (index, attack) in model.attacks.iter().enumerate() {
             let mut tally = Tally { seconds: seconds.get(slot).copied().unwrap_or(0.), ..Tally::default() };
             let threat = attack.threat.region.clone();
+            let mine = || outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label);
+            if let Region::Nearest { norm } = threat {
+                mine().for_each(|o| tally.add(o));
+                let epsilons = epsilons(norm, model.attacks.iter().map(|a| &a.threat.region));
+                let (row, distances) =
+                    (row(plan, model, index, &attack.label, &tally), Some(Distances::of(mine(), &epsilons)));
+                let nothing = (f64::NAN, f64::NAN);
+                rows.push(Row { robust_accuracy: f64::NAN, robust_interval: nothing, distances, ..row });
+                slot += 1;
+                continue;
+            }
             let place = unions.iter().position(|(t, ..)| *t == threat).unwrap_or_else(|| {
                 unions.push((threat, index, Tally::default()));
                 unions.len() - 1
             });
             let union = &mut unions[place].2;
             union.seconds += tally.seconds;
-            let mine = || outcomes.iter().filter(|o| o.model == model.name && o.attack == attack.label);
             for outcome in mine() {
                 tally.add(outcome);
                 union.add(outcome);
@@ -99,6 +111,7 @@ fn row(plan: &Plan, model: &PlannedModel, attack: usize, name: &str, tally: &Tal
         encoder: model.head.as_ref().map(|h| h.encoder.clone()),
         head: model.head.as_ref().map(|h| h.head.clone()),
         points: None,
+        distances: None,
         aimed: model.attacks[attack].aim.is_some(),
     }
 }

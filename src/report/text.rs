@@ -29,8 +29,8 @@ pub fn to_text(rows: &[Row]) -> String {
             line(&r.threat),
             r.n.to_string(),
             if r.aimed { "-".to_string() } else { percent(r.clean_accuracy) },
-            percent(r.robust_accuracy),
-            format!("{} - {}", percent(r.robust_interval.0), percent(r.robust_interval.1)),
+            known(r.robust_accuracy, percent(r.robust_accuracy)),
+            known(r.robust_accuracy, format!("{} - {}", percent(r.robust_interval.0), percent(r.robust_interval.1))),
             per(r.forwards),
             per(r.backwards),
             format!("{:.1}", r.seconds),
@@ -46,6 +46,11 @@ pub fn to_text(rows: &[Row]) -> String {
     }
     text.push('\n');
     text
+}
+
+/// What is not a number is not shown as one: attacks without an epsilon have no robust accuracy.
+fn known(rate: f64, text: String) -> String {
+    if rate.is_nan() { "-".to_string() } else { text }
 }
 
 fn notes(rows: &[Row]) -> Vec<String> {

@@ -210,6 +210,14 @@ fn settings(x: &Value, y: &Value) -> String {
 /// # Errors
 /// Kind `Usage` naming what differs when they are not of the same thing.
 pub fn compare(a: Place, b: Place, attacks: bool, alpha: f64) -> Result<Comparison> {
+    if let Some(free) = [a, b].into_iter().find(|p| p.row.distances.is_some()) {
+        return Err(Error::usage(format!(
+            "{} of run {} has no epsilon, so there is no share of samples that it leaves standing",
+            line(&free.row.attack),
+            free.run.name()
+        ))
+        .hint("compare the distances in outcomes.jsonl, or evaluate it with an eps in both runs"));
+    }
     let differ = obstacles(a, b, attacks);
     if !differ.is_empty() {
         return Err(Error::usage(format!("these are not comparable; {}", differ.join("; ")))

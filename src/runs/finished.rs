@@ -226,6 +226,7 @@ mod tests {
             distance: None,
             nearest: None,
             votes: None,
+            drawn: None,
             place: None,
             queries: None,
             stage: None,

@@ -108,8 +108,9 @@ impl Made {
         let label = (id % self.classes.len() as u64) as u32;
         let miss = verdict == Verdict::CleanMiss;
         let fooled = verdict == Verdict::Fooled;
-        let clean = Pred { label: Some(label + u32::from(miss)), margin: if miss { -1. } else { 2. } };
-        let best = Pred { label: Some(label + u32::from(fooled)), margin: if fooled { -0.5 } else { 0.5 } };
+        let clean = Pred { label: Some(label + u32::from(miss)), margin: if miss { -1. } else { 2. }, rejected: false };
+        let best =
+            Pred { label: Some(label + u32::from(fooled)), margin: if fooled { -0.5 } else { 0.5 }, rejected: false };
         Outcome {
             schema: SCHEMA.into(),
             model: model.into(),
@@ -127,6 +128,7 @@ impl Made {
             distance: fooled.then_some(0.03),
             nearest: None,
             votes: None,
+            drawn: None,
             place: None,
             queries: fooled.then_some(1 + id % 40),
             stage: None,

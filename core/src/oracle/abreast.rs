@@ -1,7 +1,8 @@
 //! Runs of one attack side by side: where a first run left a sample standing, its other restarts and targets are rows of one
 //! batch, so that a processor has work for all of its cores even when few samples are left.
 
-use super::{Live, Oracle};
+use super::Oracle;
+use super::live::Live;
 use crate::{Budget, Result, Rows, Stop, stream};
 use std::ops::Range;
 use std::sync::Arc;

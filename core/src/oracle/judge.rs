@@ -1,8 +1,8 @@
 //! The oracle's inner workings: granting and booking rows, asking models, and the judge.
 
-use super::record::{Confirmed, Point};
+use super::record::{Confirmed, Point, Record};
 use super::{Finding, Oracle};
-use crate::{Draw, Error, Norm, Objective, Pred, Result, RowKey, Site, Trace, fragile, stream, to_host};
+use crate::{Draw, Drawn, Error, Norm, Objective, Pred, Result, RowKey, Site, Trace, fragile, stream, to_host};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
@@ -218,16 +218,18 @@ impl Oracle<'_> {
         Ok(sum)
     }
 
-    /// Judges asked rows by what search saw.
-    pub(super) fn note(&mut self, x: &Tensor, of: &[u32], scores: &[f32], width: usize) -> Result<()> {
+    /// Judges asked rows by what search saw, and says which reached the goal.
+    pub(super) fn note(&mut self, x: &Tensor, of: &[u32], scores: &[f32], width: usize) -> Result<Vec<bool>> {
         let (flat, row) = to_host(x)?;
+        let mut all = Vec::with_capacity(of.len());
         for ((&o, z), x) in of.iter().zip(scores.chunks(width)).zip(flat.chunks(row.max(1))) {
             let seen = self.live.goal.judge(o as usize, z);
             let reached = seen.is_some_and(|p| self.live.goal.reached(p));
             let (record, run) = (self.live.of[o as usize] as usize, self.live.runs[o as usize]);
             self.records[record].note(self.threat, self.stop, reached, seen, (x, run));
+            all.push(reached);
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Puts the pending successes of these records (live ones) before the judge; what is not confirmed is dropped.
@@ -261,6 +263,10 @@ impl Oracle<'_> {
         let dims: Vec<usize> = std::iter::once(points.len()).chain(self.live.x.dims()[1..].iter().copied()).collect();
         let x = Tensor::from_vec(flat, dims, self.live.x.device())?;
         let mut seen: Vec<Vec<Option<(Pred, bool)>>> = vec![vec![]; points.len()];
+        let random = target.deployed.card().stochastic;
+        let first = |(r, _): &(u32, Point)| u32::try_from(self.records[*r as usize].cost.confirm).unwrap_or(u32::MAX);
+        let drawn: Vec<Option<Drawn>> =
+            points.iter().map(|p| random.then(|| Drawn { path: self.path.clone(), first: first(p) })).collect();
         for _ in 0..target.votes.m.max(1) {
             self.stay()?;
             let keys = self.confirm_keys(&owners);
@@ -273,7 +279,11 @@ impl Oracle<'_> {
             }
             points.iter().for_each(|(r, _)| self.records[*r as usize].cost.confirm += 1);
         }
-        Ok(points.into_iter().zip(seen).map(|((r, p), seen)| (r, self.count_votes(p, &seen))).collect())
+        let counted = |(((r, point), seen), drawn): (((u32, Point), Vec<_>), _)| {
+            let counted = self.count_votes(point, &seen);
+            (r, counted.map(|(confirmed, fooled)| (Confirmed { drawn, ..confirmed }, fooled)))
+        };
+        Ok(points.into_iter().zip(seen).zip(drawn).map(counted).collect())
     }
 
     fn confirm_keys(&self, owners: &[u32]) -> Vec<RowKey> {
@@ -292,7 +302,7 @@ impl Oracle<'_> {
         order.sort_by(|a, b| a.0.margin.total_cmp(&b.0.margin));
         let (pred, fragile) = *order.get(order.len().saturating_sub(1) / 2)?;
         let votes = (fooled, seen.len() as u32);
-        let confirmed = Confirmed { x: point.x, pred, fragile, distance: None, votes, run: point.run };
+        let confirmed = Confirmed { x: point.x, pred, fragile, distance: None, votes, drawn: None, run: point.run };
         Some((confirmed, fooled >= self.target.votes.k.max(1)))
     }
 
@@ -323,7 +333,13 @@ impl Oracle<'_> {
         for (record, verdict) in self.judge(points)? {
             let slot = &mut self.records[record as usize];
             match verdict {
-                Some((c, true)) => slot.confirm(self.threat, "", c),
+                Some((c, true)) => {
+                    slot.confirm(self.threat, "", c);
+                    // Search did not see it as a success: where the nearest is looked for, it is the nearest known.
+                    if let (true, None) = (slot.sought, nearest[record as usize]) {
+                        nearest[record as usize] = slot.found.as_ref().and_then(|f| f.distance);
+                    }
+                }
                 Some((c, false)) => {
                     let distance = self.threat.norm().map(|n| self.threat.distance(n, &slot.clean, &c.x));
                     held[record as usize] = Some(Confirmed { distance, ..c });
@@ -331,7 +347,7 @@ impl Oracle<'_> {
                 None => slot.broken = true,
             }
         }
-        let finding = |((r, held), nearest): ((super::Record, Option<Confirmed>), Option<f64>)| Finding {
+        let finding = |((r, held), nearest): ((Record, Option<Confirmed>), Option<f64>)| Finding {
             id: r.id,
             found: r.found,
             held,

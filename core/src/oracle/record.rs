@@ -1,6 +1,6 @@
 //! What the oracle knows of one sample: its books, its pending success, its confirmed and its strongest point.
 
-use crate::{Cost, Norm, Place, Pred, Region, Stop, ThreatModel};
+use crate::{Cost, Drawn, Norm, Place, Pred, Region, Stop, ThreatModel};
 
 /// A legal point and the margin that search saw there.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Confirmed {
     /// Under the threat's norm; `None` for unbounded threats.
     pub distance: Option<f64>,
     pub votes: (u32, u32),
+    /// Of a random model: where its votes were drawn.
+    pub drawn: Option<Drawn>,
     pub(super) run: u32,
 }
 

@@ -2,8 +2,11 @@
 //! unconfirmed), then books, budgets and order.
 
 use super::*;
-use crate::{Card, Input, InputKind, Model, Norm, Output, Region, Site, TapId, Trace};
-use candle_core::{DType, Device};
+use crate::{
+    Access, Batch, Card, Cost, Draw, Error, Goal, Input, InputKind, Model, Norm, Objective, Output, Region, Result,
+    RowKey, Site, TapId, Target, ThreatModel, Trace, take, to_host,
+};
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -30,18 +33,7 @@ fn linear(lie: f64, noise: f64) -> Linear {
     let draw = Draw { seed: 3, stream: 0, turn: 0, rows: &keys };
     let w = draw.normal(&[K, D], &Device::Cpu).unwrap().squeeze(0).unwrap();
     let input = Input { shape: vec![D], domain: Some((0., 1.)), kind: InputKind::Features };
-    let card = Card {
-        name: "linear".into(),
-        digest: String::new(),
-        input,
-        output: Output::Logits { k: K },
-        stochastic: noise > 0.,
-        couples_rows: false,
-        access: Access::Gradient,
-        taps: vec![],
-        preprocess: None,
-        default_threat: None,
-    };
+    let card = Card { stochastic: noise > 0., ..Card::new("linear", input, Output::Logits { k: K }) };
     let b = Tensor::zeros(K, DType::F32, &Device::Cpu).unwrap();
     let count = || AtomicU64::new(0);
     Linear { card, w, b, lie, noise, rows: count(), exact_rows: count(), pulls: count() }

@@ -1,8 +1,8 @@
 //! Projections against brute force in f64, and `admits` against points built to lie just outside.
 
 use super::*;
-use crate::InputKind;
-use candle_core::Device;
+use crate::{Access, Input, InputKind};
+use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 fn input(channels: usize, sites: usize, domain: Option<(f32, f32)>) -> Input {

@@ -3,7 +3,7 @@
 use crate::cases::{Gen, mnist, normals};
 use crate::parity::distance;
 use candle_core::{DType, Device, Module, Result, Tensor};
-use robust_core::{Access, Draw, Input, InputKind, Kind, Model, Output, Site, TapId};
+use robust_core::{Access, Card, Draw, Input, InputKind, Kind, Model, Output, Site, TapId};
 use robust_engine::*;
 use std::sync::Arc;
 
@@ -33,6 +33,35 @@ fn a_network_model_shows_its_taps_and_pulls_back_from_them() {
     assert!(distance(&dx, &reference.trace(&x, &[]).unwrap().pull(&nodes).unwrap()) < 1e-5);
     assert!(trace.tap(TapId(0)).is_err(), "a tap that was not asked for");
     assert!(model.trace(&x, &DRAW, &[TapId(99)]).is_err());
+}
+
+#[test]
+fn a_network_model_says_what_computes_it_and_has_a_form_in_double_precision() {
+    let net = small();
+    let card = Card::new("digits", Input::image(1, 12, 12), Output::Logits { k: 10 });
+    let lie = Card { jumps: true, interpreter: "a lie".into(), ..card };
+    let model = NetworkModel::with_card(net.clone(), lie.clone()).unwrap();
+    assert_eq!(
+        (model.card().interpreter.as_str(), model.card().jumps),
+        (Cpu::chosen().unwrap().name().as_str(), false)
+    );
+    let other = NetworkModel::on(&OpByOp(DType::F32), net.clone(), lie).unwrap();
+    assert_eq!(other.card().interpreter, "reference/f32");
+    let x = normals(1, 1, &[3, 1, 12, 12]);
+    let double = model.in_double().unwrap().unwrap();
+    let out = double.exact(&x, &DRAW).unwrap();
+    assert_eq!((out.dtype(), double.card().interpreter.as_str()), (DType::F64, "reference/f64"));
+    assert_eq!(distance(&out, &Reference::new(net, DType::F64).unwrap().forward(&x).unwrap()), 0.);
+    assert_eq!(double.card().digest, model.card().digest);
+    assert!(double.trace(&x, &DRAW, &[]).is_err());
+    // What jumps says so in its card.
+    let mut b = Builder::new();
+    let at = b.input("x", &[2]).unwrap();
+    let out = b.node("z", Op::Act(Activation::Relu), &[at]).unwrap();
+    b.steep();
+    let steep = Arc::new(b.finish(out).unwrap());
+    let input = Input { shape: vec![2], domain: None, kind: InputKind::Features };
+    assert!(NetworkModel::new(steep, "steep", input, Output::Logits { k: 2 }).unwrap().card().jumps);
 }
 
 #[test]

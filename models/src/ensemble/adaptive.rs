@@ -108,7 +108,7 @@ fn inside(net: &Builder, members: &[LoadedModel], i: usize) -> Result<[NodeId; 2
         let node = network.nodes().iter().rfind(|n| n.name.starts_with(stage))?;
         net.find(&format!("members.{i}.{}", node.name))
     };
-    let both = |[a, b]: &[&str; 2]| Some([last(&member.network, a)?, last(&member.network, b)?]);
+    let both = |[a, b]: &[&str; 2]| Some([last(member.graph().ok()?, a)?, last(member.graph().ok()?, b)?]);
     stages.iter().find_map(both).ok_or_else(|| {
         let family = member.family.as_deref().unwrap_or("a graph");
         let why = format!(

@@ -98,14 +98,15 @@ fn joined(name: String, members: Vec<LoadedModel>, joint: &Joint) -> Result<Load
     let Some(first) = members.first() else { return Err(Error::usage("an ensemble has no members")) };
     let mut notes = vec![joint.way.note(members.len())];
     let mut net = Builder::new();
-    let x = net.input("image", first.network.input_row())?;
+    let x = net.input("image", first.graph()?.input_row())?;
     let mut outs = vec![];
     for (i, member) in members.iter().enumerate() {
-        let (end, ends_in_softmax) = logits(&member.network);
+        let network = member.graph()?;
+        let (end, ends_in_softmax) = logits(network);
         if ends_in_softmax {
             notes.push(format!("member {} ends in a softmax: what that reads is taken for its logits", i + 1));
         }
-        outs.push(net.append(&member.network, end, x, &format!("members.{i}."))?);
+        outs.push(net.append(network, end, x, &format!("members.{i}."))?);
     }
     let out = match (joint.way, &outs[..], &joint.file) {
         (Way::AdaptiveSmoothing, &[a, b], Some(file)) => {
@@ -129,7 +130,7 @@ fn joined(name: String, members: Vec<LoadedModel>, joint: &Joint) -> Result<Load
     };
     let model = NetworkModel::with_card(Arc::clone(&network), card)?;
     let card = model.card().clone();
-    let (family, ignored) = (Some(family(&members)), of_all(|m| &m.ignored));
+    let (family, ignored, network) = (Some(family(&members)), of_all(|m| &m.ignored), Some(network));
     Ok(LoadedModel { name, format: "ensemble", family, card, network, model: Arc::new(model), notes, ignored })
 }
 
@@ -164,7 +165,7 @@ fn doubtful(members: &[LoadedModel]) -> Vec<String> {
             found.push(format!("members {} and {} are the same network, which counts twice", j + 1, i + 1));
         }
     }
-    let ways: Vec<_> = members.iter().map(|m| normalisation(&m.network)).collect();
+    let ways: Vec<_> = members.iter().filter_map(|m| m.network.as_ref()).map(|n| normalisation(n)).collect();
     if ways.iter().any(|way| *way != ways[0]) {
         found.push("members normalise their pixels differently, each its own way".to_string());
     }
@@ -220,7 +221,16 @@ mod tests {
         let model = NetworkModel::with_card(Arc::clone(&network), card).unwrap();
         let card = model.card().clone();
         let (name, notes, ignored) = ("net".to_string(), vec![], vec![]);
-        LoadedModel { name, format: "onnx", family: None, card, network, model: Arc::new(model), notes, ignored }
+        LoadedModel {
+            name,
+            format: "onnx",
+            family: None,
+            card,
+            network: Some(network),
+            model: Arc::new(model),
+            notes,
+            ignored,
+        }
     }
 
     #[test]
@@ -254,7 +264,7 @@ mod tests {
             let expected =
                 [(Way::LogProbabilities, log_mean), (Way::Probabilities, mean), (Way::Logits, [x, x / 2., 0.])];
             for (way, expected) in expected {
-                let net = joined("e".into(), members(), &of(way)).unwrap().network;
+                let net = joined("e".into(), members(), &of(way)).unwrap().network.unwrap();
                 let point = Tensor::from_slice(&[x, 0.], (1, 2), &Device::Cpu).unwrap();
                 let reference = Reference::new(net, DType::F64).unwrap();
                 let found = reference.forward(&point).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();

@@ -302,14 +302,14 @@ impl LoadedModel {
     /// # Errors
     /// Kind `Load` where the head is for embeddings of another width.
     pub fn with_head(&self, head: &Head, name: &str) -> Result<Self> {
-        let (mut net, out) = self.network.reopen();
+        let (mut net, out) = self.graph()?.reopen();
         let out = head.lay(&mut net, out)?;
         let network = Arc::new(net.finish(out)?);
         let card = describe(&network, name.to_string(), self.card.default_threat, false)?;
         let card = Card { preprocess: self.card.preprocess, ..card };
         let model = NetworkModel::with_card(Arc::clone(&network), card)?;
         let (name, family, card) = (name.to_string(), self.family.clone(), model.card().clone());
-        let (notes, ignored) = (self.notes.clone(), self.ignored.clone());
+        let (notes, ignored, network) = (self.notes.clone(), self.ignored.clone(), Some(network));
         Ok(Self { name, format: self.format, family, card, network, model: Arc::new(model), notes, ignored })
     }
 }

@@ -92,7 +92,7 @@ fn built_in_models_load_under_their_names_with_their_threat() {
         assert_eq!(loaded.card.output, Output::Logits { k: 10 });
         assert_eq!(loaded.card.default_threat, Some((Norm::Linf, 0.3)));
         assert_eq!(loaded.card.taps, ["relu3"]);
-        assert_eq!(loaded.card.digest, robust_engine::digest(&loaded.network));
+        assert_eq!(loaded.card.digest, robust_engine::digest(loaded.graph().unwrap()));
     }
     assert_eq!(load("a=builtin:mnist-at").unwrap().name, "a");
     assert_eq!(load("builtin:mnist-at?mean=1").unwrap_err().kind, Kind::Usage);

@@ -81,23 +81,25 @@ fn ensembles_give_what_robustbench_gives() {
             assert_eq!((model.family.as_deref(), model.format), (Some(family), "ensemble"));
             let (output, grad) = (expected("output", way), expected("grad", way));
             for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-                let (ours, _, our_grad) = cross_entropy(&model.network, &x, &case.labels, dtype);
+                let (ours, _, our_grad) = cross_entropy(model.graph().unwrap(), &x, &case.labels, dtype);
                 let gaps = [distance(&ours, &output), distance(&our_grad, &grad)];
-                let kinks = if dtype == DType::F32 { flipped(&model.network, &x) } else { 0 };
+                let kinks = if dtype == DType::F32 { flipped(model.graph().unwrap(), &x) } else { 0 };
                 println!("{name} {way} {dtype:?}: output {:.1e}, gradient {:.1e}, {kinks} kinks", gaps[0], gaps[1]);
                 let bound_grad = if kinks > 0 && gaps[1] > bound { 2e-2 } else { bound };
                 assert!(gaps[0] <= bound && gaps[1] <= bound_grad, "{name} {way} {dtype:?}: {gaps:?}");
             }
-            println!("{name} {way}: {} units differ in the plan", switched(&model.network, &x));
-            plans_match(name, &model.network, &x, &case.labels, [&output, &grad]);
+            println!("{name} {way}: {} units differ in the plan", switched(model.graph().unwrap(), &x));
+            plans_match(name, model.graph().unwrap(), &x, &case.labels, [&output, &grad]);
         }
         if *ways != *MEANS {
             continue;
         }
         // Without a word it is the logarithm, and the mean is what it is of.
         let plain = opened(&format!("ensemble:{}?{said}", files.join("+")));
-        let gap =
-            distance(&forward(&plain.network, &x, DType::F64).exp().unwrap(), &expected("output", "probabilities"));
+        let gap = distance(
+            &forward(plain.graph().unwrap(), &x, DType::F64).exp().unwrap(),
+            &expected("output", "probabilities"),
+        );
         assert!(gap < 1e-6, "{gap:e}");
         let facts = inspect(&plain);
         assert_eq!(facts.normalisation.unwrap().mean, case.mean);
@@ -130,8 +132,8 @@ fn an_ensemble_of_one_or_of_equals_decides_by_the_same_margins() {
     for spec in [format!("ensemble:{sharp}"), format!("ensemble:{sharp}+{sharp}+[{sharp}]")] {
         let model = opened(&spec);
         for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-12)] {
-            let (a, _, da) = cross_entropy(&model.network, &x, &case.labels, dtype);
-            let (b, _, db) = cross_entropy(&alone.network, &x, &case.labels, dtype);
+            let (a, _, da) = cross_entropy(model.graph().unwrap(), &x, &case.labels, dtype);
+            let (b, _, db) = cross_entropy(alone.graph().unwrap(), &x, &case.labels, dtype);
             let margins = |t: &Tensor| t.broadcast_sub(&t.narrow(1, 0, 1).unwrap()).unwrap();
             let spread = host(&margins(&b)).into_iter().map(f64::abs).fold(0., f64::max);
             assert!(spread > 200., "{spread}");
@@ -227,5 +229,5 @@ fn members_that_do_not_fit_are_refused_by_their_number_and_name() {
     head.write(&place.path().join("head.safetensors")).unwrap();
     let model = opened(&format!("ensemble:{a}+[{bare}?head={}]", at("head.safetensors")));
     assert_eq!(model.card.output, Output::Logits { k: 10 });
-    assert_eq!(model.network.input_row(), [3, 32, 32]);
+    assert_eq!(model.graph().unwrap().input_row(), [3, 32, 32]);
 }

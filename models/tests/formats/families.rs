@@ -98,10 +98,10 @@ fn a_network_cut_before_its_head_gives_what_the_head_reads() {
         let (whole, cut) = (load(&spec).unwrap(), load(&format!("{spec}&output=features")).unwrap());
         assert_eq!(cut.family, whole.family);
         assert!(matches!(cut.card.output, Output::Embedding { .. }), "{arch}");
-        let features = forward(&cut.network, &case.x, DType::F32);
+        let features = forward(cut.graph().unwrap(), &case.x, DType::F32);
         let scores = features.matmul(&weights[&format!("{head}.weight")].t().unwrap()).unwrap();
         let scores = scores.broadcast_add(&weights[&format!("{head}.bias")]).unwrap();
-        let gap = distance(&scores, &forward(&whole.network, &case.x, DType::F32));
+        let gap = distance(&scores, &forward(whole.graph().unwrap(), &case.x, DType::F32));
         assert!(gap <= 1e-6, "{arch}: {gap:e}");
         // The same weights without the head at all.
         let without = changed(&case, &case.options, |w| w.retain(|n, _| !n.starts_with(&format!("{head}.")))).unwrap();

@@ -265,7 +265,7 @@ fn an_encoder_pools_as_asked_and_a_head_makes_it_a_classifier() {
     let joined = load(&format!("{at}?head={}", file.display())).unwrap();
     assert_eq!(joined.card.output, robust_core::Output::Logits { k: 3 });
     let x = crate::support::named::image("x", &[2, 3, 8, 8]);
-    let [a, b] = [&joined, &whole].map(|m| crate::support::forward(&m.network, &x, candle_core::DType::F64));
+    let [a, b] = [&joined, &whole].map(|m| crate::support::forward(m.graph().unwrap(), &x, candle_core::DType::F64));
     assert!(crate::support::distance(&a, &b) < 1e-12);
     // Cut before its last layer, the whole model is the encoder.
     let cut = load(&format!("{}?output=features", golden("huggingface").display())).unwrap();

@@ -19,7 +19,7 @@ fn every_golden_file_computes_what_the_reference_evaluator_does() {
     assert!(names.len() >= 20);
     for name in names {
         let loaded = load(&golden(&format!("{name}.onnx")).to_string_lossy()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        computes(&loaded.network, &expected, &name, [1e-5, 2e-6]);
+        computes(loaded.graph().unwrap(), &expected, &name, [1e-5, 2e-6]);
     }
 }
 
@@ -52,7 +52,10 @@ fn a_mean_and_a_standard_deviation_become_layers_of_the_network() {
     let x = npz(&golden("expected.npz"), "two_outputs_13.input");
     let shift = candle_core::Tensor::new(&[0.25f32, 0.5], x.device()).unwrap().reshape((1, 2, 1, 1)).unwrap();
     let scaled = (x.broadcast_sub(&shift).unwrap() / 0.5).unwrap();
-    let gap = distance(&forward(&normalised.network, &x, DType::F32), &forward(&plain.network, &scaled, DType::F32));
+    let gap = distance(
+        &forward(normalised.graph().unwrap(), &x, DType::F32),
+        &forward(plain.graph().unwrap(), &scaled, DType::F32),
+    );
     assert!(gap <= 1e-6, "{gap:e}");
     let wrong = load(&spec.replace("0.25,0.5", "1,2,3")).unwrap_err();
     assert!(wrong.message.contains("mean has 3 values, the model 2 channels"), "{wrong}");

@@ -11,7 +11,7 @@ fn open(spec: &str) -> LoadedModel {
 
 fn check(spec: &str, name: &str) -> LoadedModel {
     let model = open(spec);
-    computes(&model.network, &golden("expected_legacy.npz"), name, [1e-5, 1e-6]);
+    computes(model.graph().unwrap(), &golden("expected_legacy.npz"), name, [1e-5, 1e-6]);
     model
 }
 
@@ -22,7 +22,12 @@ fn has(model: &LoadedModel, parts: &[&str]) {
 
 #[test]
 fn files_of_before_1_6_compute_what_pytorch_did() {
-    computes(&open("legacy.pth?input=1x8x8").network, &golden("expected_pth.npz"), "mnist_nested", [1e-5, 1e-6]);
+    computes(
+        open("legacy.pth?input=1x8x8").graph().unwrap(),
+        &golden("expected_pth.npz"),
+        "mnist_nested",
+        [1e-5, 1e-6],
+    );
     assert_eq!(check("trades.pth", "trades").family.as_deref(), Some("trades-cnn"));
     let large = check("wong_large.pth", "wong_large");
     assert_eq!(large.family.as_deref(), Some("wong-kolter"));
@@ -83,7 +88,7 @@ fn ones_own_sequential_is_told_by_its_layers() {
     let wong = open(
         "old_list.pth?key=state_dict.0&input=1x8x8&layers=conv(s=2,p=1),relu,conv(s=2,p=1),relu,flatten,linear,relu,linear",
     );
-    computes(&wong.network, &golden("expected_legacy.npz"), "old_list", [1e-5, 1e-6]);
+    computes(wong.graph().unwrap(), &golden("expected_legacy.npz"), "old_list", [1e-5, 1e-6]);
     for (layers, kind, part) in [
         ("conv(s=2,p=1),bn,rely", Kind::Usage, "did you mean `relu`"),
         ("conv(stride=2)", Kind::Usage, "`conv` takes numbers: `s=`, `p=`, `d=`, `g=`"),

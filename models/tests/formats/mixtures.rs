@@ -38,14 +38,14 @@ fn files_named_as_robustbenchs_are_joined_as_it_joins_them() {
         let other = case.said.replace("mix=", "mix=1");
         let other = opened(&format!("ensemble:{}?{other}", files.join("+")));
         assert_ne!(other.card.digest, plain.card.digest);
-        assert_eq!(plain.network.jumps(), way == "mixednuts");
+        assert_eq!(plain.card.jumps, way == "mixednuts");
     }
     let case = Case::read("bai2024");
     let place = tempfile::tempdir().unwrap();
     let files = numbered(&case, place.path(), "Bai2024MixedNUTS");
     let stand_in = opened(&format!("ensemble:{}?scores=mixednuts-bypassed", files.join("+")));
     assert_eq!(stand_in.name, "Bai2024MixedNUTS bypassed");
-    assert!(!stand_in.network.jumps() && stand_in.notes[0].contains("--bpda"), "{:?}", stand_in.notes);
+    assert!(!stand_in.card.jumps && stand_in.notes[0].contains("--bpda"), "{:?}", stand_in.notes);
 }
 
 #[test]

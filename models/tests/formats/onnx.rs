@@ -20,7 +20,7 @@ fn exported_models_match_their_framework() {
         let labels: Vec<u32> = labels.iter().map(|v| v.as_u64().unwrap() as u32).collect();
         let (output, grad) = (npz(&expected, "output"), npz(&expected, "grad"));
         for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 2e-6)] {
-            let (ours, _, our_grad) = cross_entropy(&loaded.network, &npz(&expected, "input"), &labels, dtype);
+            let (ours, _, our_grad) = cross_entropy(loaded.graph().unwrap(), &npz(&expected, "input"), &labels, dtype);
             let gaps = [distance(&ours, &output), distance(&our_grad, &grad)];
             println!("{file} {dtype:?}: output {:.1e}, gradient {:.1e}", gaps[0], gaps[1]);
             assert!(gaps.iter().all(|&g| g <= bound), "{file} {dtype:?}: {gaps:?}");
@@ -42,7 +42,7 @@ fn exported_convolutional_networks_match_the_vectors_of_their_names() {
         let loaded = load(&format!("{}?{query}", file.display())).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let (output, grad) = (npz(&case.file, "output"), npz(&case.file, "grad"));
         for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-            let (ours, _, our_grad) = cross_entropy(&loaded.network, &case.x, &case.labels, dtype);
+            let (ours, _, our_grad) = cross_entropy(loaded.graph().unwrap(), &case.x, &case.labels, dtype);
             let gaps = [distance(&ours, &output), distance(&our_grad, &grad)];
             println!("{} {dtype:?}: output {:.1e}, gradient {:.1e}", loaded.name, gaps[0], gaps[1]);
             assert!(gaps.iter().all(|&g| g <= bound), "{}: {gaps:?}", file.display());

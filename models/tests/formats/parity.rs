@@ -178,7 +178,7 @@ fn built_in_models_classify_each_digit_as_the_reference_says() {
         return println!("skipped: no MNIST beside the fixtures");
     };
     let loaded = load("builtin:mnist-at").unwrap();
-    let logits = forward(&loaded.network, &x, DType::F32).to_vec2::<f32>().unwrap();
+    let logits = forward(loaded.graph().unwrap(), &x, DType::F32).to_vec2::<f32>().unwrap();
     let right = |(row, &label): (&Vec<f32>, &u8)| (0..10).all(|k| k == label as usize || row[k] < row[label as usize]);
     assert_eq!(logits.iter().zip(&labels).map(right).collect::<Vec<bool>>(), expected);
 }

@@ -21,7 +21,7 @@ fn names() -> Vec<String> {
 
 fn check(model: &LoadedModel, name: &str) {
     let expected = golden("expected_pth.npz");
-    computes(&model.network, &expected, name, [1e-5, 1e-6]);
+    computes(model.graph().unwrap(), &expected, name, [1e-5, 1e-6]);
 }
 
 /// The parameter that says the images' size, which is not the family's usual one.
@@ -130,7 +130,7 @@ fn the_usual_normalisation_can_be_changed_and_turned_off() {
 #[test]
 fn maps_of_any_size_are_averaged_to_the_classifiers_as_torchs_adaptive_pool_does() {
     let model = open("vgg.pth?input=3x60x92");
-    let net = &model.network;
+    let net = model.graph().unwrap();
     let out = net.find("avgpool.rows.turned").unwrap();
     let map = net.nodes()[net.find("avgpool.columns").unwrap().0].inputs[0];
     let reference = Reference::new(net.clone(), DType::F64).unwrap();

@@ -62,7 +62,8 @@ pub fn scores_match(name: &str, spec: &str, prompts: &[Vec<u32>], shape: &[usize
     let loaded = load(&format!("{spec}{sign}head={}", head.display())).unwrap();
     let x = named::image(&format!("input/text/{name}"), shape);
     for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-        let gap = distance(&forward(&loaded.network, &x.to_dtype(dtype).unwrap(), dtype), &npz(&file, "logits"));
+        let gap =
+            distance(&forward(loaded.graph().unwrap(), &x.to_dtype(dtype).unwrap(), dtype), &npz(&file, "logits"));
         println!("{name}, {spec}: scores {dtype:?} {gap:.1e}");
         assert!(gap <= bound, "{name} {dtype:?}: {gap:e}");
     }

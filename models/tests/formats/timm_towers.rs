@@ -50,7 +50,7 @@ fn towers_of_timm_embed_and_score_as_open_clip_does() {
         let file = Path::new(PLACE).join(format!("{name}.npz"));
         let labels: Vec<u32> = (0..shape[0] as u32).collect();
         for (dtype, bound) in [(DType::F32, 1e-5), (DType::F64, 1e-6)] {
-            let (ours, _, grad) = cross_entropy(&loaded.network, &x, &labels, dtype);
+            let (ours, _, grad) = cross_entropy(loaded.graph().unwrap(), &x, &labels, dtype);
             let gaps = [distance(&ours, &npz(&file, "image")), distance(&grad, &npz(&file, "grad"))];
             println!("{name} {dtype:?}: embedding {:.1e}, gradient {:.1e}", gaps[0], gaps[1]);
             assert!(gaps.iter().all(|g| *g <= bound), "{name} {dtype:?}: {gaps:?}");

@@ -95,6 +95,9 @@ fn point(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
     if matches!(o.verdict, Verdict::CleanMiss | Verdict::Failed) {
         return Ok(());
     }
+    if o.drawn.is_some() && o.votes.is_none() {
+        return Err("it says where its votes were drawn, and has none".to_string());
+    }
     let strict = o.target.is_some() || attack.aim.is_some();
     let reached = match (o.votes, attack.votes) {
         (Some((fooled, _)), Some(votes)) => fooled >= votes.k.max(1),
@@ -164,12 +167,14 @@ fn success(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
 }
 
 fn seeks(attack: &PlannedAttack) -> bool {
-    attack.params.get("nearest").is_some_and(|n| n == true)
+    attack.params.get("nearest").is_some_and(|n| n == true) || robust_attacks::minimises(&attack.attack)
 }
 
 /// The class that is said against the sign of the margin, which is the lead of the label or the lack of the target.
 fn class(which: &str, says: Pred, label: Option<u32>, target: Option<u32>) -> Result<(), String> {
     let fits = match (target, label) {
+        // The margin is then that of the rejection.
+        (_, Some(_)) if says.rejected => says.label.is_some(),
         (Some(target), _) if says.margin < 0. => says.label == Some(target),
         (Some(target), _) if says.margin > 0. => says.label != Some(target),
         (None, Some(label)) if says.margin > 0. => says.label == Some(label),
@@ -236,10 +241,10 @@ mod tests {
         let line = Outcome {
             digest: "d".into(),
             label: Some(3),
-            clean: Some(Pred { label: Some(3), margin: 2. }),
+            clean: Some(Pred::answered(Some(3), 2.)),
             verdict: Verdict::Fooled,
             why: None,
-            best: Some(Pred { label: Some(5), margin: -1. }),
+            best: Some(Pred::answered(Some(5), -1.)),
             distance: Some(0.1),
             queries: Some(4),
             stage: Some("r0".into()),
@@ -266,9 +271,9 @@ mod tests {
             ("no part of the attack", |o| o.stage = Some("r2".into())),
             ("no part of the attack", |o| o.stage = Some(String::new())),
             ("does not look for it", |o| o.nearest = Some(0.05)),
-            ("clean class 4", |o| o.clean = Some(Pred { label: Some(4), margin: 2. })),
-            ("adversarial class 3", |o| o.best = Some(Pred { label: Some(3), margin: -1. })),
-            ("contradicts the margin 1", |o| o.best = Some(Pred { label: Some(3), margin: 1. })),
+            ("clean class 4", |o| o.clean = Some(Pred::answered(Some(4), 2.))),
+            ("adversarial class 3", |o| o.best = Some(Pred::answered(Some(3), -1.))),
+            ("contradicts the margin 1", |o| o.best = Some(Pred::answered(Some(3), 1.))),
             ("epsilon is 0.1", |o| o.distance = Some(0.2)),
             ("not those of one point", |o| o.evidence = None),
             ("its votes", |o| o.votes = Some((1, 3))),
@@ -285,7 +290,7 @@ mod tests {
         // What was not attacked has cost nothing and has no point.
         let missed = Outcome {
             verdict: Verdict::CleanMiss,
-            clean: Some(Pred { label: Some(4), margin: -1. }),
+            clean: Some(Pred::answered(Some(4), -1.)),
             best: None,
             distance: None,
             queries: None,
@@ -311,7 +316,7 @@ mod tests {
         }
         let held = Outcome {
             verdict: Verdict::Held,
-            best: Some(Pred { label: Some(3), margin: 1. }),
+            best: Some(Pred::answered(Some(3), 1.)),
             queries: None,
             stage: None,
             ..line

@@ -4,9 +4,9 @@
 use super::section::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use super::subjects::keys;
 use super::subjects::{Samples, Subject, correct, norm};
-use crate::eval::plan::is_compat;
+use crate::eval::plan::{PlannedAttack, is_compat};
 pub use crate::report::sentence::epsilon;
-use crate::report::svg;
+use crate::report::{epsilons, svg};
 use crate::runs::stats::{rate, wilson};
 use robust_core::{Norm, Region, Verdict};
 use std::collections::BTreeMap;
@@ -23,6 +23,10 @@ struct Curve<'a> {
     levels: Vec<Level>,
     /// Right at any epsilon, from the distances of nearest successes.
     nearest: Vec<(f64, f64)>,
+    /// Of so many samples.
+    sought: u64,
+    /// Epsilons at which the table tells what `nearest` says.
+    told: Vec<f64>,
 }
 
 struct Chart<'a> {
@@ -78,12 +82,13 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
     for subject in subjects {
         for of in Norm::ALL {
             let levels = levels(subject, of);
-            let nearest = nearest(subject, of);
+            let (nearest, sought) = nearest(subject, of);
             if levels.is_empty() && nearest.is_empty() {
                 continue;
             }
             let compat = subject.model.attacks.iter().any(|a| is_compat(&a.params));
-            let curve = Curve { subject, levels, nearest };
+            let told = if nearest.is_empty() { vec![] } else { told(subject, of) };
+            let curve = Curve { subject, levels, nearest, sought, told };
             let judged = |c: &Curve| c.levels.iter().map(|l| l.n).max();
             let same = |c: &&mut Chart| {
                 let alike = c.samples == subject.samples() && c.norm == of && c.compat == compat;
@@ -100,7 +105,7 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
 }
 
 /// The best of the curves that `curves.csv` has for attacks that minimise the distance.
-fn nearest(subject: &Subject, of: Norm) -> Vec<(f64, f64)> {
+fn nearest(subject: &Subject, of: Norm) -> (Vec<(f64, f64)>, u64) {
     let mut radius: BTreeMap<u64, f64> = BTreeMap::new();
     for (attack, outcomes) in subject.attacks() {
         if norm(&attack.threat.region) != Some(of) || outcomes.iter().all(|o| o.nearest.is_none()) {
@@ -121,7 +126,24 @@ fn nearest(subject: &Subject, of: Norm) -> Vec<(f64, f64)> {
     let right = fallen.len() as u64;
     let steps = fallen.iter().filter(|r| r.is_finite()).enumerate();
     let steps = steps.map(|(i, r)| (*r, rate(right.saturating_sub(i as u64 + 1), n)));
-    if n == 0 { vec![] } else { std::iter::once((0., rate(right, n))).chain(steps).collect() }
+    (if n == 0 { vec![] } else { std::iter::once((0., rate(right, n))).chain(steps).collect() }, n)
+}
+
+/// Where no attack was given an epsilon, the table tells what is left at usual ones.
+fn told(subject: &Subject, of: Norm) -> Vec<f64> {
+    let free = |(a, _): (&PlannedAttack, _)| matches!(a.threat.region, Region::Nearest { norm } if norm == of);
+    if subject.attacks().any(free) { epsilons(of, subject.attacks().map(|(a, _)| &a.threat.region)) } else { vec![] }
+}
+
+impl Curve<'_> {
+    /// Samples still right at an epsilon, of how many: what was attacked there, else what the nearest successes say.
+    fn at(&self, eps: f64) -> Option<(u64, u64)> {
+        if let Some(level) = self.levels.iter().find(|l| l.eps == eps) {
+            return Some((level.held, level.n));
+        }
+        let last = self.nearest.iter().take_while(|(d, _)| *d <= eps).last().filter(|_| self.told.contains(&eps))?;
+        Some(((last.1 * self.sought as f64).round() as u64, self.sought))
+    }
 }
 
 pub fn section(subjects: &[Subject]) -> Section {
@@ -173,7 +195,12 @@ fn about(curves: &[Curve]) -> String {
         let at = |l: &Level| format!("{} % at {}", percent(rate(l.held, l.n)), epsilon(l.eps));
         format!("{}: {}", c.subject.label, c.levels.iter().map(at).collect::<Vec<_>>().join(", "))
     };
-    curves.iter().map(one).collect::<Vec<_>>().join("; ")
+    let free = |c: &Curve| {
+        let at = |eps: &f64| c.at(*eps).map(|(held, n)| format!("{} % at {}", percent(rate(held, n)), epsilon(*eps)));
+        format!("{}: {}", c.subject.label, c.told.iter().filter_map(at).collect::<Vec<_>>().join(", "))
+    };
+    let each = curves.iter().map(|c| if c.levels.is_empty() { free(c) } else { one(c) });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn straight(curve: &Curve) -> Option<svg::Line> {
@@ -210,16 +237,16 @@ pub fn threat(region: &Region, otherwise: &str) -> String {
 }
 
 fn table(chart: &Chart, title: &str) -> Table {
-    let mut eps: Vec<f64> = chart.curves.iter().flat_map(|c| c.levels.iter().map(|l| l.eps)).collect();
+    let of = |c: &Curve| c.levels.iter().map(|l| l.eps).chain(c.told.iter().copied()).collect::<Vec<_>>();
+    let mut eps: Vec<f64> = chart.curves.iter().flat_map(of).collect();
     eps.sort_by(f64::total_cmp);
     eps.dedup();
     let head = ["epsilon".to_string()].into_iter().chain(chart.curves.iter().map(|c| c.subject.label.clone()));
     let row = |eps: &f64| {
         let cell = |c: &Curve| {
-            let level = c.levels.iter().find(|l| l.eps == *eps);
-            level.map_or_else(Cell::default, |l| {
-                let rate = rate(l.held, l.n);
-                Cell::number(rate, format!("{} ({})", percent(rate), interval(wilson(l.held, l.n))))
+            c.at(*eps).map_or_else(Cell::default, |(held, n)| {
+                let rate = rate(held, n);
+                Cell::number(rate, format!("{} ({})", percent(rate), interval(wilson(held, n))))
             })
         };
         std::iter::once(Cell::number(*eps, epsilon(*eps))).chain(chart.curves.iter().map(cell)).collect()

@@ -60,7 +60,7 @@ pub fn to_long_csv(runs: &[FinishedRun]) -> Result<String> {
             let grade = crate::doctor::grade_text(r.reliability);
             let mut row: Vec<String> = texts.iter().map(|t| cell(t)).collect();
             row.extend([r.eps.to_string(), r.n.to_string()]);
-            row.extend(rates.iter().map(f64::to_string));
+            row.extend(rates.iter().map(|v| if v.is_nan() { String::new() } else { v.to_string() }));
             row.extend(counts.iter().map(u64::to_string));
             row.extend([format!("{:.3}", r.seconds), r.seed.to_string(), r.full.to_string(), grade]);
             row.extend([cell(&r.model_digest), cell(&r.data_digest)]);

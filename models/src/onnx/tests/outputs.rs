@@ -100,7 +100,7 @@ fn one_score_is_the_logit_of_two_classes() {
         assert_eq!(loaded.card.output, Output::Logits { k: 2 });
         assert!(loaded.notes.iter().any(|n| n.contains("one number")), "{:?}", loaded.notes);
         assert_eq!(loaded.notes.iter().any(|n| n.contains("sigmoid at the end is left out")), sigmoid);
-        let reference = robust_engine::Reference::new(loaded.network, candle_core::DType::F32).unwrap();
+        let reference = robust_engine::Reference::new(loaded.network.unwrap(), candle_core::DType::F32).unwrap();
         // Half the sum of 0 to 31, and of 32 to 63.
         assert_eq!(reference.forward(&x).unwrap().to_vec2::<f32>().unwrap(), [[0., 248.], [0., 760.]]);
         let embedding = load_spec(&format!("{path}?output=embedding")).unwrap();

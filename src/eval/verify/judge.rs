@@ -1,134 +1,28 @@
-//! Re-judges every line of a run independently: other batches, double precision, nothing taken on trust. What each check
-//! proves, and what it would not notice: `docs/verify.md`.
+//! One model under one attack: every line of a unit, judged again.
 
-mod fields;
-mod plan;
-mod tables;
-mod words;
-
-pub use plan::contradictions;
-pub use tables::{Tables, check as check_tables};
-
+use super::checked::Checked;
+use super::margins::{ACROSS, Note, TOLERANCE, compare, fragility};
+use super::votes::Seen;
+use super::{fields, votes, words};
 use crate::corruption::generated;
 use crate::encoder::label_free::other;
-use crate::eval::clean::{row_digest, stack};
+use crate::eval::clean::{row_digest, row_keys, stack};
 use crate::eval::evidence::{self, Points};
-use crate::eval::journal;
-use crate::eval::plan::{Keep, Plan, PlannedAttack, PlannedModel, Unit};
-use crate::eval::record::RunRecord;
+use crate::eval::plan::{Keep, PlannedAttack, PlannedModel, Unit};
 use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::corruptions::Photos;
-use robust_core::{Aim, Dataset, Error, Goal, Kind, Outcome, Pred, Result, SCHEMA, Verdict, fragile, to_host};
-use robust_engine::Reference;
-use robust_models::LoadedModel;
-use serde::Serialize;
+use robust_core::{
+    Aim, Card, Dataset, Draw, Goal, Kind, Model, Outcome, Rejection, Result, RowKey, SCHEMA, Verdict, stream, to_host,
+};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-/// What was found for one model and attack.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Checked {
-    pub model: String,
-    pub attack: String,
-    pub rows: u64,
-    /// Points re-judged.
-    pub evidence: u64,
-    /// Verdicts without a kept point: the clean prediction was re-judged, the attack's result was not.
-    pub unproven: u64,
-    /// Verdicts that differ within rounding of the boundary.
-    pub fragile: Vec<u64>,
-    /// Samples whose line does not hold, with the reason.
-    pub wrong: Vec<(u64, String)>,
-}
 
 /// Rows judged at once; other than a run's usual batch on purpose.
-const SLICE: usize = 24;
+pub(super) const SLICE: usize = 24;
 
-/// Verdicts may rest on margins that agree to this share of the scores' size between interpreters.
-const TOLERANCE: f64 = 1e-4;
-
-/// The same where the network jumps: one entry that rounding takes across an edge moves all that follows.
-const ACROSS: f64 = 1e-2;
-
-/// Re-judges `outcomes`, the lines of the run in `root`, with networks in f64 and the data set itself. Corruptions are made
-/// again; `frost` holds the photos that some need.
-///
-/// # Errors
-/// Kind `Load` when a file is damaged beyond reading, kind `Interrupted` when `stop` was set.
-pub fn verify(
-    root: &Path,
-    record: &RunRecord,
-    outcomes: &[Outcome],
-    models: &[LoadedModel],
-    data: &dyn Dataset,
-    frost: Option<&Photos>,
-    stop: &AtomicBool,
-) -> Result<Vec<Checked>> {
-    let plan = &record.plan;
-    let double = |m: &LoadedModel| Reference::new(m.network.clone(), DType::F64);
-    let references: Vec<Reference> = models.iter().map(double).collect::<Result<_>>()?;
-    let mut checked: Vec<Checked> = vec![];
-    for (unit, outcomes) in journal::by_unit(plan, outcomes) {
-        if stop.load(Relaxed) {
-            return Err(Error::new(Kind::Interrupted, "interrupted"));
-        }
-        let (model, attack) = (&plan.models[unit.model], &plan.models[unit.model].attacks[unit.attack]);
-        if checked.last().is_none_or(|c| (&c.model, &c.attack) != (&model.name, &attack.label)) {
-            checked.push(Checked { model: model.name.clone(), attack: attack.label.clone(), ..Checked::default() });
-        }
-        let Some(into) = checked.last_mut() else { break };
-        let judge = Judge {
-            reference: &references[unit.model],
-            jumps: models[unit.model].network.jumps(),
-            data,
-            model,
-            attack,
-            keep: plan.evidence,
-            seed: plan.seed,
-            frost,
-        };
-        judge.unit(root, unit, &plan.ids[unit.start..unit.start + unit.count], outcomes, into)?;
-    }
-    Ok(checked)
-}
-
-/// Whether models and data set are those of the run, by content. A note where an earlier version named the data set by names
-/// and sizes alone: the digests in the lines then tell, sample by sample.
-///
-/// # Errors
-/// Kind `Load` naming the one that is not.
-pub fn check_identity(plan: &Plan, models: &[LoadedModel], data: &dyn Dataset) -> Result<Option<String>> {
-    for (planned, model) in plan.models.iter().zip(models) {
-        same("model", &planned.name, &planned.digest, &model.card.digest)?;
-    }
-    let card = &plan.dataset.card;
-    if data.formerly() == Some(card.digest.as_str()) {
-        return Ok(Some(format!(
-            "the run is of a version that named `{}` by the names and sizes of its files: each line's own digest tells \
-             whether its image is the same",
-            card.name
-        )));
-    }
-    same("data set", &card.name, &card.digest, &data.card().digest).map(|()| None)
-}
-
-fn same(what: &str, name: &str, theirs: &str, ours: &str) -> Result<()> {
-    if theirs == ours {
-        return Ok(());
-    }
-    let short = |d: &str| d.chars().take(12).collect::<String>();
-    Err(Error::load(
-        format!("{what} `{name}`"),
-        format!("its content {} is not the run's {}", short(ours), short(theirs)),
-    )
-    .hint("the very files of the run are needed; name them with --model and --dataset if they have moved"))
-}
-
-struct Judge<'a> {
-    reference: &'a Reference,
-    /// Whether rounding may move scores by more than rounding.
-    jumps: bool,
+pub(super) struct Judge<'a> {
+    judge: &'a dyn Model,
+    card: &'a Card,
     data: &'a dyn Dataset,
     model: &'a PlannedModel,
     attack: &'a PlannedAttack,
@@ -138,7 +32,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn unit(&self, root: &Path, unit: Unit, ids: &[u64], outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
+    pub(super) fn unit(&self, root: &Path, unit: Unit, ids: &[u64], outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
         let model = &self.model.name;
         let points = match evidence::read(root, &unit.name(), model, &self.attack.label) {
             Err(e) if e.kind == Kind::Evidence => {
@@ -181,14 +75,14 @@ impl Judge<'_> {
             }
         };
         let clean: Vec<Vec<f32>> = ids.iter().filter_map(|id| rows.get(id).map(|r| r.1.clone())).collect();
-        let mut clean_scores = self.scores(&clean)?.into_iter();
+        let known: Vec<u64> = ids.iter().copied().filter(|id| rows.contains_key(id)).collect();
+        let mut clean_scores = self.scores(&clean, &row_keys(&known), stream("clean"))?.into_iter();
         let mut anchors = self.anchors(&ids)?;
-        let kept: Vec<Vec<f32>> = ids.iter().filter_map(|id| points.get(id).cloned()).collect();
-        let mut kept_scores = self.scores(&kept)?.into_iter();
+        let mut kept_scores = self.judged(outcomes, points)?;
         for outcome in outcomes {
             into.rows += 1;
             let row = rows.get(&outcome.id).and_then(|r| Some((r.0, r.1.as_slice(), clean_scores.next()?)));
-            let point = points.get(&outcome.id).and_then(|x| Some((x.as_slice(), kept_scores.next()?)));
+            let point = points.get(&outcome.id).and_then(|x| Some((x.as_slice(), kept_scores.remove(&outcome.id)?)));
             into.evidence += u64::from(point.is_some());
             let verdict = match row {
                 None => self.unread(outcome, unreadable.get(&outcome.id)),
@@ -207,7 +101,24 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn scores(&self, rows: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    /// Scores of every kept point, one row per draw of the judge.
+    fn judged(&self, outcomes: &[Outcome], points: &Points) -> Result<HashMap<u64, Vec<Vec<f32>>>> {
+        let there = || outcomes.iter().filter_map(|o| Some((o, points.get(&o.id)?)));
+        let mut all = HashMap::new();
+        if self.card.stochastic {
+            for (outcome, point) in there() {
+                let (rows, keys, stream) = votes::draws(outcome, point);
+                all.insert(outcome.id, self.scores(&rows, &keys, stream)?);
+            }
+            return Ok(all);
+        }
+        let (ids, rows): (Vec<u64>, Vec<Vec<f32>>) = there().map(|(o, x)| (o.id, x.clone())).unzip();
+        let scores = self.scores(&rows, &row_keys(&ids), 0)?;
+        all.extend(ids.into_iter().zip(scores.into_iter().map(|z| vec![z])));
+        Ok(all)
+    }
+
+    fn scores(&self, rows: &[Vec<f32>], keys: &[RowKey], stream: u64) -> Result<Vec<Vec<f32>>> {
         if rows.is_empty() {
             return Ok(vec![]);
         }
@@ -216,7 +127,8 @@ impl Judge<'_> {
         let sized: Vec<Vec<f32>> =
             rows.iter().map(|r| if r.len() == width { r.clone() } else { vec![0.; width] }).collect();
         let x: Tensor = stack(&sized, &self.attack.threat.input.shape)?;
-        Ok(self.reference.forward(&x)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
+        let draw = Draw { seed: self.seed, stream, turn: 0, rows: keys };
+        Ok(self.judge.exact(&x, &draw)?.to_dtype(DType::F32)?.to_vec2::<f32>()?)
     }
 
     /// The clean embeddings of the samples that these had to approach; none where none had.
@@ -232,7 +144,8 @@ impl Judge<'_> {
         if let Some(batch) = self.data.load(&unique, &self.model.view(self.attack), &Device::Cpu)?.batch {
             let (flat, width) = to_host(&batch.x)?;
             let rows: Vec<Vec<f32>> = flat.chunks(width.max(1)).map(<[f32]>::to_vec).collect();
-            known.extend(batch.ids.iter().copied().zip(self.scores(&rows)?));
+            let scores = self.scores(&rows, &row_keys(&batch.ids), stream("clean"))?;
+            known.extend(batch.ids.iter().copied().zip(scores));
         }
         Ok(ids.iter().zip(others).map(|(id, other)| (*id, (other, known.get(&other).cloned()))).collect())
     }
@@ -248,7 +161,7 @@ impl Judge<'_> {
     }
 
     /// Checks one line against the clean row and the kept point.
-    fn line(&self, outcome: &Outcome, sample: &Sample, point: Option<(&[f32], Vec<f32>)>) -> Result<Note, String> {
+    fn line(&self, outcome: &Outcome, sample: &Sample, point: Option<(&[f32], Vec<Vec<f32>>)>) -> Result<Note, String> {
         if outcome.schema != SCHEMA || outcome.digest != row_digest(sample.x) {
             return Err("the clean sample is not the one that was attacked".to_string());
         }
@@ -272,8 +185,10 @@ impl Judge<'_> {
                 Err("it has no goal".to_string())
             };
         };
-        let clean = compare(&goal, outcome.clean, &sample.scores, self.jumps, "clean")?;
-        fragility(outcome, &goal, sample, point.as_ref().map(|(_, scores)| scores.as_slice()))?;
+        let clean = compare(&goal, outcome.clean, &sample.scores, self.card.jumps, "clean")?;
+        let attacked = self.attacked(outcome, &goal, sample);
+        let point = point.map(|(x, seen)| (x, votes::count(&attacked, seen)));
+        fragility(outcome, &goal, &sample.scores, point.as_ref().map(|(_, seen)| seen.typical.as_slice()))?;
         match outcome.verdict {
             Verdict::CleanMiss | Verdict::Fooled | Verdict::Held => {
                 let missed = outcome.clean.is_none_or(|p| p.margin <= 0.);
@@ -298,8 +213,8 @@ impl Judge<'_> {
             Keep::None => false,
         };
         match (point, expected) {
-            (Some((adversarial, scores)), _) => {
-                let point = self.point(outcome, goal, sample.x, adversarial, &scores)?;
+            (Some((adversarial, seen)), _) => {
+                let point = self.point(outcome, &attacked, sample.x, adversarial, &seen)?;
                 Ok(if clean == Note::Fragile { clean } else { point })
             }
             (None, true) if outcome.evidence.is_some() => Err("its evidence is missing".to_string()),
@@ -313,12 +228,15 @@ impl Judge<'_> {
     /// The class that a targeted attack had to reach, by its rule over the clean scores.
     fn target(&self, outcome: &Outcome, sample: &Sample) -> Result<(), String> {
         let expected = match (self.attack.aim, sample.label) {
-            (None, Some(label)) => robust_attacks::target_of(&self.attack.params, label, &sample.scores),
+            (None, Some(label)) => {
+                let classes = sample.scores.get(..self.card.output.classes()).unwrap_or(&sample.scores);
+                robust_attacks::target_of(&self.attack.params, label, classes)
+            }
             _ => Ok(None),
         };
         let expected = expected.map_err(|e| e.message)?;
         let score = |class: u32| sample.scores.get(class as usize).map(|z| f64::from(*z));
-        let room = if self.jumps { ACROSS } else { TOLERANCE };
+        let room = if self.card.jumps { ACROSS } else { TOLERANCE };
         match (outcome.target, expected) {
             (None, None) => Ok(()),
             (None, Some(_)) if !fields::attacked(self.attack, outcome) || outcome.verdict == Verdict::Failed => Ok(()),
@@ -340,13 +258,25 @@ impl Judge<'_> {
     /// What the clean sample is judged by; `None` when the sample that it had to approach is missing.
     fn goal(&self, sample: &Sample) -> Option<Goal> {
         match (self.attack.aim, &sample.anchor) {
-            (None, _) => Some(Goal::Untargeted(vec![sample.label?])),
+            (None, _) => Some(self.card.output.guard(Goal::Untargeted(vec![sample.label?]), Rejection::Unanswered)),
             (Some(aim), None) => Some(aim.goal(vec![sample.scores.clone()])),
             (Some(aim), Some((_, anchor))) => Some(aim.goal(vec![anchor.clone()?])),
         }
     }
 
-    fn point(&self, outcome: &Outcome, usual: Goal, clean: &[f32], x: &[f32], scores: &[f32]) -> Result<Note, String> {
+    /// What the sample's adversarial point is judged by.
+    fn attacked(&self, outcome: &Outcome, clean: &Goal, sample: &Sample) -> Goal {
+        let rejection = if self.attack.is_corruption() { Rejection::Unanswered } else { Rejection::Caught };
+        match (outcome.target, sample.label) {
+            (Some(target), _) => self.card.output.guard(Goal::Targeted(vec![target]), rejection),
+            (None, Some(label)) if self.attack.aim.is_none() => {
+                self.card.output.guard(Goal::Untargeted(vec![label]), rejection)
+            }
+            _ => clean.clone(),
+        }
+    }
+
+    fn point(&self, outcome: &Outcome, goal: &Goal, clean: &[f32], x: &[f32], seen: &Seen) -> Result<Note, String> {
         if outcome.evidence.as_deref() != Some(row_digest(x).as_str()) {
             return Err("its evidence is not the point whose digest the line holds".to_string());
         }
@@ -359,10 +289,12 @@ impl Judge<'_> {
             return Err(format!("its evidence is not {} away as the line says", words::optional(outcome.distance)));
         }
         let best = outcome.best.ok_or("the line holds no prediction for its point")?;
-        let goal = match outcome.target {
-            Some(target) => Goal::Targeted(vec![target]),
-            None => usual,
-        };
+        if self.card.stochastic {
+            // Which votes decide, the line's own fields have been held against.
+            let counted = votes::check(outcome, goal, seen)?;
+            let typical = compare(goal, Some(best), &seen.typical, self.card.jumps, "adversarial")?;
+            return Ok(if counted == Note::Fragile { counted } else { typical });
+        }
         let says = outcome.verdict == Verdict::Fooled;
         if outcome.verdict != Verdict::CleanMiss && goal.reached(best) != says {
             return Err(format!(
@@ -371,103 +303,17 @@ impl Judge<'_> {
                 best.margin
             ));
         }
-        compare(&goal, Some(best), scores, self.jumps, "adversarial")
-    }
-}
-
-/// Whether scores in double precision say what the line says; where a network `jumps`, they may be further off.
-fn compare(goal: &Goal, says: Option<Pred>, scores: &[f32], jumps: bool, which: &str) -> Result<Note, String> {
-    let scale = goal.scale(0, scores);
-    match (says, goal.judge(0, scores)) {
-        (None, None) => Ok(Note::Holds),
-        (Some(says), Some(seen)) => {
-            let gap = (says.margin - seen.margin).abs();
-            let room = if jumps { ACROSS } else { TOLERANCE };
-            if gap > room * scale {
-                return Err(format!("the {which} margin is {}, the line says {}", seen.margin, says.margin));
-            }
-            class(says.label, seen.label, scores, room * scale, which)?;
-            let close = fragile(seen.margin, scale) || jumps && seen.margin.abs() <= ACROSS * scale;
-            match goal.reached(says) == goal.reached(seen) {
-                true if gap <= TOLERANCE * scale => Ok(Note::Holds),
-                false if !close => Err(format!("the {which} sample is judged otherwise: margin {}", seen.margin)),
-                _ => Ok(Note::Fragile),
-            }
-        }
-        (says, seen) => Err(format!("the {which} scores are judged {seen:?}, the line says {says:?}")),
-    }
-}
-
-/// Whether the class that a line says has the largest score, as far as rounding lets it be told.
-fn class(says: Option<u32>, seen: Option<u32>, scores: &[f32], room: f64, which: &str) -> Result<(), String> {
-    let top = scores.iter().fold(f64::NEG_INFINITY, |a, z| a.max(f64::from(*z)));
-    let near = |label: u32| scores.get(label as usize).is_some_and(|z| top - f64::from(*z) <= room);
-    match says == seen || says.is_some_and(near) {
-        true => Ok(()),
-        false => Err(format!("the {which} sample is of class {seen:?}, the line says {says:?}")),
-    }
-}
-
-/// Whether the line calls itself fragile when one of its margins is: unless that margin is itself at the edge of being so.
-fn fragility(o: &Outcome, goal: &Goal, sample: &Sample, point: Option<&[f32]>) -> Result<(), String> {
-    let is = |says: Option<Pred>, scores: &[f32]| {
-        let Some(says) = says else { return Some(false) };
-        let scale = goal.scale(0, scores);
-        let (sure, possible) = (fragile(says.margin, 0.9 * scale), fragile(says.margin, 1.1 * scale));
-        (sure == possible).then_some(sure)
-    };
-    let clean = is(o.clean, &sample.scores);
-    let best = match (o.best, point) {
-        (Some(_), None) => None,
-        (best, point) => is(best, point.unwrap_or_default()),
-    };
-    let expected = match (clean, best) {
-        (Some(true), _) | (_, Some(true)) => true,
-        (Some(false), Some(false)) => false,
-        _ => return Ok(()),
-    };
-    match o.verdict == Verdict::Failed || o.fragile == expected {
-        true => Ok(()),
-        false => Err(format!("fragile is {}, its margins say {expected}", o.fragile)),
+        compare(goal, Some(best), &seen.typical, self.card.jumps, "adversarial")
     }
 }
 
 /// The sample that another had to approach, and its clean embedding where it can be read.
-type Approached = (u64, Option<Vec<f32>>);
+pub(super) type Approached = (u64, Option<Vec<f32>>);
 
 /// A clean sample as the data set has it, and its scores in double precision.
-struct Sample<'a> {
+pub(super) struct Sample<'a> {
     label: Option<u32>,
     x: &'a [f32],
     scores: Vec<f32>,
     anchor: Option<Approached>,
-}
-
-/// What became of one line that is not wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Note {
-    Holds,
-    Unproven,
-    Fragile,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_networks_that_jump_may_differ_by_more_than_rounding() {
-        let goal = Goal::Untargeted(vec![0]);
-        let agree = |says: f64, seen: f32, jumps| {
-            let says = Pred { label: Some(u32::from(says <= 0.)), margin: says };
-            compare(&goal, Some(says), &[seen, 0., -100.], jumps, "clean")
-        };
-        for jumps in [false, true] {
-            assert_eq!(agree(5., 5., jumps), Ok(Note::Holds));
-            assert_eq!(agree(1e-5, -1e-5, jumps), Ok(Note::Fragile));
-            assert!(agree(5., -5., jumps).is_err() && agree(9., 5., jumps).is_err());
-        }
-        assert!(agree(5., 5.5, false).is_err() && agree(0.2, -0.2, false).is_err());
-        assert_eq!([agree(5., 5.5, true), agree(0.2, -0.2, true)], [Ok(Note::Fragile), Ok(Note::Fragile)]);
-    }
 }
