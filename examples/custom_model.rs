@@ -8,12 +8,12 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use candle_core::{DType, Device, IndexOp, Module, Result as CandleResult, Tensor};
-use robust::attacks;
 use robust::benchmarks::data;
 use robust::core::{Input, Kind, Output, Result, Target, Verdict, View};
 use robust::engine::ModuleModel;
 use robust::eval::attacked::attack_batch;
 use robust::eval::clean::judge_clean;
+use robust::eval::trial::Trial;
 use robust::runs::stats;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
 
     let clean = judge_clean(&target, &test, 0)?;
     for spec in ["uniform-noise:eps=0.1", "fgsm:eps=0.1", "pgd:eps=0.1", "pgd-l2:eps=1.5"] {
-        let attack = attacks::resolve(spec, target.deployed.card())?;
+        let attack = Trial::attack(spec, target.deployed.card())?;
         let judged = attack_batch(&target, &attack, &test, &clean, 0, 64)?;
         let held = judged.iter().filter(|j| j.outcome.verdict == Verdict::Held).count() as u64;
         let n = judged.len() as u64;

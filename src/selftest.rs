@@ -4,9 +4,9 @@
 use crate::doctor::slope;
 use crate::eval::attacked::{Judged, attack_batch};
 use crate::eval::clean::{judge_clean, row_keys};
+use crate::eval::trial::Trial;
 use candle_core::{DType, Device, Tensor};
 use robust_attacks::autoattack::{Version, compat_passes};
-use robust_attacks::resolve;
 use robust_core::{
     Batch, Draw, Error, Goal, Input, InputKind, Model, Norm, Objective, Output, Result, Target, Verdict, stream,
     to_host,
@@ -93,7 +93,7 @@ fn attack(target: &Target, x: &Tensor, spec: &str) -> Result<Vec<Judged>> {
     let labels = target.deployed.exact(x, &draw)?.argmax(1)?.to_vec1::<u32>()?;
     let batch = Batch::new((0..n as u64).collect(), x.clone(), Some(labels))?;
     let clean = judge_clean(target, &batch, 0)?;
-    attack_batch(target, &resolve(spec, target.deployed.card())?, &batch, &clean, 0, n)
+    attack_batch(target, &Trial::attack(spec, target.deployed.card())?, &batch, &clean, 0, n)
 }
 
 fn white_box(model: NetworkModel) -> Target {

@@ -29,12 +29,6 @@ pub trait Attack: Send + Sync {
         false
     }
 
-    /// Whether samples that are wrong already are put to it too: their verdict stays a clean miss, but the prediction at
-    /// their point is written down, as the error rate of a corruption counts every sample.
-    fn takes_misses(&self) -> bool {
-        false
-    }
-
     /// The most search passes one sample can cost (forward, backward), for forecasts and progress.
     fn passes(&self) -> (u64, u64);
 

@@ -23,6 +23,13 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
+    /// A model that did not come from a file of ours.
+    pub fn own(model: Arc<dyn Model>) -> Self {
+        let card = model.card().clone();
+        let (name, notes, ignored) = (card.name.clone(), vec![], vec![]);
+        Self { name, format: "own", family: None, card, network: None, model, notes, ignored }
+    }
+
     /// The network behind the model.
     ///
     /// # Errors

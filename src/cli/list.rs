@@ -5,7 +5,7 @@ use super::topics::topics;
 use clap::ValueEnum;
 use robust::benchmarks::data;
 use robust::core::{Entry, Error, Result, documentation, nearest};
-use robust::corruption::generated;
+use robust::corruption::{applied, generated};
 use robust::eval::points_file;
 use robust::{attacks, models};
 use serde_json::json;
@@ -113,7 +113,10 @@ pub fn list(args: &ListArgs) -> Result<()> {
 
 pub fn explain(args: &ExplainArgs) -> Result<()> {
     let wanted = args.name.trim_end_matches(':');
-    let apart = [&points_file::ENTRY, &generated::ENTRY].into_iter().find(|e| wanted.split(':').next() == Some(e.name));
+    let apart = Some(&points_file::ENTRY).filter(|e| wanted.split(':').next() == Some(e.name));
+    if wanted.split(':').next() == Some(applied::NAME) {
+        return print(&format!("{}\n\nPaper: {}\n", documentation(generated::SOURCE), generated::PAPER));
+    }
     if let Some(entry) = apart.or_else(|| attacks::find(&args.name).ok().map(|(entry, _)| entry)) {
         return print(&format!("{}\n\nPaper: {}\n", documentation(entry.source), entry.paper));
     }
@@ -127,7 +130,7 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if let Some(topic) = topics.iter().find(|t| t.name == wanted) {
         return print(&format!("{}\n\n{}\n", topic.name, topic.text));
     }
-    let apart = [points_file::ENTRY.name, generated::ENTRY.name].into_iter().chain(topics.iter().map(|t| t.name));
+    let apart = [points_file::ENTRY.name, applied::NAME].into_iter().chain(topics.iter().map(|t| t.name));
     let apart = apart.map(String::from);
     let names: Vec<String> = attacks::names().into_iter().chain(apart).chain(lines.iter().map(bare)).collect();
     let error = Error::usage(format!("nothing is called `{}`", args.name));

@@ -2,38 +2,11 @@
 //! and 3DCC trees of images. Row `i` of every file belongs to sample `i` of the clean data set, as all of them keep its
 //! order. Their points are kept as evidence like those of any attack.
 
-use crate::corruption::generated::ENTRY;
-use candle_core::Device;
-use robust_attacks::Ready;
+use super::applied::{Corruption, Images};
+use super::facts::Facts;
 use robust_benchmarks::data;
-use robust_core::{Access, Attack, Budget, Card, Dataset, Error, Oracle, Region, Result, Spec, ThreatModel, View};
-use serde_json::Map;
+use robust_core::{Access, Card, Error, Region, Result, Spec, ThreatModel};
 use std::path::{Path, PathBuf};
-
-struct Published {
-    rows: Box<dyn Dataset>,
-}
-
-impl Attack for Published {
-    fn run(&self, oracle: &mut Oracle) -> Result<()> {
-        let view = View::from(oracle.threat().input.clone());
-        let loaded = self.rows.load(&oracle.ids(), &view, &Device::Cpu)?;
-        if let Some((id, why)) = loaded.failed.first() {
-            return Err(Error::load(&self.rows.card().name, format!("sample {id}: {why}")));
-        }
-        let Some(batch) = loaded.batch else { return Ok(()) };
-        let of: Vec<u32> = (0..oracle.len() as u32).collect();
-        oracle.offer(&batch.x, &of)
-    }
-
-    fn passes(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn takes_misses(&self) -> bool {
-        true
-    }
-}
 
 /// Where one corruption at one severity lies, as a data set of its own.
 struct Place {
@@ -47,12 +20,12 @@ pub fn is_published(text: &str) -> bool {
     Spec::parse(text).is_ok_and(|s| s.get("dir").is_some())
 }
 
-/// Every corruption and severity found below `dir=`, as attacks on the model of `card`; `samples` is the size of the clean
+/// Every corruption and severity found below `dir=`, for the model of `card`; `samples` is the size of the clean
 /// data set.
 ///
 /// # Errors
 /// Kind `Usage` for parameters that make no sense, kind `Load` for a set whose images or classes are not the data set's.
-pub fn resolve(text: &str, card: &Card, samples: u64) -> Result<Vec<Ready>> {
+pub fn resolve(text: &str, card: &Card, samples: u64) -> Result<Vec<Corruption>> {
     let mut spec = Spec::parse(text)?;
     let dir = spec.remove("dir").map(|v| PathBuf::from(v.text)).unwrap_or_default();
     if !dir.is_dir() {
@@ -85,7 +58,7 @@ pub fn resolve(text: &str, card: &Card, samples: u64) -> Result<Vec<Ready>> {
     places.into_iter().map(|place| ready(&spec.name, place, card, samples, &mut first)).collect()
 }
 
-fn ready(suite: &str, place: Place, card: &Card, samples: u64, first: &mut Option<Vec<String>>) -> Result<Ready> {
+fn ready(suite: &str, place: Place, card: &Card, samples: u64, first: &mut Option<Vec<String>>) -> Result<Corruption> {
     let rows = data::open(&place.spec)?;
     let found = rows.card().clone();
     if let Some(classes) = &found.classes {
@@ -118,20 +91,18 @@ fn ready(suite: &str, place: Place, card: &Card, samples: u64, first: &mut Optio
         place.severity,
         &found.digest[..8.min(found.digest.len())]
     );
-    let mut params = Map::new();
-    params.insert("corruption".into(), place.corruption.into());
-    params.insert("severity".into(), place.severity.into());
-    params.insert("published".into(), found.digest.into());
     let region = Region::Recipe { id: suite.to_string() };
-    Ok(Ready {
-        path: label.clone(),
+    Ok(Corruption {
         label,
-        entry: &ENTRY,
         threat: ThreatModel::new(region, card.input.clone(), Access::Label)?,
-        budget: Budget::default(),
-        attack: Box::new(Published { rows }),
-        params,
-        aim: None,
+        facts: Facts {
+            suite: None,
+            corruption: place.corruption,
+            severity: place.severity,
+            photos: None,
+            published: Some(found.digest),
+        },
+        images: Images::Published(rows),
     })
 }
 

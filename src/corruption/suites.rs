@@ -1,7 +1,7 @@
 //! Corruption suites as an evaluation asks for them.
 
+use super::applied::Corruption;
 use super::{generated, published};
-use robust_attacks::Ready;
 use robust_benchmarks::corruptions::{Photos, Suite};
 use robust_core::{Card, Result, Spec};
 use std::path::PathBuf;
@@ -25,20 +25,20 @@ impl Suites {
         made.map(|text| Spec::parse(text)?.name.parse::<Suite>()).try_for_each(|suite| suite.map(|_| ()))
     }
 
-    /// Every corruption asked for, as attacks on one model; `samples` are the data set's.
+    /// Every corruption asked for, of the images of one model; `samples` are the data set's.
     ///
     /// # Errors
     /// Kind `Usage` for parameters or image sizes that a suite does not have, kind `Load` for photos and published sets that
     /// cannot be read.
-    pub fn attacks(&self, card: &Card, samples: u64) -> Result<Vec<Ready>> {
+    pub fn resolve(&self, card: &Card, samples: u64) -> Result<Vec<Corruption>> {
         let frost = match self.specs.is_empty() {
             true => None,
             false => self.frost_dir.as_deref().map(Photos::open).transpose()?,
         };
-        let attacks = |text: &String| match published::is_published(text) {
+        let corruptions = |text: &String| match published::is_published(text) {
             true => published::resolve(text, card, samples),
             false => generated::resolve(text, card, frost.as_ref()),
         };
-        Ok(self.specs.iter().map(attacks).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        Ok(self.specs.iter().map(corruptions).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }

@@ -280,10 +280,10 @@ fn outcomes(run: &[(&str, &[u64], Option<&str>)]) -> Vec<Outcome> {
 
 fn plan(target: &Target, specs: &[&str]) -> crate::eval::plan::Plan {
     let attacks = specs.iter().map(|spec| {
-        let ready = robust_attacks::resolve(spec, target.deployed.card()).unwrap();
+        let ready = crate::eval::trial::Trial::attack(spec, target.deployed.card()).unwrap();
         crate::eval::plan::PlannedAttack {
             label: spec.to_string(),
-            ..crate::eval::plan::PlannedAttack::new(&ready, target)
+            ..crate::eval::plan::PlannedAttack::new(&ready, target).unwrap()
         }
     });
     crate::eval::plan::Plan {

@@ -3,7 +3,8 @@
 use super::{Code, Finding};
 use crate::eval::attacked::attack_batch;
 use crate::eval::clean::{Clean, judge_clean, row_keys, stack};
-use robust_attacks::{Ready, resolve};
+use crate::eval::trial::Trial;
+use robust_attacks::resolve;
 use robust_core::{Access, Batch, Error, Goal, Norm, Region, Result, Target, Verdict, to_host};
 use robust_imaging::level;
 
@@ -63,12 +64,12 @@ impl<'a> Bench<'a> {
     }
 
     pub fn run(&self, name: &str, spec: &str, target: &Target) -> Result<Held> {
-        self.attack(name, &resolve(spec, self.target.deployed.card())?, target).map(|(held, _)| held)
+        self.attack(name, &Trial::attack(spec, self.target.deployed.card())?, target).map(|(held, _)| held)
     }
 
     /// What was left, and what fooled.
-    fn attack(&self, name: &str, ready: &Ready, target: &Target) -> Result<(Held, Vec<Labelled>)> {
-        let judged = attack_batch(target, ready, self.batch, &self.clean, self.seed, self.batch.len())?;
+    fn attack(&self, name: &str, trial: &Trial, target: &Target) -> Result<(Held, Vec<Labelled>)> {
+        let judged = attack_batch(target, trial, self.batch, &self.clean, self.seed, self.batch.len())?;
         // Of one batch and one clean pass, every attack takes the same samples.
         let tried = self.clean.iter().zip(&judged).filter(|(c, _)| c.fault.is_none());
         let tried = tried.filter(|(_, j)| j.outcome.verdict != Verdict::CleanMiss);
@@ -95,10 +96,12 @@ pub fn run(target: &Target, batch: &Batch, trials: &Trials) -> Result<(Vec<Held>
             .hint("give it an eps, or choose another attack"));
     }
     let mut found = vec![];
-    let (own, points) = bench.attack(&ready.label, &ready, target)?;
-    found.extend(survival(target, ready.entry.needs, &points)?);
+    let (needs, region) = (ready.entry.needs, ready.threat.region.clone());
+    let (label, trial) = (ready.label.clone(), Trial::Attack(ready));
+    let (own, points) = bench.attack(&label, &trial, target)?;
+    found.extend(survival(target, needs, &points)?);
     let mut all = vec![own];
-    let Region::Ball { norm, eps } = ready.threat.region else { return Ok((all, found)) };
+    let Region::Ball { norm, eps } = region else { return Ok((all, found)) };
     found.extend(unbounded(&bench, trials, &mut all)?);
     if norm != Norm::L0 {
         let noise = format!("uniform-noise-{}:eps={eps},draws=25", norm.suffix());

@@ -7,6 +7,7 @@ use crate::encoder::label_free;
 use crate::eval::attacked::attack_batch;
 use crate::eval::clean::{exact, judge_clean, stack};
 use crate::eval::plan::spread;
+use crate::eval::trial::Trial;
 use candle_core::{DType, Device, Tensor};
 use robust_attacks::resolve;
 use robust_benchmarks::subset;
@@ -150,7 +151,7 @@ fn far(clean: &Tensor) -> Result<Aim> {
 
 /// Embeddings of the points to which an attack moves a batch, as far from the clean ones as it can.
 fn disturbed(target: &Target, data: &dyn Dataset, batch: &Batch, spec: &str, aim: Aim, seed: u64) -> Result<Tensor> {
-    let ready = resolve(spec, target.deployed.card())?.aimed(aim)?;
+    let ready = Trial::Attack(resolve(spec, target.deployed.card())?.aimed(aim)?);
     let clean = label_free::judge_clean(target, data, batch, aim, seed)?;
     if let Some((id, why)) = clean.iter().find_map(|c| Some((c.id, c.fault.as_ref()?))) {
         return Err(Error::load(format!("sample {id}"), why));
@@ -276,7 +277,7 @@ pub fn of_head(
 /// Share of samples that are wrong already or fooled.
 fn attacked(encoder: &LoadedModel, head: &Head, data: &dyn Dataset, ids: &[u64], spec: &str, seed: u64) -> Result<f64> {
     let model = encoder.with_head(head, &encoder.name)?;
-    let ready = resolve(spec, &model.card)?;
+    let ready = Trial::attack(spec, &model.card)?;
     let target = Target::white_box(model.model.clone());
     let mut held = 0;
     for chunk in ids.chunks(BATCH) {

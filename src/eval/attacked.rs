@@ -1,10 +1,9 @@
 //! One batch under one attack: the clean pass, the attack on what is correct, and an outcome for every sample.
 
 use super::clean::{Anchor, Clean, row_digest};
-use robust_attacks::Ready;
+use super::trial::Trial;
 use robust_core::{
-    Batch, Cost, Error, Finding, Lap, Oracle, Outcome, Place, Question, Rejection, Result, SCHEMA, Stop, Target,
-    Verdict, take,
+    Batch, Cost, Error, Finding, Lap, Oracle, Outcome, Place, Question, Result, SCHEMA, Stop, Target, Verdict, take,
 };
 use std::sync::atomic::AtomicBool;
 
@@ -18,19 +17,19 @@ pub struct Judged {
 /// Attacks the correct rows of a batch, at most `at_once` of them at a time; one result per row, in the batch's order.
 pub fn attack_batch(
     target: &Target,
-    attack: &Ready,
+    attack: &Trial,
     batch: &Batch,
     clean: &[Clean],
     seed: u64,
     at_once: usize,
 ) -> Result<Vec<Judged>> {
-    attack_watched(&AttackContext { target, attack, seed, at_once, watch: &|_| (), stop: None }, batch, clean)
+    attack_watched(&TrialContext { target, trial: attack, seed, at_once, watch: &|_| (), stop: None }, batch, clean)
 }
 
-/// What an attack is run with.
-pub struct AttackContext<'a> {
+/// What a trial is run with.
+pub struct TrialContext<'a> {
     pub target: &'a Target,
-    pub attack: &'a Ready,
+    pub trial: &'a Trial,
     pub seed: u64,
     /// Rows that a model is given at once, at most.
     pub at_once: usize,
@@ -41,9 +40,9 @@ pub struct AttackContext<'a> {
 }
 
 /// [`attack_batch`], telling of the attack's parts.
-pub fn attack_watched(context: &AttackContext, batch: &Batch, clean: &[Clean]) -> Result<Vec<Judged>> {
-    let AttackContext { target, attack, at_once, .. } = *context;
-    let every = attack.attack.takes_misses();
+pub fn attack_watched(context: &TrialContext, batch: &Batch, clean: &[Clean]) -> Result<Vec<Judged>> {
+    let TrialContext { target, trial, at_once, .. } = *context;
+    let every = trial.takes_misses();
     let taken = |c: &Clean| c.correct() || (every && c.fault.is_none());
     let correct: Vec<u32> = (0..clean.len() as u32).filter(|&i| taken(&clean[i as usize])).collect();
     let mut findings: Vec<Option<(Finding, Option<u32>)>> = vec![None; clean.len()];
@@ -53,16 +52,16 @@ pub fn attack_watched(context: &AttackContext, batch: &Batch, clean: &[Clean]) -
         }
     }
     let name = &target.deployed.card().name;
-    Ok(clean.iter().zip(findings).map(|(c, f)| conclude(name, &attack.label, c, f)).collect())
+    Ok(clean.iter().zip(findings).map(|(c, f)| conclude(name, trial.label(), c, f)).collect())
 }
 
 fn attack_rows(
-    context: &AttackContext,
+    context: &TrialContext,
     batch: &Batch,
     clean: &[Clean],
     rows: &[u32],
 ) -> Result<Vec<(Finding, Option<u32>)>> {
-    let AttackContext { target, attack, seed, at_once, watch, stop } = *context;
+    let TrialContext { target, trial, seed, at_once, watch, stop } = *context;
     let pick = |i: &u32| &clean[*i as usize];
     let output = target.deployed.card().output;
     // Attacks rank classes; a rejection is none.
@@ -70,7 +69,7 @@ fn attack_rows(
         rows.iter().map(|i| pick(i).scores.iter().copied().take(output.classes()).collect()).collect();
     let ids = rows.iter().map(|i| pick(i).id).collect();
     let part = Batch::new(ids, take(&batch.x, rows)?, None)?;
-    let goal = match attack.aim {
+    let goal = match trial.aim() {
         Some(aim) => {
             let anchor = |c: &Clean| c.anchor.as_ref().map(|a| a.embedding(&c.scores));
             let anchors: Option<Vec<Vec<f32>>> = rows.iter().map(|i| anchor(pick(i))).collect();
@@ -78,31 +77,29 @@ fn attack_rows(
         }
         None => {
             let labels: Option<Vec<u32>> = rows.iter().map(|i| pick(i).label).collect();
-            attack.attack.aim(&labels.ok_or_else(|| Error::internal("clean samples without labels"))?, &scores)?
+            trial.goal(&labels.ok_or_else(|| Error::internal("clean samples without labels"))?, &scores)?
         }
     };
-    // What a corruption does to a model is no attack on its detector: a rejected image is not answered.
-    let rejection = if attack.attack.takes_misses() { Rejection::Unanswered } else { Rejection::Caught };
-    let goal = output.guard(goal, rejection);
+    let goal = output.guard(goal, trial.rejection());
     let targeted = |i: usize| goal.classes().get(i).copied().filter(|_| goal.is_targeted());
     let targets: Vec<Option<u32>> = (0..rows.len()).map(targeted).collect();
     let mut oracle = Oracle::new(Question {
         target,
-        threat: &attack.threat,
+        threat: trial.threat(),
         batch: &part,
         goal,
         clean: &scores,
         seed,
-        path: &attack.path,
-        stop: if attack.attack.minimises() { Stop::Nearest } else { Stop::AtFirst },
-        budget: attack.budget,
+        path: trial.path(),
+        stop: if trial.minimises() { Stop::Nearest } else { Stop::AtFirst },
+        budget: trial.budget(),
         at_once,
     })?;
     oracle.watch(watch);
     if let Some(stop) = stop {
         oracle.leave_when(stop);
     }
-    attack.attack.run(&mut oracle)?;
+    trial.run(&mut oracle)?;
     Ok(oracle.finish()?.into_iter().zip(targets).collect())
 }
 

@@ -12,9 +12,10 @@ use crate::encoder::heads::{self, HeadRequest, Training};
 use crate::escape;
 use robust_benchmarks::data;
 use robust_benchmarks::subset::Pick;
-use robust_core::{AimSpec, Dataset, Error, Result};
+use robust_core::{AimSpec, Dataset, Error, Model, Result};
 use robust_models::{Head, LoadedModel};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a run is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,7 +192,12 @@ impl Evaluation {
     /// # Errors
     /// Kind `Usage` for specs that make no sense, kind `Load` for what cannot be read or does not fit.
     pub fn open(&self, wanted: Wanted, lenient: bool, watcher: &mut dyn Watcher) -> Result<Opened> {
-        let mut opened = Models::open(self, wanted, watcher)?;
+        let models = Models::open(self, wanted, watcher)?;
+        self.open_with(models, lenient, watcher)
+    }
+
+    /// [`Evaluation::open`] with models that are loaded already.
+    pub(super) fn open_with(&self, mut opened: Models, lenient: bool, watcher: &mut dyn Watcher) -> Result<Opened> {
         let source = self.data_spec(&opened.loaded)?;
         // Heads of a run's own score the classes of the data they were fitted on.
         let specs: &[String] = if opened.heads.is_empty() { &opened.sources } else { &[] };
@@ -228,9 +234,27 @@ pub struct Opened {
 }
 
 impl Models {
+    /// Models of one's own, such as candle modules ([`robust_engine::ModuleModel`]) or whatever answers elsewhere. Rows have
+    /// their cards' names, runs their cards' digests.
+    ///
+    /// # Errors
+    /// Kind `Usage` for two models of one name.
+    pub fn own(models: Vec<Arc<dyn Model>>) -> Result<Self> {
+        let loaded: Vec<LoadedModel> = models.into_iter().map(LoadedModel::own).collect();
+        for (i, model) in loaded.iter().enumerate() {
+            if loaded[..i].iter().any(|m| m.name == model.name) {
+                return Err(
+                    Error::usage(format!("two models are called `{}`", model.name)).hint("name their cards apart")
+                );
+            }
+        }
+        let sources = loaded.iter().map(|m| format!("own:{}", m.name)).collect();
+        Ok(Self { loaded, sources, heads: vec![] })
+    }
+
     /// With heads to be fitted, every encoder becomes one model for each head. Heads that lie in the run's folder already are
     /// not fitted again.
-    fn open(evaluation: &Evaluation, wanted: Wanted, watcher: &mut dyn Watcher) -> Result<Self> {
+    pub(super) fn open(evaluation: &Evaluation, wanted: Wanted, watcher: &mut dyn Watcher) -> Result<Self> {
         let specs = &evaluation.models;
         let Some(set) = &evaluation.heads else {
             let loaded = load::models(specs, wanted, watcher)?;

@@ -28,6 +28,7 @@ mod session;
 pub mod shard;
 pub mod stages;
 pub mod tables;
+pub mod trial;
 pub mod units;
 pub mod verify;
 mod watcher;

@@ -1,8 +1,9 @@
 //! A run, resolved: everything that can change a number, and nothing that cannot. Paths are kept for `verify` but are
 //! not part of the fingerprint.
 
+use super::trial::Trial;
+use crate::corruption::facts::Facts;
 use crate::eval::shard::Shard;
-use robust_attacks::Ready;
 use robust_core::{Aim, DataCard, Dataset, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -158,11 +159,6 @@ pub fn spread(ids: &[u64], n: usize) -> Vec<u64> {
     (0..n).map(|i| ids[i * ids.len() / n]).collect()
 }
 
-/// Whether an attack does as its reference implementation does.
-pub fn is_compat(params: &serde_json::Map<String, serde_json::Value>) -> bool {
-    params.get("compat").is_some_and(|c| c == true)
-}
-
 /// The work of one journal entry: `ids[start..start + count]` under one attack on one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
@@ -210,20 +206,32 @@ impl PlannedAttack {
         self.is_corruption() && !self.params.contains_key("published")
     }
 
-    pub fn new(ready: &Ready, target: &Target) -> Self {
+    /// What corruption it is; `None` for attacks.
+    pub fn corruption(&self) -> Option<Facts> {
+        self.is_corruption().then(|| Facts::of(&self.params)).flatten()
+    }
+
+    /// Whether it does as its reference implementation does, in steps and counts.
+    pub fn is_compat(&self) -> bool {
+        self.params.get("compat").is_some_and(|c| c == true)
+    }
+
+    /// # Errors
+    /// Never in practice: parameters are names and numbers.
+    pub fn new(trial: &Trial, target: &Target) -> Result<Self> {
         let (classes, eot) = (target.deployed.card().output.classes(), target.eot);
-        Self {
-            label: ready.label.clone(),
-            attack: ready.entry.name.to_string(),
-            threat: ready.threat.clone(),
-            queries: ready.budget.queries,
-            params: ready.params.clone(),
-            passes: ready.attack.passes_on(classes, u64::from(eot)),
+        Ok(Self {
+            label: trial.label().to_string(),
+            attack: trial.name().to_string(),
+            threat: trial.threat().clone(),
+            queries: trial.budget().queries,
+            params: trial.params()?,
+            passes: trial.passes_on(classes, u64::from(eot)),
             eot,
             votes: Some(target.votes).filter(|v| v.m > 1),
             gradients: None,
-            aim: ready.aim,
-        }
+            aim: trial.aim(),
+        })
     }
 }
 

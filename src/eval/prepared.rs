@@ -4,7 +4,8 @@ use super::clean;
 use super::evaluation::{Evaluation, Models, Opened};
 use super::judging::OpenJudging;
 use super::meter::{Meter, Metered};
-use super::plan::{self, Plan, PlannedData, PlannedModel, is_compat};
+use super::plan::{self, Plan, PlannedData, PlannedModel};
+use super::trial::Trial;
 use super::units::Subject;
 use super::watcher::Watcher;
 use super::{classes, load, memory_estimate, points_file};
@@ -37,27 +38,48 @@ impl Evaluation {
     /// Kind `Usage` for settings that make no sense, kind `Load` for what cannot be read or does not fit.
     pub fn prepare(self, watcher: &mut dyn Watcher) -> Result<Prepared> {
         self.check()?;
-        let wanted = self.wanted();
+        if self.models.is_empty() {
+            return Err(Error::usage("no --model").hint("such as --model net.onnx or --model builtin:mnist-at"));
+        }
+        let models = Models::open(&self, self.wanted(), watcher)?;
+        self.plan(models, watcher)
+    }
+
+    /// [`Evaluation::prepare`] for models that are in memory; those named by specs are not loaded.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare_with(self, models: Models, watcher: &mut dyn Watcher) -> Result<Prepared> {
+        self.check()?;
+        if models.loaded.is_empty() {
+            return Err(Error::usage("no models are given"));
+        }
+        self.plan(models, watcher)
+    }
+
+    fn plan(self, models: Models, watcher: &mut dyn Watcher) -> Result<Prepared> {
         let Opened { models: Models { loaded, sources, heads }, source, data, ids, pick } =
-            self.open(wanted, false, watcher)?;
+            self.open_with(models, false, watcher)?;
         let meter = Arc::new(Meter::default());
         // Before anything is attacked: a label in the last unit would end the run there.
         let scores = load::scores(&loaded, &sources);
         scores.iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
         let subjects = self.subjects(&loaded, &meter, (data.as_ref(), &ids), watcher)?;
         check_fit(&subjects, data.as_ref(), &ids)?;
-        let planned = |(i, ((model, source), subject)): (usize, ((&LoadedModel, &String), &Subject))| PlannedModel {
-            name: model.name.clone(),
-            source: source.clone(),
-            digest: model.card.digest.clone(),
-            preprocess: model.card.preprocess,
-            head: heads.get(i).map(|(planned, _)| planned.clone()),
-            attacks: subject.planned(),
+        let planned = |(i, ((model, source), subject)): (usize, ((&LoadedModel, &String), &Subject))| {
+            Ok(PlannedModel {
+                name: model.name.clone(),
+                source: source.clone(),
+                digest: model.card.digest.clone(),
+                preprocess: model.card.preprocess,
+                head: heads.get(i).map(|(planned, _)| planned.clone()),
+                attacks: subject.planned()?,
+            })
         };
         let plan = Plan {
             schema: plan::SCHEMA.to_string(),
             robust: env!("CARGO_PKG_VERSION").to_string(),
-            models: loaded.iter().zip(&sources).zip(&subjects).enumerate().map(planned).collect(),
+            models: loaded.iter().zip(&sources).zip(&subjects).enumerate().map(planned).collect::<Result<_>>()?,
             ids,
             dataset: PlannedData::of(&source, data.as_ref()),
             pick,
@@ -78,9 +100,6 @@ impl Evaluation {
         if self.batch_size == 0 || self.batch_size > plan::UNIT {
             let why = format!("--batch-size {} is not between 1 and {}", self.batch_size, plan::UNIT);
             return Err(Error::usage(why));
-        }
-        if self.models.is_empty() {
-            return Err(Error::usage("no --model").hint("such as --model net.onnx or --model builtin:mnist-at"));
         }
         if self.attacks.is_empty() && self.corruptions.specs.is_empty() {
             return Err(Error::usage("no --attack")
@@ -115,13 +134,14 @@ impl Evaluation {
             false => attacks::resolve(spec, &model.card),
         };
         let mut ready: Vec<Ready> = self.attacks.iter().map(resolve).collect::<Result<_>>()?;
-        ready.extend(self.corruptions.attacks(&model.card, samples)?);
         if let Some(spec) = self.goal {
             ready = aimed(spec, ready, model, (data, ids), self.seed, watcher)?;
         }
-        one_table(&ready)?;
+        let mut trials: Vec<Trial> = ready.into_iter().map(Trial::Attack).collect();
+        trials.extend(self.corruptions.resolve(&model.card, samples)?.into_iter().map(Trial::Corruption));
+        one_table(&trials)?;
         let target = judging.target(Arc::new(Metered::new(model.model.clone(), meter.clone())))?;
-        Ok(Subject::new(target, ready, judging.gradients()))
+        Ok(Subject::new(target, trials, judging.gradients()))
     }
 }
 
@@ -153,14 +173,16 @@ fn interpreters(loaded: &[LoadedModel]) -> String {
     names.join(" + ")
 }
 
-/// Attacks that may stand in one table.
-fn one_table(ready: &[Ready]) -> Result<()> {
-    if let Some((_, twice)) = ready.iter().enumerate().find(|(i, r)| ready[..*i].iter().any(|q| q.label == r.label)) {
-        return Err(Error::usage(format!("attack `{}` is given twice", twice.label)));
+/// Whether these may stand in one table.
+fn one_table(trials: &[Trial]) -> Result<()> {
+    let label = Trial::label;
+    if let Some((_, twice)) = trials.iter().enumerate().find(|(i, t)| trials[..*i].iter().any(|q| label(q) == label(t)))
+    {
+        return Err(Error::usage(format!("attack `{}` is given twice", label(twice))));
     }
-    let compat = |r: &&Ready| is_compat(&r.params);
-    if let (Some(same), Some(other)) = (ready.iter().find(compat), ready.iter().find(|r| !compat(r))) {
-        return Err(Error::usage(format!("`{}` and `{}` do not belong in one table", same.label, other.label))
+    let compat = |t: &&Trial| t.is_compat();
+    if let (Some(same), Some(other)) = (trials.iter().find(compat), trials.iter().find(|t| !compat(t))) {
+        return Err(Error::usage(format!("`{}` and `{}` do not belong in one table", label(same), label(other)))
             .hint("compat=true is for comparison with the reference's numbers: evaluate the others apart"));
     }
     Ok(())

@@ -3,42 +3,48 @@
 use super::watcher::Watcher;
 use crate::clock;
 use crate::encoder::label_free;
-use crate::eval::attacked::{AttackContext, Judged, attack_watched, unreadable};
+use crate::eval::attacked::{Judged, TrialContext, attack_watched, unreadable};
 use crate::eval::clean::{Clean, judge_clean};
 use crate::eval::plan::{Gradients, Plan, PlannedAttack, Unit};
 use crate::eval::stages::{Stage, Watch};
+use crate::eval::trial::Trial;
 use crate::eval::{evidence, journal, rows};
 use candle_core::Device;
-use robust_attacks::Ready;
 use robust_core::{Access, Aim, Batch, Dataset, Error, Kind, Lap, Outcome, Result, Target};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A model with the attacks planned for it.
+/// A model with what is planned for it.
 pub struct Subject {
     pub target: Target,
-    pub attacks: Vec<Ready>,
+    pub trials: Vec<Trial>,
     /// Where gradients come from, unless from the model.
     pub gradients: Option<Gradients>,
 }
 
 impl Subject {
     /// Attacks that follow gradients say in their names whose these are.
-    pub fn new(target: Target, mut attacks: Vec<Ready>, gradients: Option<Gradients>) -> Self {
+    pub fn new(target: Target, mut trials: Vec<Trial>, gradients: Option<Gradients>) -> Self {
         if let Some(gradients) = &gradients {
-            let climbing = attacks.iter_mut().filter(|a| a.threat.access == Access::Gradient);
-            climbing.for_each(|a| a.label = format!("{} {gradients}", a.label));
+            for trial in &mut trials {
+                if let Trial::Attack(attack) = trial
+                    && attack.threat.access == Access::Gradient
+                {
+                    attack.label = format!("{} {gradients}", attack.label);
+                }
+            }
         }
-        Self { target, attacks, gradients }
+        Self { target, trials, gradients }
     }
 
-    /// The model's attacks as the plan writes them down.
-    pub fn planned(&self) -> Vec<PlannedAttack> {
-        let gradients = |a: &Ready| self.gradients.clone().filter(|_| a.threat.access == Access::Gradient);
-        self.attacks
-            .iter()
-            .map(|a| PlannedAttack { gradients: gradients(a), ..PlannedAttack::new(a, &self.target) })
-            .collect()
+    /// The model's trials as the plan writes them down.
+    ///
+    /// # Errors
+    /// Never in practice: parameters are names and numbers.
+    pub fn planned(&self) -> Result<Vec<PlannedAttack>> {
+        let gradients = |t: &Trial| self.gradients.clone().filter(|_| t.threat().access == Access::Gradient);
+        let planned = |t: &Trial| Ok(PlannedAttack { gradients: gradients(t), ..PlannedAttack::new(t, &self.target)? });
+        self.trials.iter().map(planned).collect()
     }
 }
 
@@ -136,9 +142,9 @@ impl Run<'_> {
 
     fn unit(&self, unit: Unit, cache: &mut Known, watch: &Watch, stop: Option<&AtomicBool>) -> Result<Vec<Judged>> {
         let subject = &self.subjects[unit.model];
-        let attack = &subject.attacks[unit.attack];
+        let trial = &subject.trials[unit.attack];
         let name = &subject.target.deployed.card().name;
-        let known = cache.get(&(unit.model, unit.start)).filter(|(aim, _)| *aim == attack.aim);
+        let known = cache.get(&(unit.model, unit.start)).filter(|(aim, _)| *aim == trial.aim());
         let known = known.map(|(_, clean)| clean.clone());
         let Loaded { batch, clean, failed } = self.load(unit, known)?;
         let ids = &self.plan.ids[unit.start..unit.start + unit.count];
@@ -147,15 +153,15 @@ impl Run<'_> {
                 let hear = |lap: &Lap| watch.hear(lap);
                 let (target, seed) = (&subject.target, self.plan.seed);
                 let at_once = self.batch_size;
-                attack_watched(&AttackContext { target, attack, seed, at_once, watch: &hear, stop }, batch, &clean)?
+                attack_watched(&TrialContext { target, trial, seed, at_once, watch: &hear, stop }, batch, &clean)?
             }
             None => vec![],
         }
         .into_iter()
         .map(|j| (j.outcome.id, j))
         .collect();
-        judged.extend(failed.iter().map(|(id, why)| (*id, unreadable(name, &attack.label, *id, why))));
-        cache.insert((unit.model, unit.start), (attack.aim, clean));
+        judged.extend(failed.iter().map(|(id, why)| (*id, unreadable(name, trial.label(), *id, why))));
+        cache.insert((unit.model, unit.start), (trial.aim(), clean));
         let missing = |id: &u64| Error::load("data set", format!("it gave no row for sample {id}"));
         ids.iter().map(|id| judged.remove(id).ok_or_else(|| missing(id))).collect()
     }
@@ -167,7 +173,7 @@ impl Run<'_> {
         let loaded = self.data.load(ids, &view, &Device::Cpu)?;
         let clean = match (&loaded.batch, known) {
             (Some(_), Some(known)) => known,
-            (Some(batch), None) => match self.subjects[unit.model].attacks[unit.attack].aim {
+            (Some(batch), None) => match self.subjects[unit.model].trials[unit.attack].aim() {
                 Some(aim) => label_free::judge_clean(target, self.data, batch, aim, self.plan.seed)?,
                 None => judge_clean(target, batch, self.plan.seed)?,
             },

@@ -1,5 +1,6 @@
 //! Corruptions of a run as a table: error per corruption and severity, the means, and what may be compared.
 
+use crate::corruption::facts::Facts;
 use crate::eval::plan::{Plan, PlannedModel};
 use crate::runs::stats::rate;
 use comfy_table::{CellAlignment, Table, presets};
@@ -115,16 +116,13 @@ fn one(plan: &Plan, model: &PlannedModel, suite: &str, outcomes: &[&Outcome]) ->
             slot.0 &= !here || right(o);
             slot.1 &= o.verdict == Verdict::Held;
         }
-        let name = |key: &str| attack.params.get(key);
-        if let (true, Some(corruption), Some(severity)) =
-            (here, name("corruption").and_then(|v| v.as_str()), name("severity").and_then(|v| v.as_u64()))
-        {
+        if let Some(Facts { corruption, severity, .. }) = attack.corruption().filter(|_| here) {
             let wrong = mine.iter().filter(|o| !right(o)).count() as u64;
             if !lines.iter().any(|l| l.corruption == corruption) {
-                lines.push(CorruptionLine { corruption: corruption.to_string(), severities: vec![], errors: vec![] });
+                lines.push(CorruptionLine { corruption: corruption.clone(), severities: vec![], errors: vec![] });
             }
             if let Some(line) = lines.iter_mut().find(|l| l.corruption == corruption) {
-                line.severities.push(severity as usize);
+                line.severities.push(severity);
                 line.errors.push(rate(wrong, mine.len() as u64));
             }
         }

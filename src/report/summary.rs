@@ -2,7 +2,7 @@
 
 use super::distances::{Distances, epsilons};
 use super::row::{Points, Row, WORST, WORST_COMPAT, worse};
-use crate::eval::plan::{Plan, PlannedModel, is_compat};
+use crate::eval::plan::{Plan, PlannedModel};
 use crate::runs::stats::{rate, wilson};
 use robust_core::{Outcome, Region, Verdict};
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ pub fn summarise(plan: &Plan, outcomes: &[Outcome], seconds: &[f64]) -> Vec<Row>
             rows.push(Row { points, ..row(plan, model, index, &attack.label, &tally) });
             slot += 1;
         }
-        let name = if model.attacks.iter().any(|a| is_compat(&a.params)) { WORST_COMPAT } else { WORST };
+        let name = if model.attacks.iter().any(|a| a.is_compat()) { WORST_COMPAT } else { WORST };
         rows.extend(unions.iter().map(|(_, index, tally)| row(plan, model, *index, name, tally)));
     }
     rows

@@ -2,7 +2,6 @@
 
 use super::pairing;
 use crate::escape::line;
-use crate::eval::plan::is_compat;
 use crate::report::{Row, is_worst};
 use crate::runs::finished::{FinishedRun, Verdicts, brief, ids_digest, pair};
 use crate::runs::stats::{Paired, Side, detectable_drop, p_text};
@@ -160,7 +159,7 @@ pub fn obstacles(a: Place, b: Place, attacks: bool) -> Vec<String> {
     };
     differ("samples", samples(a), samples(b));
     differ("threat model", a.row.threat.clone(), b.row.threat.clone());
-    let compat = |p: Place| match p.run.facts(p.row).iter().any(|f| f["params"].as_object().is_some_and(is_compat)) {
+    let compat = |p: Place| match p.run.is_compat(p.row) {
         true => "the reference's counts".to_string(),
         false => "ours".to_string(),
     };

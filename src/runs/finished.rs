@@ -128,6 +128,13 @@ impl FinishedRun {
         .collect()
     }
 
+    /// Whether an attack behind a row does as its reference implementation does.
+    pub fn is_compat(&self, row: &Row) -> bool {
+        let labels = self.attacks(row);
+        let Ok(model) = self.model(&row.model) else { return false };
+        model.attacks.iter().any(|a| labels.contains(&a.label.as_str()) && a.is_compat())
+    }
+
     /// Seconds per (model, attack), in the plan's order, over all sessions.
     pub fn seconds(&self) -> Vec<f64> {
         seconds(&self.record)

@@ -3,7 +3,7 @@
 use super::pairing;
 use crate::doctor::Grade;
 use crate::escape::{cell, line, markdown};
-use crate::eval::plan::{PlannedModel, is_compat};
+use crate::eval::plan::PlannedModel;
 use crate::report::{Row, is_worst, written};
 use crate::runs::finished::{FinishedRun, ids_digest};
 use comfy_table::{CellAlignment, Table, presets};
@@ -151,7 +151,7 @@ fn entry(run: &FinishedRun, row: &Row) -> (Key, Entry) {
     let labels = run.attacks(row);
     let mine = run.rows.iter().filter(|r| r.model == row.model && labels.contains(&r.attack.as_str()));
     let attacks = mine.map(|r| (r.attack.clone(), r.robust_accuracy)).collect();
-    let compat = run.facts(row).iter().any(|f| f["params"].as_object().is_some_and(is_compat));
+    let compat = run.is_compat(row);
     let incomplete = run.missing > 0;
     let mut flags = vec![];
     let mut flag = |is: bool, name: &str| {

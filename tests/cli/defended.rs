@@ -1,6 +1,7 @@
 //! A random, defended model that may reject: evaluated, written down, and judged again with the draws of its judge.
 
 use candle_core::{Device, Tensor};
+use robust::benchmarks::data;
 use robust::core::{
     Batch, Card, Dataset, Defended, Detector, Draw, Model, Outcome, Result, TapId, Target, Through, Trace, Transform,
     Verdict, Votes,
@@ -10,9 +11,9 @@ use robust::eval::clean::judge_clean;
 use robust::eval::evidence;
 use robust::eval::plan::{self, Keep, Plan, PlannedAttack, PlannedData, PlannedModel};
 use robust::eval::record::{RECORD_SCHEMA, RunRecord};
+use robust::eval::trial::Trial;
 use robust::eval::verify::verify;
 use robust::models::LoadedModel;
-use robust::{attacks, benchmarks::data};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -99,7 +100,7 @@ fn run(root: &Path, model: Arc<dyn Model>) -> Run {
     let ids: Vec<u64> = (0..16).collect();
     let batch: Batch = data.load(&ids, &model.card().view(), &Device::Cpu).unwrap().batch.unwrap();
     let target = Target { votes: Votes { k: 3, m: 6 }, ..Target::white_box(model.clone()) };
-    let ready = attacks::resolve(ATTACK, model.card()).unwrap();
+    let ready = Trial::attack(ATTACK, model.card()).unwrap();
     let clean = judge_clean(&target, &batch, 7).unwrap();
     let judged = attack_batch(&target, &ready, &batch, &clean, 7, 16).unwrap();
     let card = model.card().clone();
@@ -109,7 +110,7 @@ fn run(root: &Path, model: Arc<dyn Model>) -> Run {
         digest: card.digest.clone(),
         preprocess: None,
         head: None,
-        attacks: vec![PlannedAttack::new(&ready, &target)],
+        attacks: vec![PlannedAttack::new(&ready, &target).unwrap()],
     };
     let plan = Plan {
         schema: plan::SCHEMA.into(),
@@ -127,7 +128,7 @@ fn run(root: &Path, model: Arc<dyn Model>) -> Run {
     let points: Vec<(u64, Vec<f32>)> = judged.iter().filter_map(|j| Some((j.outcome.id, j.point.clone()?))).collect();
     let unit = plan.units()[0].name();
     std::fs::create_dir_all(root.join("evidence")).unwrap();
-    evidence::write(root, &unit, &card.name, &ready.label, &card.input.shape, &points).unwrap();
+    evidence::write(root, &unit, &card.name, ready.label(), &card.input.shape, &points).unwrap();
     let record =
         RunRecord { schema: RECORD_SCHEMA.into(), fingerprint: plan.fingerprint().unwrap(), plan, sessions: vec![] };
     let outcomes = judged.into_iter().map(|j| j.outcome).collect();

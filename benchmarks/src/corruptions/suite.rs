@@ -249,6 +249,22 @@ fn choose(
 }
 
 impl Recipe {
+    /// The recipe that a [`Recipe::label`] names, for images of `shape` `[c, h, w]`.
+    ///
+    /// # Errors
+    /// Kind `Load` for what is not the label of a recipe, and those of [`parse`].
+    pub fn named(label: &str, shape: &[usize], frost: Option<&Photos>) -> Result<Self> {
+        let wrong = || Error::load(format!("`{label}`"), "it is not the label of a corruption");
+        let (path, params) = label.split_once(':').ok_or_else(wrong)?;
+        let (suite, corruption) = path.split_once('/').ok_or_else(wrong)?;
+        let params = params.replacen("severity=", "severities=", 1);
+        let found = parse(&format!("{suite}:only={corruption},{params}"), shape, frost)?;
+        match <[Recipe; 1]>::try_from(found) {
+            Ok([recipe]) if recipe.label() == label => Ok(recipe),
+            _ => Err(wrong()),
+        }
+    }
+
     /// Names outputs and the noise: `imagenet-c/fog/3`, with table and profile where they are not the usual ones.
     pub fn label(&self) -> String {
         let mut label = format!("{}/{}:severity={}", self.suite.name(), self.corruption.name, self.severity);
@@ -323,6 +339,31 @@ fn levels(row: &[f32], c: usize, h: usize, w: usize) -> Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_label_names_its_recipe_again() {
+        let suites = [
+            ("imagenet-c:extra=true", vec![3, 224, 224]),
+            ("imagenet-c:profile=imagecorruptions,severities=2", vec![3, 96, 64]),
+            ("cifar-c:severities=1+5", vec![3, 32, 32]),
+            ("mnist-c", vec![1, 28, 28]),
+            ("c-bar", vec![3, 40, 40]),
+        ];
+        for (text, shape) in suites {
+            let recipes = parse(text, &shape, None).unwrap();
+            assert!(!recipes.is_empty());
+            for recipe in recipes {
+                let again = Recipe::named(&recipe.label(), &shape, None).unwrap();
+                let facts = |r: &Recipe| (r.suite, r.corruption.name, r.severity, r.profile, r.table);
+                assert_eq!(facts(&again), facts(&recipe), "{}", recipe.label());
+            }
+        }
+        for wrong in
+            ["", "pgd", "mnist-c/fog", "mnist-c/fog:severity=1-2", "mnist-c/fog+snow:severity=1", "x/fog:severity=1"]
+        {
+            assert!(Recipe::named(wrong, &[1, 28, 28], None).is_err(), "{wrong}");
+        }
+    }
 
     fn error(text: &str, shape: &[usize]) -> Error {
         match parse(text, shape, None) {

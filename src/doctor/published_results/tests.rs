@@ -104,14 +104,14 @@ fn run(source: &str, limit: u64, attack: &str, folder: &std::path::Path) -> (Pla
     let ids = subset::choose(data.card().samples, &subset::Pick::Limit(limit)).unwrap();
     let batch = data.load(&ids, &model.card.view(), &candle_core::Device::Cpu).unwrap().batch.unwrap();
     let target = Target::white_box(model.model.clone());
-    let ready = robust_attacks::resolve(attack, &model.card).unwrap();
+    let ready = crate::eval::trial::Trial::attack(attack, &model.card).unwrap();
     let clean = judge_clean(&target, &batch, 0).unwrap();
     let judged = attack_batch(&target, &ready, &batch, &clean, 0, 64).unwrap();
     let outcomes = judged.into_iter().map(|j| Outcome { model: model.name.clone(), ..j.outcome }).collect();
     let mut plan = plans::plan();
     plan.models.truncate(1);
     (plan.models[0].name, plan.models[0].source) = (model.name, source.to_string());
-    plan.models[0].attacks = vec![PlannedAttack::new(&ready, &target)];
+    plan.models[0].attacks = vec![PlannedAttack::new(&ready, &target).unwrap()];
     (plan.dataset.card, plan.ids, plan.pick) = (data.card().clone(), ids, format!("limit {limit}"));
     (plan, outcomes)
 }

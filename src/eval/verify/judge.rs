@@ -4,7 +4,7 @@ use super::checked::Checked;
 use super::margins::{ACROSS, Note, TOLERANCE, compare, fragility};
 use super::votes::Seen;
 use super::{fields, votes, words};
-use crate::corruption::generated;
+use crate::corruption::remade::recipe_of;
 use crate::encoder::label_free::other;
 use crate::eval::clean::{row_digest, row_keys, stack};
 use crate::eval::evidence::{self, Points};
@@ -21,18 +21,25 @@ use std::path::Path;
 pub(super) const SLICE: usize = 24;
 
 pub(super) struct Judge<'a> {
-    judge: &'a dyn Model,
-    card: &'a Card,
-    data: &'a dyn Dataset,
-    model: &'a PlannedModel,
-    attack: &'a PlannedAttack,
-    keep: Keep,
-    seed: u64,
-    frost: Option<&'a Photos>,
+    pub judge: &'a dyn Model,
+    pub card: &'a Card,
+    pub data: &'a dyn Dataset,
+    pub model: &'a PlannedModel,
+    pub attack: &'a PlannedAttack,
+    pub keep: Keep,
+    pub seed: u64,
+    pub frost: Option<&'a Photos>,
 }
 
 impl Judge<'_> {
-    pub(super) fn unit(&self, root: &Path, unit: Unit, ids: &[u64], outcomes: &[Outcome], into: &mut Checked) -> Result<()> {
+    pub(super) fn unit(
+        &self,
+        root: &Path,
+        unit: Unit,
+        ids: &[u64],
+        outcomes: &[Outcome],
+        into: &mut Checked,
+    ) -> Result<()> {
         let model = &self.model.name;
         let points = match evidence::read(root, &unit.name(), model, &self.attack.label) {
             Err(e) if e.kind == Kind::Evidence => {
@@ -64,7 +71,7 @@ impl Judge<'_> {
             rows.extend(pairs.map(|(i, (id, x))| (*id, (label(i), x.to_vec()))));
         }
         let remade: Points;
-        let points = match generated::recipe_of(self.attack, self.frost)? {
+        let points = match recipe_of(self.attack, self.frost)? {
             None => kept,
             Some(recipe) => {
                 let judged =

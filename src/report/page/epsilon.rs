@@ -4,7 +4,7 @@
 use super::section::{Cell, DRAWN, Figure, Section, Table, crowded, interval, percent};
 use super::subjects::keys;
 use super::subjects::{Samples, Subject, correct, norm};
-use crate::eval::plan::{PlannedAttack, is_compat};
+use crate::eval::plan::PlannedAttack;
 pub use crate::report::sentence::epsilon;
 use crate::report::{epsilons, svg};
 use crate::runs::stats::{rate, wilson};
@@ -86,7 +86,7 @@ fn charts<'a>(subjects: &'a [Subject<'a>]) -> Vec<Chart<'a>> {
             if levels.is_empty() && nearest.is_empty() {
                 continue;
             }
-            let compat = subject.model.attacks.iter().any(|a| is_compat(&a.params));
+            let compat = subject.model.attacks.iter().any(|a| a.is_compat());
             let told = if nearest.is_empty() { vec![] } else { told(subject, of) };
             let curve = Curve { subject, levels, nearest, sought, told };
             let judged = |c: &Curve| c.levels.iter().map(|l| l.n).max();
