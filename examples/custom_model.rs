@@ -9,12 +9,11 @@
 
 use candle_core::{DType, Device, IndexOp, Module, Result as CandleResult, Tensor};
 use robust::benchmarks::data;
-use robust::core::{Input, Kind, Output, Result, Target, Verdict, View};
+use robust::benchmarks::subset::Pick;
+use robust::core::{Input, Kind, Output, Result, View};
 use robust::engine::ModuleModel;
-use robust::eval::attacked::attack_batch;
-use robust::eval::clean::judge_clean;
-use robust::eval::trial::Trial;
-use robust::runs::stats;
+use robust::eval::{Evaluation, Models, Quiet};
+use robust::report::is_worst;
 use std::sync::Arc;
 
 /// Nearest class mean in pixel space: z_k = 2 m_k x - |m_k|^2, a linear model made from a few images.
@@ -59,17 +58,21 @@ fn main() -> Result<()> {
     let sample = test.x.i(0..4)?.to_dtype(DType::F32)?;
     let wrap = |m: NearestMean| ModuleModel::new(m, "nearest-mean", input.clone(), Output::Logits { k: 10 }, &sample);
     let model = wrap(NearestMean::fit(&train.x, &labels)?)?;
-    let target = Target::white_box(Arc::new(model));
 
-    let clean = judge_clean(&target, &test, 0)?;
-    for spec in ["uniform-noise:eps=0.1", "fgsm:eps=0.1", "pgd:eps=0.1", "pgd-l2:eps=1.5"] {
-        let attack = Trial::attack(spec, target.deployed.card())?;
-        let judged = attack_batch(&target, &attack, &test, &clean, 0, 64)?;
-        let held = judged.iter().filter(|j| j.outcome.verdict == Verdict::Held).count() as u64;
-        let n = judged.len() as u64;
-        let (low, high) = stats::wilson(held, n);
-        println!("{spec:24} {held:3} of {n} held ({:.1} % - {:.1} %)", 100. * low, 100. * high);
+    // Journalled, resumable and verified as any other run: the same call again goes on where it was left.
+    let evaluation = Evaluation::new()
+        .data("builtin:mnist")
+        .pick(Pick::Ids((500..700).collect()))
+        .attack("uniform-noise:eps=0.1")
+        .attack("fgsm:eps=0.1")
+        .attack("pgd:eps=0.1")
+        .attack("pgd-l2:eps=1.5");
+    let finished = evaluation.prepare_with(Models::own(vec![Arc::new(model)])?, &mut Quiet)?.run(&mut Quiet)?;
+    for row in finished.run.rows.iter().filter(|r| !is_worst(&r.attack)) {
+        let (low, high) = row.robust_interval;
+        println!("{:24} {:3} of {} held ({:.1} % - {:.1} %)", row.attack, row.held, row.n, 100. * low, 100. * high);
     }
+    println!("run folder: {}", finished.run.root.display());
 
     let masked = Masked(NearestMean::fit(&train.x, &labels)?);
     match ModuleModel::new(masked, "masked", input, Output::Logits { k: 10 }, &sample) {

@@ -238,7 +238,7 @@ impl Models {
     /// their cards' names, runs their cards' digests.
     ///
     /// # Errors
-    /// Kind `Usage` for two models of one name.
+    /// Kind `Usage` for two models of one name, and for cards without a digest.
     pub fn own(models: Vec<Arc<dyn Model>>) -> Result<Self> {
         let loaded: Vec<LoadedModel> = models.into_iter().map(LoadedModel::own).collect();
         for (i, model) in loaded.iter().enumerate() {
@@ -247,6 +247,13 @@ impl Models {
                     Error::usage(format!("two models are called `{}`", model.name)).hint("name their cards apart")
                 );
             }
+        }
+        if let Some(model) = loaded.iter().find(|m| m.card.digest.is_empty()) {
+            let why = format!(
+                "the card of model `{}` has no digest, so a run of it could not be told from another's",
+                model.name
+            );
+            return Err(Error::usage(why).hint("give the card a digest of everything that decides the model's answers"));
         }
         let sources = loaded.iter().map(|m| format!("own:{}", m.name)).collect();
         Ok(Self { loaded, sources, heads: vec![] })
