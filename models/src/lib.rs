@@ -7,7 +7,7 @@
 //!
 //! The rooms, each above those before it: `weights` (tensors by name, with the books kept), `settings` and `bytes` (what
 //! files of strangers hold, bounded); `layers` (pieces that several families share); `families`; `files` (formats, and folders that say
-//! what to build); `heads`; `load`, which joins them.
+//! what to build); `heads`; `loader`, which joins them.
 //!
 //! **Shapes and ranges.** Images are `[n, channels, height, width]`, f32 in `[0,1]`; scores `[n, classes]`, embeddings `[n, d]`. Other
 //! inputs (vectors, features) say so in their card.
@@ -38,8 +38,8 @@ mod fold;
 mod heads;
 mod labels;
 mod layers;
-mod load;
 mod loaded;
+mod loader;
 mod model_files;
 pub mod onnx;
 mod options;
@@ -60,8 +60,8 @@ pub use files::hub;
 pub use heads::{Head, probe};
 pub use labels::{ClassNames, class_names};
 pub(crate) use layers::normalise::normalise;
-pub use load::load;
 pub use loaded::LoadedModel;
+pub use loader::load;
 pub use options::Options;
 
 /// Folders of Hugging Face's hub, and the text towers in them.
