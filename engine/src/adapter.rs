@@ -15,6 +15,30 @@ const STEPS: [f64; 4] = [1e-2, 3e-3, 1e-3, 3e-4];
 const TOLERANCE: f64 = 0.02;
 
 /// A candle [`Module`] over f32 rows `[n, input...]` -> `[n, width]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Module, Tensor};
+/// use robust_core::{Input, InputKind, Model, Output};
+/// use robust_engine::ModuleModel;
+///
+/// /// Two scores of three features.
+/// struct Linear(Tensor);
+///
+/// impl Module for Linear {
+///     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+///         x.matmul(&self.0)
+///     }
+/// }
+///
+/// # fn main() -> robust_core::Result<()> {
+/// let weights = Tensor::new(&[[1f32, -1.], [0., 2.], [3., 0.]], &Device::Cpu)?;
+/// let input = Input { shape: vec![3], domain: None, kind: InputKind::Features };
+/// let sample = Tensor::zeros((1, 3), DType::F32, &Device::Cpu)?; // the gradient is checked here
+/// let model = ModuleModel::new(Linear(weights), "linear", input, Output::Logits { k: 2 }, &sample)?;
+/// assert!(!model.card().couples_rows);
+/// # Ok(())
+/// # }
+/// ```
 pub struct ModuleModel<M> {
     module: M,
     card: Card,

@@ -27,6 +27,7 @@ mod photos;
 mod poisson;
 mod random;
 pub mod sequences;
+#[doc(hidden)]
 pub mod sha256;
 mod snow;
 mod spatter;

@@ -1,6 +1,6 @@
 //! What a data set is, without a model: for `robust inspect`.
 
-use super::open::found;
+use super::opener::found;
 use super::query::Ask;
 use super::reader::{Found, Natural};
 use super::sources::SOURCES;

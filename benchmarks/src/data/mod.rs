@@ -14,7 +14,7 @@
 //! Values are pixels in `[0,1]`, or features where an array of floats leaves that range in most rows; `?domain=lo:hi` or `none`
 //! says so otherwise. A single image has at most 64 Mi pixels ([`robust_imaging::MAX_PIXELS`]) and 16,384 a side; larger and
 //! broken ones are samples that fail. `?offset=-1` is added to every label. What is decided is told in the notes of
-//! [`open_with_notes`], what is met while samples are loaded in [`Dataset::remarks`].
+//! [`open_with_notes`], what is met while samples are loaded in [`Dataset::remarks`](robust_core::Dataset::remarks).
 //!
 //! Sources of image files (`folder:`, `wds:`, `parquet:`) take `?resize=256&crop=224&interpolation=bicubic`: resizing of
 //! the shorter side (or `HxW` exactly) and a crop from the centre, with the values Pillow and torchvision give. Of ImageNet's
@@ -34,7 +34,7 @@ mod inspect;
 mod labels;
 mod named;
 mod numbering;
-mod open;
+mod opener;
 mod pickle;
 mod place;
 mod query;
@@ -48,7 +48,7 @@ mod values;
 pub use classes::Classes;
 pub use fixed::wnids;
 pub use inspect::{ClassCount, DataFacts, inspect};
-pub use open::{open, open_points, open_proven, open_with_notes};
+pub use opener::{open, open_points, open_proven, open_with_notes};
 pub use reader::{Labelling, Opened};
 pub use source::Source;
 pub use sources::SOURCES;

@@ -17,7 +17,7 @@ const NUMBERED: &str = ".pt_m";
 /// Letters of a label that lists its members.
 const MAX_LABEL: usize = 60;
 
-/// Members as [`crate::load::load`] takes them, with what was said for all.
+/// Members as [`crate::load`] takes them, with what was said for all.
 #[derive(Debug, PartialEq)]
 pub(super) struct Spec {
     pub members: Vec<String>,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::load::load;
+use crate::load;
 use robust_core::{Input, Kind, Norm, Output};
 
 #[test]

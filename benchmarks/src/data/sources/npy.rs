@@ -16,7 +16,7 @@ pub(super) const SOURCE: Source = Source {
     summary: "two .npy files, images and labels; of CIFAR-10-C and its like one severity",
     example: "npy:gaussian_noise.npy,labels.npy?severity=3",
     params: &[&["severity", "offset", "domain"]],
-    recognises: recognises,
+    recognises,
     open: open_at,
 };
 

@@ -19,7 +19,7 @@ pub(super) const SOURCE: Source = Source {
     example: "wds:shards/val-{000..049}.tar?resize=256&crop=224",
     params: &[&PREPROCESSING, &["cache", "offset"]],
     recognises: never,
-    open: open,
+    open,
 };
 
 const IMAGES: [&str; 10] = ["jpg", "jpeg", "png", "webp", "ppm", "pgm", "pbm", "bmp", "tif", "tiff"];

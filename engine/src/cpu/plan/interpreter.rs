@@ -1,6 +1,6 @@
 //! Plans as an interpreter.
 
-use super::plan::CpuPlan;
+use super::cpu_plan::CpuPlan;
 use super::precision::Precision;
 use super::traced::Traced;
 use crate::cpu::kernels::Isa;

@@ -11,7 +11,7 @@ pub(in crate::data::sources) const SOURCE: Source = Source {
     example: "parquet:data/test-00000-of-00001.parquet?labels=fine_label",
     params: &[&PREPROCESSING, &["images", "labels", "offset"]],
     recognises: |path, _| Ok(ends_with(path, ".parquet")),
-    open: open,
+    open,
 };
 
 #[cfg(feature = "parquet")]

@@ -6,6 +6,7 @@ mod server;
 mod trust;
 
 use super::*;
+use crate::files::hub::Progress;
 use server::{Ending, Reply, Seen, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -103,7 +104,7 @@ struct Place {
 impl Place {
     fn new(endpoint: &str) -> Self {
         let settings = Settings {
-            endpoint: address::Address::parse(endpoint).unwrap(),
+            endpoint: crate::files::hub::address::Address::parse(endpoint).unwrap(),
             token: Some(TOKEN.to_string()),
             offline: None,
             authorities: None,

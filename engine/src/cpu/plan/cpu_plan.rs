@@ -1,7 +1,7 @@
 //! A network compiled to a plan: what is asked of it, and what it answers.
 
 use super::compile::compile;
-use super::foresight;
+use super::memory_estimate;
 use super::pool::Pool;
 use super::precision::{Precision, Weights};
 use super::run::{Core, Run};
@@ -104,7 +104,7 @@ impl CpuPlan {
         let steps = compile(net, &single, Isa::chosen()?, Weights::None, &[])?;
         let output = steps.places.get(net.output().0).and_then(Option::as_ref);
         let output = output.ok_or_else(|| Error::internal("a plan has no place for its output"))?.cell;
-        Ok(foresight::bytes(&steps, output, FORESEEN).div_ceil(FORESEEN))
+        Ok(memory_estimate::bytes(&steps, output, FORESEEN).div_ceil(FORESEEN))
     }
 
     /// Bytes of all values and masks in memory that this plan has made so far.
