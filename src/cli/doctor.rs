@@ -34,7 +34,7 @@ pub struct Args {
     /// Try a counter-measure for everything that is wrong, and show both numbers
     #[arg(long)]
     adaptive: bool,
-    /// A differentiable stand-in for the model's gradients (BPDA), with --adaptive
+    /// A differentiable model whose whole backward pass stands in for that of the model, with --adaptive
     #[arg(long, value_name = "MODEL", requires = "adaptive")]
     bpda: Option<String>,
     /// Seed of all noise

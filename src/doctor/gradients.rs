@@ -42,7 +42,8 @@ pub fn examine(model: &dyn Model, batch: &Batch) -> Result<Vec<Finding>> {
     let here = match probe.slope(&probe.x, &Objective::Margin, 0) {
         Ok(here) => here,
         Err(e) => {
-            let advice = "give attacks a differentiable stand-in (BPDA), or use attacks that need scores only";
+            let advice =
+                "give attacks a differentiable stand-in (`--bpda MODEL`), or use attacks that need scores only";
             found.push(Finding::new(Code::NoGradient, e.message, advice));
             return Ok(found);
         }
