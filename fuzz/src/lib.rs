@@ -3,17 +3,19 @@
 
 mod graphs;
 mod images;
+mod legacy;
 
 pub use graphs::{Outside, external, quantised};
 pub use images::{jpeg, png, webp};
+pub use legacy::legacy;
 
 use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::data;
 use robust_core::{Draw, Input, Kind, Model, Result, RowKey, Site, View};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
-use std::sync::{LazyLock, Once};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{LazyLock, Once};
 
 /// What a reader may take however small the file: buffers of fixed size, tables, messages.
 pub const ALLOWANCE: usize = 4 << 20;

@@ -69,7 +69,7 @@ fn a_webp_of_one_colour_is_made_and_decodes_to_it() {
         bits.extend((0..8).map(|i| symbol >> i & 1));
     }
     bits.extend([1, 0, 0, 0]);
-    let stream: Vec<u8> = bits.chunks(8).map(|c| c.iter().rev().fold(0, |v, b| v << 1 | b) ).collect();
+    let stream: Vec<u8> = bits.chunks(8).map(|c| c.iter().rev().fold(0, |v, b| v << 1 | b)).collect();
     let part = [&[0, stream.len() as u8 + 1, 0, 0][..], &stream].concat();
     let file = images::webp(&[&[0, 2, 1][..], &part].concat());
     assert_eq!(size(&file).unwrap(), (2, 3));

@@ -24,8 +24,7 @@ const NAMES: [&str; 12] = [
     "missing",
 ];
 /// Kind and bytes of the element types that weights have; the last ones are refused.
-const KINDS: [(i64, usize); 10] =
-    [(1, 4), (1, 4), (10, 2), (16, 2), (11, 8), (3, 1), (2, 1), (7, 8), (22, 1), (8, 1)];
+const KINDS: [(i64, usize); 10] = [(1, 4), (1, 4), (10, 2), (16, 2), (11, 8), (3, 1), (2, 1), (7, 8), (22, 1), (8, 1)];
 const NUMBERS: [&str; 10] =
     ["0", "1", "-1", "+8", "08", " 8", "1099511627776", "9223372036854775807", "18446744073709551615", ""];
 

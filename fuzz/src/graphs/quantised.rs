@@ -3,8 +3,7 @@
 
 use super::wire::{Attr, Network, Take};
 
-const SCALES: [f32; 12] =
-    [0.02, 1. / 255., 1., 0.5, 0., -0.25, f32::INFINITY, f32::NAN, 1e-45, 3e38, -0., 1. / 128.];
+const SCALES: [f32; 12] = [0.02, 1. / 255., 1., 0.5, 0., -0.25, f32::INFINITY, f32::NAN, 1e-45, 3e38, -0., 1. / 128.];
 /// Kind and bytes of an entry (of two for four bits): int8, uint8, int32, int16, uint16, float8, int4, uint4, float.
 const KINDS: [(i64, usize); 12] =
     [(3, 1), (2, 1), (3, 1), (2, 1), (6, 4), (5, 2), (4, 2), (17, 1), (22, 1), (21, 1), (1, 4), (7, 8)];
@@ -90,7 +89,9 @@ impl Net<'_> {
         let entries = dims.iter().product::<i64>() as usize;
         let scales: Vec<u8> = match self.input.byte() {
             0xF0.. => self.input.some(4).into_iter().cycle().take(4 * entries).collect(),
-            b => (0..entries).flat_map(|i| SCALES[if b < 0x80 { i % 4 } else { (i + usize::from(b)) % 12 }].to_le_bytes()).collect(),
+            b => (0..entries)
+                .flat_map(|i| SCALES[if b < 0x80 { i % 4 } else { (i + usize::from(b)) % 12 }].to_le_bytes())
+                .collect(),
         };
         let kind = if self.input.sound() { 1 } else { self.input.pick(&[10, 16, 11]) };
         let size = [2, 4, 8][[1, 11].iter().position(|k| *k == kind).map_or(0, |i| i + 1)];
@@ -101,7 +102,8 @@ impl Net<'_> {
             let dims = if self.input.sound() { dims } else { vec![self.input.below(5) as i64] };
             let entries = dims.iter().product::<i64>() as usize;
             let level = self.input.byte();
-            let bytes: Vec<u8> = (0..entries * size).map(|i| if i % size == 0 { level } else { level & 0x80 }).collect();
+            let bytes: Vec<u8> =
+                (0..entries * size).map(|i| if i % size == 0 { level } else { level & 0x80 }).collect();
             self.net.weight(kind, &dims, &bytes)
         });
         let mut attrs = vec![];
@@ -122,7 +124,12 @@ impl Net<'_> {
         KINDS[if b < 0xC0 { usize::from(b) % 2 } else { usize::from(b) % 12 }]
     }
 
-    fn call(&mut self, op: &str, x: &str, (scale, zero, attrs): &(String, Option<String>, Vec<(&'static str, Attr)>)) -> String {
+    fn call(
+        &mut self,
+        op: &str,
+        x: &str,
+        (scale, zero, attrs): &(String, Option<String>, Vec<(&'static str, Attr)>),
+    ) -> String {
         let inputs = [Some(x), Some(scale), zero.as_deref()];
         let inputs: Vec<&str> = inputs.into_iter().flatten().collect();
         self.net.node(op, &inputs, attrs)
@@ -151,7 +158,8 @@ impl Net<'_> {
         let level = |i: usize| first.wrapping_add((i as u8).wrapping_mul(step | 1)) as i8;
         let grid = self.grid(dims[axis], axis as i64);
         if self.input.sound() {
-            let raw: Vec<u8> = (0..entries).flat_map(|i| i64::from(level(i)).to_le_bytes().into_iter().take(size)).collect();
+            let raw: Vec<u8> =
+                (0..entries).flat_map(|i| i64::from(level(i)).to_le_bytes().into_iter().take(size)).collect();
             let q = self.net.weight(kind, &own, &raw);
             return self.call("DequantizeLinear", &q, &grid);
         }

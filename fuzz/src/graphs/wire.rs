@@ -108,8 +108,11 @@ impl Network {
             Wire::default().bytes(1, Wire::default().int(1, 1).bytes(2, shape))
         };
         let x = Wire::default().bytes(1, "x").bytes(2, typed(&dims));
-        let out = Wire::default().bytes(1, output).bytes(2, typed(&[Wire::default().bytes(2, "n"), Wire::default().bytes(2, "k")]));
-        let graph = Wire::default().all(1, &self.nodes).bytes(2, "made").all(5, &self.weights).bytes(11, x).bytes(12, out);
+        let out = Wire::default()
+            .bytes(1, output)
+            .bytes(2, typed(&[Wire::default().bytes(2, "n"), Wire::default().bytes(2, "k")]));
+        let graph =
+            Wire::default().all(1, &self.nodes).bytes(2, "made").all(5, &self.weights).bytes(11, x).bytes(12, out);
         let opset = Wire::default().bytes(1, "").int(2, opset);
         Wire::default().int(1, 8).bytes(7, graph).bytes(8, opset).0
     }
