@@ -1,17 +1,21 @@
 //! What the fuzz targets share: a place for the file, a meter of memory, and the rule every reader is held to: an answer
 //! or an error of kind `Load` or `Usage`, never a panic, and never more memory than twice the file and a fixed allowance.
 
-mod png;
+mod graphs;
+mod images;
+mod legacy;
 
-pub use png::png;
+pub use graphs::{Outside, external, quantised};
+pub use images::{jpeg, png, webp};
+pub use legacy::legacy;
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use robust_benchmarks::data;
-use robust_core::{Input, Kind, Result, View};
+use robust_core::{Draw, Input, Kind, Model, Result, RowKey, Site, View};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{LazyLock, Once};
 
 /// What a reader may take however small the file: buffers of fixed size, tables, messages.
 pub const ALLOWANCE: usize = 4 << 20;
@@ -91,6 +95,49 @@ pub fn model(name: &str, bytes: &[u8], allowance: usize) {
         let path = file(name, bytes);
         metered(bytes.len(), allowance, || judged(robust_models::load(&path)));
     }
+}
+
+/// Loads a graph with the files in its folder: the data, the same data once more, and links to it and out of the folder.
+pub fn outside(Outside { graph, data }: &Outside) {
+    static LINKS: Once = Once::new();
+    file("outside/a.onnx.data", data);
+    file("outside/sub/w.bin", &data[..data.len() / 2]);
+    LINKS.call_once(|| {
+        for (link, to) in [("link", "a.onnx.data"), ("up", ".."), ("zero", "/dev/zero")] {
+            let made = std::os::unix::fs::symlink(to, FOLDER.join("outside").join(link));
+            made.expect("a link");
+        }
+    });
+    if !graph.starts_with(&[0x1f, 0x8b]) {
+        let path = file("outside/a.onnx", graph);
+        // The graph may be named as a file of weights too.
+        metered(2 * graph.len() + data.len() * 3 / 2, FOLDED, || judged(robust_models::load(&path)));
+    }
+}
+
+/// Loads a network; where it loads, both interpreters give an output and a gradient of two rows, or an error of kind `Load`
+/// or `Usage`.
+pub fn network(bytes: &[u8]) {
+    let path = file("a.onnx", bytes);
+    let loaded = metered(bytes.len(), FOLDED, || judged(robust_models::load(&path)));
+    if let Some(loaded) = loaded {
+        judged(passes(&*loaded.model));
+    }
+}
+
+fn passes(model: &dyn Model) -> Result<()> {
+    let (row, width) = (&model.card().input.shape, model.card().output.width());
+    let len: usize = row.iter().product();
+    let pixels = (0..2 * len).map(|i| (i * 37 % 101) as f32 / 100.).collect();
+    let x = Tensor::from_vec(pixels, [&[2], &row[..]].concat(), &Device::Cpu)?;
+    let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &[RowKey::of(0), RowKey::of(1)] };
+    for y in [model.forward(&x, &draw)?, model.exact(&x, &draw)?] {
+        assert_eq!(y.dims(), [2, width]);
+    }
+    let seed = Tensor::ones((2, width), DType::F32, &Device::Cpu)?;
+    let dx = model.trace(&x, &draw, &[])?.pull(&[(Site::Output, seed)])?;
+    assert_eq!(dx.dims(), x.dims());
+    Ok(())
 }
 
 /// Opens a data set whose files have `len` bytes together, and reads its first and last sample. Samples become f32 pixels,

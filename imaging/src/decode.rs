@@ -227,10 +227,6 @@ fn unreadable(error: image::ImageError) -> Error {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/src/png.rs"]
-mod made_up;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
@@ -400,20 +396,6 @@ mod tests {
             assert_eq!(decode(&bytes[..cut], 3).unwrap_err().kind, Kind::Load, "cut at {cut}");
         }
         assert!(message(b"GIF89a and more", 3).contains("not a PNG, JPEG, WebP, PPM, BMP or TIFF"));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-        /// What the fuzz target `png` does.
-        #[test]
-        fn files_whose_checksums_are_right_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let file = made_up::png(&bytes);
-            for channels in [1, 3] {
-                if let Ok(picture) = decode(&file, channels) {
-                    prop_assert_eq!(picture.pixels.len(), channels * picture.height * picture.width);
-                }
-            }
-        }
     }
 
     proptest! {

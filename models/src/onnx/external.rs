@@ -32,7 +32,7 @@ const INSIDE: &str = "or put the weights inside the .onnx file: torch.onnx.expor
 /// # Errors
 /// Kind `Load`, with the tensor and the file, for files that are missing, are no plain files of the folder or are too short.
 pub fn fetch(graph: &mut GraphProto, beside: Beside) -> Result<usize> {
-    let mut shelf = Shelf { beside, files: HashMap::new(), held: 0, used: 0 };
+    let mut shelf = Shelf { beside, names: HashMap::new(), files: HashMap::new(), held: 0, used: 0 };
     let attributes = graph.node.iter_mut().flat_map(|n| &mut n.attribute).filter_map(|a| a.t.as_mut());
     for tensor in graph.initializer.iter_mut().chain(attributes).filter(|t| t.data_location == 1) {
         let bytes = shelf.bytes(tensor).map_err(|e| e.within(format!("cannot load tensor `{}`", tensor.name)))?;
@@ -46,7 +46,10 @@ pub fn fetch(graph: &mut GraphProto, beside: Beside) -> Result<usize> {
 /// The files opened so far.
 struct Shelf<'a> {
     beside: Beside<'a>,
-    files: HashMap<String, Bytes>,
+    /// By the names that the tensors give.
+    names: HashMap<String, Bytes>,
+    /// By their own paths: one file has any number of names (`w`, `./w`, `././w`), and is read once.
+    files: HashMap<PathBuf, Bytes>,
     /// Bytes of all of them.
     held: u64,
     /// Bytes of all tensors so far.
@@ -88,7 +91,7 @@ impl Shelf<'_> {
 
     /// The whole file, read once.
     fn open(&mut self, graph: &Path, name: &str) -> Result<Bytes> {
-        if let Some(known) = self.files.get(name) {
+        if let Some(known) = self.names.get(name) {
             return Ok(known.clone());
         }
         if self.files.is_empty() && files::is_packed(graph)? {
@@ -97,6 +100,10 @@ impl Shelf<'_> {
             return Err(fail(why).hint(format!("unpack it beside `{name}` and name the .onnx file, {INSIDE}")));
         }
         let path = within(graph.parent().unwrap_or(Path::new("")), name)?;
+        if let Some(known) = self.files.get(&path) {
+            self.names.insert(name.to_string(), known.clone());
+            return Ok(known.clone());
+        }
         let broken = |e: std::io::Error| fail(format!("`{name}` cannot be read ({e})"));
         let mut file = std::fs::File::open(&path).map_err(broken)?;
         let about = file.metadata().map_err(broken)?;
@@ -109,7 +116,8 @@ impl Shelf<'_> {
         file.by_ref().take(about.len()).read_to_end(&mut bytes).map_err(broken)?;
         self.held += bytes.len() as u64;
         let bytes = Bytes::from(bytes);
-        self.files.insert(name.to_string(), bytes.clone());
+        self.names.insert(name.to_string(), bytes.clone());
+        self.files.insert(path, bytes.clone());
         Ok(bytes)
     }
 }

@@ -1,11 +1,17 @@
 //! Damaged and hostile files: always an error of kind `Load`, never a panic and never much memory.
 
+#[path = "../../../fuzz/src/graphs/mod.rs"]
+mod graphs;
+#[path = "../../../fuzz/src/legacy.rs"]
+mod old;
+
 use crate::support::{golden, host, named};
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use robust_core::Kind;
+use robust_core::{Draw, Kind, Result, RowKey, Site};
 use robust_models::onnx::import;
 use robust_models::safetensors::StateDict;
-use robust_models::{Options, arch, load};
+use robust_models::{LoadedModel, Options, arch, load};
 
 #[test]
 fn a_truncated_onnx_file_is_a_load_error_wherever_it_is_cut() {
@@ -49,30 +55,102 @@ fn a_safetensors_header_that_promises_more_than_the_file_holds_is_refused() {
     }
 }
 
+fn stored(target: &str) -> Vec<Vec<u8>> {
+    let packed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/corpus/{target}.tar.gz"));
+    let file = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+    let mut all = vec![];
+    for entry in tar::Archive::new(file).entries().unwrap() {
+        let (mut entry, mut bytes) = (entry.unwrap(), vec![]);
+        if entry.header().entry_type().is_file() {
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            all.push(bytes);
+        }
+    }
+    all
+}
+
+fn judged<T>(answer: Result<T>) -> Option<T> {
+    answer.inspect_err(|e| assert!(matches!(e.kind, Kind::Load | Kind::Usage), "{e}")).ok()
+}
+
+/// Outputs of both interpreters and a gradient, of two rows.
+fn passes(loaded: &LoadedModel) -> Result<()> {
+    let (row, width) = (&loaded.card.input.shape, loaded.card.output.width());
+    let len: usize = row.iter().product();
+    let pixels = (0..2 * len).map(|i| (i * 37 % 101) as f32 / 100.).collect();
+    let x = Tensor::from_vec(pixels, [&[2], &row[..]].concat(), &Device::Cpu)?;
+    let draw = Draw { seed: 0, stream: 0, turn: 0, rows: &[RowKey::of(0), RowKey::of(1)] };
+    for y in [loaded.model.forward(&x, &draw)?, loaded.model.exact(&x, &draw)?] {
+        assert_eq!(y.dims(), [2, width]);
+    }
+    let seed = Tensor::ones((2, width), DType::F32, &Device::Cpu)?;
+    let dx = loaded.model.trace(&x, &draw, &[])?.pull(&[(Site::Output, seed)])?;
+    assert_eq!(dx.dims(), x.dims());
+    Ok(())
+}
+
+/// What the fuzz target `quantised` does.
+#[test]
+fn stored_quantised_networks_are_refused_or_give_outputs_and_gradients() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("a.onnx");
+    let (mut read, mut ran) = (0, 0);
+    for bytes in stored("quantised") {
+        std::fs::write(&path, graphs::quantised(&bytes)).unwrap();
+        read += 1;
+        if let Some(loaded) = judged(load(&path.to_string_lossy())) {
+            ran += usize::from(judged(passes(&loaded)).is_some());
+        }
+    }
+    println!("quantised: {read} networks, {ran} of them run");
+    assert!(read > 100 && ran > 20, "{read}, {ran}");
+}
+
+/// What the fuzz target `external` does.
+#[test]
+fn stored_graphs_with_weights_beside_them_are_refused_or_load() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    std::fs::create_dir(at("sub")).unwrap();
+    #[cfg(unix)]
+    for (link, to) in [("link", "a.onnx.data"), ("up", ".."), ("zero", "/dev/zero")] {
+        std::os::unix::fs::symlink(to, at(link)).unwrap();
+    }
+    let (mut read, mut loaded) = (0, 0);
+    for bytes in stored("external") {
+        let graphs::Outside { graph, data } = graphs::external(&bytes);
+        std::fs::write(at("a.onnx.data"), &data).unwrap();
+        std::fs::write(at("sub/w.bin"), &data[..data.len() / 2]).unwrap();
+        std::fs::write(at("a.onnx"), &graph).unwrap();
+        read += 1;
+        loaded += usize::from(judged(load(&at("a.onnx").to_string_lossy())).is_some());
+    }
+    println!("external: {read} graphs, {loaded} of them load");
+    assert!(read > 100 && loaded > 20, "{read}, {loaded}");
+}
+
 /// What the fuzzer found worth keeping: every part of a reader that it reached.
 #[test]
 fn the_stored_fuzz_corpus_is_answered_without_a_panic() {
     let place = tempfile::tempdir().unwrap();
-    let targets =
-        [("onnx", "a.onnx", 100), ("pth", "a.pth", 100), ("weights", "a.safetensors", 100), ("legacy", "a.pth", 4)];
-    for (target, name, least) in targets {
-        let packed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/corpus/{target}.tar.gz"));
-        let file = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+    type Make = fn(&[u8]) -> Vec<u8>;
+    let as_it_is: Make = <[u8]>::to_vec;
+    let targets = [
+        ("onnx", "a.onnx", as_it_is),
+        ("pth", "a.pth", as_it_is),
+        ("weights", "a.safetensors", as_it_is),
+        ("legacy", "a.pth", old::legacy),
+    ];
+    for (target, name, make) in targets {
         let path = place.path().join(name);
         let (mut read, mut loaded) = (0, 0);
-        for entry in tar::Archive::new(file).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            if entry.header().entry_type().is_file() {
-                std::io::copy(&mut entry, &mut std::fs::File::create(&path).unwrap()).unwrap();
-                match load(&path.to_string_lossy()) {
-                    Ok(_) => loaded += 1,
-                    Err(e) => assert!(matches!(e.kind, Kind::Load | Kind::Usage), "{e}"),
-                }
-                read += 1;
-            }
+        for bytes in stored(target) {
+            std::fs::write(&path, make(&bytes)).unwrap();
+            read += 1;
+            loaded += usize::from(judged(load(&path.to_string_lossy())).is_some());
         }
         println!("{target}: {read} files, {loaded} of them load");
-        assert!(read > least);
+        assert!(read > 100);
     }
 }
 

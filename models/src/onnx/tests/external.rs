@@ -160,3 +160,28 @@ fn starts_and_lengths_are_held_against_the_file_and_the_tensor() {
     graph.initializer.extend(copies);
     place.refused(&many, &["more than 2 times the bytes of their files"]);
 }
+
+#[test]
+fn a_file_of_many_names_is_read_once_and_counted_once() {
+    let place = Place::new();
+    place.file("net.onnx.data", &weights(0.));
+    let named = |names: &[&str]| {
+        let mut model = outside(&[("location", "net.onnx.data")]);
+        let graph = model.graph.as_mut().unwrap();
+        let again = |(i, name): (usize, &&str)| {
+            let from = outside(&[("location", name)]).graph.unwrap().initializer.remove(0);
+            TensorProto { name: format!("w{i}"), ..from }
+        };
+        let copies: Vec<TensorProto> = names.iter().enumerate().map(again).collect();
+        graph.initializer.extend(copies);
+        model
+    };
+    assert!(place.open(&named(&["./net.onnx.data"])).is_ok());
+    // Read anew under each name, as many copies in memory as a graph has names for it would be within the rule.
+    place.refused(&named(&["./net.onnx.data", "././net.onnx.data"]), &["more than 2 times the bytes of their files"]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("net.onnx.data", place.0.path().join("link")).unwrap();
+        place.refused(&named(&["link", "./link"]), &["more than 2 times the bytes of their files"]);
+    }
+}

@@ -4,7 +4,7 @@
 const CHUNKS: [&[u8; 4]; 10] =
     [b"IDAT", b"PLTE", b"tRNS", b"IDAT", b"gAMA", b"cHRM", b"iCCP", b"acTL", b"fcTL", b"fdAT"];
 
-/// Eight bytes say what the header does; then each chunk takes one for its kind, one for its length, and its body.
+/// Six bytes say what the header does; then each chunk takes one for its kind, one for its length, and its body.
 pub fn png(bytes: &[u8]) -> Vec<u8> {
     let mut rest = bytes.iter().copied();
     let mut next = || rest.next().unwrap_or(0);
