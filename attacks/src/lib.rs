@@ -109,7 +109,7 @@ impl Ready {
 /// any but the label.
 ///
 /// # Errors
-/// Kind `Usage` for a target that is no class, kind `Load` for parameters that are no attack's.
+/// Kind `Usage` for a target that is not a class, kind `Load` for parameters that are not an attack's.
 pub fn target_of(params: &Map<String, Value>, label: u32, clean: &[f32]) -> Result<Option<u32>> {
     let Some(target) = params.get("target") else { return Ok(None) };
     let toward: choice::Toward =

@@ -41,7 +41,7 @@ impl Window {
 }
 
 impl<'a> Board<'a> {
-    /// Inputs that are no images count as one channel of one row.
+    /// Inputs that are not images count as one channel of one row.
     pub fn new(threat: &'a ThreatModel, compat: bool) -> Self {
         let (channels, height, width) = match (threat.input.kind, threat.input.shape.as_slice()) {
             (InputKind::Image, &[c, h, w]) => (c, h, w),

@@ -106,7 +106,7 @@ impl AimSpec {
         }
         let Some(value) = value else { return Ok(Self { kind, by, threshold: None }) };
         let Some(number) = value.parse::<f64>().ok().filter(|v| v.is_finite()) else {
-            return refuse(format!("has the threshold `{value}`, which is no number"));
+            return refuse(format!("has the threshold `{value}`, which is not a number"));
         };
         let threshold = match by {
             Similarity::Cosine if (-1. ..=1.).contains(&number) => number,

@@ -121,7 +121,7 @@ impl Drop for Draft {
     }
 }
 
-/// Writes a file whole and durably, or not at all. What is no file and no folder, such as `/dev/null`, is written to.
+/// Writes a file whole and durably, or not at all. What is not a file and no folder, such as `/dev/null`, is written to.
 ///
 /// # Errors
 /// Those of the system.

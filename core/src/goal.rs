@@ -308,7 +308,7 @@ mod tests {
         ] {
             assert_eq!((judge(&attacked, &z), judge(&clean, &z)), (Some(as_attack), Some(as_clean)), "{z:?}");
         }
-        // At the threshold a row is accepted, and that is no help to the defence.
+        // At the threshold a row is accepted, and that is not a help to the defence.
         assert_eq!(judge(&attacked, &[1., 1.5, 0., 0.]), Some((0., false, true)));
         assert_eq!(judge(&clean, &[2., 1.5, 0., 0.]), Some((0., false, true)));
         assert_eq!(judge(&attacked, &[1., 1.5, 0., f32::NAN]), None);

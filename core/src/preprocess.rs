@@ -52,7 +52,7 @@ impl Preprocess {
     /// size nor a crop is given.
     ///
     /// # Errors
-    /// Kind `Usage` for sizes that are none, unknown interpolations, and one that has nothing to do.
+    /// Kind `Usage` for an invalid size, an unknown interpolation, or one without a resize.
     pub fn parse<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<Self>> {
         let side = |key| get(key).map(|text| size_of(key, text)).transpose();
         let (resize, crop) = (side("resize")?, side("crop")?);
@@ -104,6 +104,6 @@ fn size_of(key: &str, text: &str) -> Result<(usize, Option<usize>)> {
         Some((h, w)) => side(h).zip(side(w)).map(|(h, w)| (h, Some(w))),
     };
     size.ok_or_else(|| {
-        Error::usage(format!("`{key}={text}` is no size")).hint(format!("`{key}=224` or `{key}=HEIGHTxWIDTH`"))
+        Error::usage(format!("`{key}={text}` is not a size")).hint(format!("`{key}=224` or `{key}=HEIGHTxWIDTH`"))
     })
 }

@@ -84,7 +84,7 @@ impl Bytes {
     /// Errors: a number of samples other than the sizes say.
     pub fn new(height: usize, width: usize, channels: usize, samples: Vec<u8>) -> Result<Self> {
         if height * width * channels != samples.len() || samples.is_empty() {
-            return Err(bad(format!("{} samples are no image of {height}x{width}x{channels}", samples.len())));
+            return Err(bad(format!("{} samples are not an image of {height}x{width}x{channels}", samples.len())));
         }
         Ok(Self { height, width, channels, samples })
     }

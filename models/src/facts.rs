@@ -37,7 +37,7 @@ pub struct Facts {
     /// By kind, in order of first use.
     pub ops: Vec<OpFacts>,
     pub notes: Vec<String>,
-    /// Tensors of the file that are no part of the function.
+    /// Tensors of the file that are not part of the function.
     pub ignored: Vec<String>,
 }
 

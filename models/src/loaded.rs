@@ -18,7 +18,7 @@ pub struct LoadedModel {
     pub model: Arc<dyn Model>,
     /// Choices the loader made that a user should know of.
     pub notes: Vec<String>,
-    /// Tensors of the file that are no part of the function.
+    /// Tensors of the file that are not part of the function.
     pub ignored: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// torch.save has no ending of its own; `.pth.tar` is no tar archive.
+/// torch.save has no ending of its own; `.pth.tar` is not a tar archive.
 pub(crate) const TORCH: &[&str] = &[".pth", ".pt", ".pt2", ".bin", ".ckpt", ".pkl", ".pth.tar", ".pt.tar"];
 
 /// Whether a file name is one of a format we read.

@@ -27,8 +27,8 @@ impl Config {
         let bytes = bytes::read_small(path, MAX_BYTES)?;
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(values)) => Ok(Self { place, values }),
-            Ok(_) => Err(Error::load(path.display(), "it is no JSON object").hint("copy the folder again")),
-            Err(e) => Err(Error::load(path.display(), format!("it is no JSON ({e})")).hint("copy the folder again")),
+            Ok(_) => Err(Error::load(path.display(), "it is not JSON object").hint("copy the folder again")),
+            Err(e) => Err(Error::load(path.display(), format!("it is not JSON ({e})")).hint("copy the folder again")),
         }
     }
 

@@ -58,7 +58,7 @@ pub fn encoder(dict: &StateDict) -> Option<StateDict> {
     let method = METHODS.iter().find(|m| dict.any(m.keep) && m.marks.iter().any(|mark| dict.any(mark)))?;
     let Method { name, keep, drop, .. } = method;
     let mut inner = dict.clone();
-    inner.keep(keep, &format!("it is no part of the encoder of {name}"));
+    inner.keep(keep, &format!("it is not part of the encoder of {name}"));
     let mut inner = inner.strip(keep)?;
     if !keep.is_empty() {
         inner.note(format!("the encoder of {name} is at `{keep}*`"));

@@ -81,7 +81,7 @@ impl StateDict {
             || ["input_resolution", "context_length", "vocab_size"].contains(&name.rsplit('.').next().unwrap_or(name))
     }
 
-    /// The shape of a tensor of the file that is no weight.
+    /// The shape of a tensor of the file that is not a weight.
     pub(crate) fn skipped(&self, name: &str) -> Option<&[usize]> {
         self.skipped.get(name).map(Vec::as_slice)
     }

@@ -130,7 +130,7 @@ fn to_text(f: &Facts) -> String {
         );
     }
     if !f.ignored.is_empty() {
-        text += &format!("tensors that are no part of the function: {}\n", line(&f.ignored.join(", ")));
+        text += &format!("tensors that are not part of the function: {}\n", line(&f.ignored.join(", ")));
     }
     f.notes.iter().for_each(|n| text += &format!("note: {}\n", line(n)));
     text

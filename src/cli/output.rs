@@ -23,7 +23,7 @@ pub fn print(text: &str) -> Result<()> {
     print_data(&robust::escape::terminal(text))
 }
 
-/// Data goes to stdout as it is: its format escapes what it holds. A reader that has seen enough is no error.
+/// Data goes to stdout as it is: its format escapes what it holds. A reader that has seen enough is not an error.
 pub fn print_data(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -185,7 +185,7 @@ fn text(args: &Args) -> Result<Head> {
             tower.tokenised(&lines, args.tokenizer.as_deref())?
         }
         (None, Some(file)) => serde_json::from_slice(&whole(file)?)
-            .map_err(|e| Error::load(file.display(), format!("it is no list of lists of token numbers ({e})")))?,
+            .map_err(|e| Error::load(file.display(), format!("it is not a list of lists of token numbers ({e})")))?,
         (None, None) => vec![],
     };
     Ok(tower.embed(&prompts)?.head())

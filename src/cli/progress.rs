@@ -79,7 +79,7 @@ impl Watcher for Terminal {
     }
 }
 
-/// The progress bar of a run; silent when stderr is no terminal.
+/// The progress bar of a run; silent when stderr is not a terminal.
 struct Bar {
     bar: ProgressBar,
     meter: Arc<Meter>,

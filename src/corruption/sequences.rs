@@ -141,7 +141,7 @@ impl Job<'_> {
         let batch = loaded.batch.ok_or_else(|| Error::load(sample(), "the data set gave no image"))?;
         let (row, _) = to_host(&batch.x)?;
         let &[c, h, w] = &batch.x.dims()[1..] else {
-            return Err(Error::load(sample(), "it is no image"));
+            return Err(Error::load(sample(), "it is not an image"));
         };
         Bytes::new(h, w, c, interleaved(&row, c))
     }
@@ -190,7 +190,9 @@ impl Journal {
         std::fs::create_dir_all(root).map_err(fail)?;
         let mut samples = vec![];
         if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
-            return Err(Error::write(path.display(), "it is no file of ours").hint("choose another folder with --out"));
+            return Err(
+                Error::write(path.display(), "it is not a file of ours").hint("choose another folder with --out")
+            );
         }
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;
         let busy = "another process is writing there: wait for it, or choose another --out";

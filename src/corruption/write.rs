@@ -152,7 +152,7 @@ pub fn write(job: &Job, out: &Path, kinds: &[As]) -> Result<u64> {
 
 fn pngs(job: &Job, recipe: &Recipe, home: &Path, batch: &Batch, rows: &[Vec<f32>]) -> Result<()> {
     let [c, h, w] = <[usize; 3]>::try_from(job.view.input.shape.clone())
-        .map_err(|_| Error::internal("a corruption of something that is no image"))?;
+        .map_err(|_| Error::internal("a corruption of something that is not an image"))?;
     let names = job.data.card().classes.clone();
     let labels = batch.labels.clone().unwrap_or_default();
     let dir = home.join(recipe.corruption.name).join(recipe.severity.to_string());
@@ -251,7 +251,7 @@ pub fn sheet(job: &Job) -> Result<Vec<u8>> {
     const GAP: usize = 2;
     let batch = job.load(&job.ids[..1.min(job.ids.len())])?;
     let &[c, h, w] = job.view.input.shape.as_slice() else {
-        return Err(Error::internal("a sheet of something that is no image"));
+        return Err(Error::internal("a sheet of something that is not an image"));
     };
     let (clean, _) = to_host(&batch.x)?;
     let mut lines: Vec<(&str, Vec<Vec<f32>>)> = vec![("clean", vec![clean])];

@@ -75,7 +75,7 @@ pub enum Code {
     SingleStepBeatsIterated,
     /// Fooled at a small epsilon, held at a larger one.
     NotMonotone,
-    /// Adversarial points that are none once pixels are bytes.
+    /// Adversarial points that no longer fool once pixels are 8-bit.
     LostIn8Bits,
     /// Too few classes for the DLR losses.
     FewClasses,

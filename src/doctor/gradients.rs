@@ -6,11 +6,11 @@ use crate::eval::clean::row_keys;
 use candle_core::{Device, Tensor};
 use robust_core::{Batch, Draw, Goal, Model, Objective, Result, Site, stream, take, to_host};
 
-/// Share of the rows from which on a fault is no accident.
+/// Share of the rows from which on a fault is not an accident.
 const MANY: f64 = 0.1;
 /// Relative error from which on a gradient is not the derivative; a kink between the two points explains less.
 const WRONG: f64 = 0.5;
-/// And of how many rows.
+/// Share of rows that must show it.
 const OFTEN: f64 = 0.3;
 /// The half width of little noise, as a share of the domain: one level of an 8-bit pixel.
 const LITTLE: f64 = 1. / 255.;

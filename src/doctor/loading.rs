@@ -10,7 +10,7 @@ use robust_models::statistics::KNOWN;
 /// Labels that count from another class than the model's outputs.
 const OFFSETS: [(i64, &str); 2] = [
     (-1, "labels count from 1, the model's classes from 0"),
-    (1, "the model's first output is no class of the data, such as background"),
+    (1, "the model's first output is not a class of the data, such as background"),
 ];
 
 /// A variant must be this much better than what was given, and significantly so.

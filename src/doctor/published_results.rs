@@ -39,7 +39,7 @@ fn test_set(board: &str) -> u64 {
     if board == "imagenet" { 5_000 } else { 10_000 }
 }
 
-/// Standard errors of the published value, in a sample of the size at hand, from which on a difference is no luck.
+/// Standard errors of the published value, in a sample of the size at hand, from which on a difference is not luck.
 const ERRORS: f64 = 3.;
 /// And the chance of a difference as large to one side, exactly: the normal one of three standard errors.
 const CHANCE: f64 = 0.00135;
@@ -178,7 +178,7 @@ impl Count {
     }
 
     /// How many standard errors these hits are above a published value in per cent of `all` images, negative below, where
-    /// that is no luck.
+    /// that is not luck.
     fn surprise(self, percent: f64, all: u64) -> Option<f64> {
         // One image of the test set: a rate of zero would have no error.
         let p = (percent / 100.).clamp(1. / all as f64, 1. - 1. / all as f64);
@@ -209,7 +209,7 @@ fn of_board<'a>(table: &'a [Known], label: &str, source: &str, data: &DataCard) 
     entries
 }
 
-/// The clean accuracy is none of the published ones.
+/// The clean accuracy differs from every published one.
 fn loading(entries: &[&Known], right: Count) -> Option<Finding> {
     // A name may stand on several boards: it is enough to agree with one.
     let all: Option<Vec<(f64, &Known)>> =

@@ -65,7 +65,7 @@ fn method(spec: &Spec) -> Result<Method> {
     let number = |key: &str| spec.get(key).map(|v| v.number(key)).transpose();
     let whole = |key: &str, usual: u64| match spec.get(key) {
         None => Ok(usual),
-        Some(v) => v.json.as_u64().ok_or_else(|| Error::usage(format!("{key}={} is no whole number", v.text))),
+        Some(v) => v.json.as_u64().ok_or_else(|| Error::usage(format!("{key}={} is not a whole number", v.text))),
     };
     Ok(match spec.name.as_str() {
         "linear" => Method::Linear { l2: number("l2")? },
@@ -132,7 +132,7 @@ pub struct Headed {
 /// there; the embeddings of the training images are computed once for the others.
 ///
 /// # Errors
-/// Kind `Usage` when the model is no encoder or a head cannot be fitted, kind `Load` for data that cannot be read.
+/// Kind `Usage` when the model is not an encoder or a head cannot be fitted, kind `Load` for data that cannot be read.
 pub fn put_on(encoder: &LoadedModel, asked: &[HeadRequest], on: &Training, root: Option<&Path>) -> Result<Vec<Headed>> {
     if let Output::Logits { k } = encoder.card.output {
         return Err(Error::usage(format!("`{}` gives scores of {k} classes, not an embedding", encoder.name))
@@ -201,7 +201,7 @@ pub fn place(root: &Path, planned: &PlannedHead) -> Result<PathBuf> {
     let plain = |f: &str| !matches!(f, "" | "." | "..") && !f.contains(['/', '\\', ':']);
     match planned.file.strip_prefix("heads/").is_some_and(plain) {
         true => Ok(root.join(&planned.file)),
-        false => Err(Error::load("run.json", format!("`{}` is no file of its heads", planned.file))
+        false => Err(Error::load("run.json", format!("`{}` is not a file of its heads", planned.file))
             .hint("the folder was changed: do not trust it")),
     }
 }

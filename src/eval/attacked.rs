@@ -31,7 +31,7 @@ pub struct TrialContext<'a> {
     pub target: &'a Target,
     pub trial: &'a Trial,
     pub seed: u64,
-    /// Rows that a model is given at once, at most.
+    /// Maximum rows per model call.
     pub at_once: usize,
     /// Hears of the attack's parts.
     pub watch: &'a dyn Fn(&Lap),

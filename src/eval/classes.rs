@@ -80,7 +80,7 @@ fn decide(opened: &Opened, scores: &Scores) -> Result<Step> {
         Labelling::Stored | Labelling::Listed if names.len() == k => Ok(Step::Keep(None)),
         Labelling::Stored | Labelling::Listed => Ok(Step::Keep(Some(format!(
             "the data set has {} classes, model `{model}` {k} outputs: label i is taken for output i (`?offset=1` if its first output \
-             is no class of the data)",
+             is not a class of the data)",
             names.len()
         )))),
         Labelling::Sorted | Labelling::Numbers => folders(&card.name, names, opened.labelling, scores),
@@ -129,10 +129,10 @@ fn folders(data: &str, names: &[String], labelling: Labelling, scores: &Scores) 
             Ok(Step::Read("imagenet".to_string(), note))
         }
         _ if count < k => Err(misfit(
-            "an empty folder for each missing class; `?offset=1` if the model's first output is no class of the data (a background class); \
+            "an empty folder for each missing class; `?offset=1` if the model's first output is not a class of the data (a background class); \
              `?output=embedding` after the model's name if its outputs are an embedding and no scores",
         )),
-        _ => Err(misfit("remove folders that are no classes of the model (empty ones count too)")),
+        _ => Err(misfit("remove folders that are not classes of the model (empty ones count too)")),
     }
 }
 

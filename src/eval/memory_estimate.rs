@@ -12,7 +12,7 @@ use std::sync::Arc;
 const SHARE: f64 = 0.7;
 /// Copies of a row that an attack and the judge hold.
 const COPIES: usize = 12;
-/// Times its weights that a model takes: as they were read and in double precision, and laid out for fast passes there and
+/// How many times its weight size a loaded model occupies: as they were read and in double precision, and laid out for fast passes there and
 /// back and for exact ones. ResNet-50, ViT-B/16 and VGG-16 take 6 to 9 times the file, the process and what loading
 /// needs for a while included.
 const LAYOUTS: usize = 6;

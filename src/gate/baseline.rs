@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub const SCHEMA: &str = "robust.baseline/1";
 
-/// A baseline larger than this is none: bits of ten million samples.
+/// The largest baseline that is read: bits of ten million samples.
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Keys are sorted everywhere, so that the same results make the same bytes.

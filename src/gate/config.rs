@@ -17,7 +17,7 @@ pub const CLEAN: &str = "clean";
 /// What `robust init` writes.
 pub const STARTER: &str = include_str!("starter.toml");
 
-/// A configuration larger than this is none.
+/// The largest configuration that is read.
 const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -306,7 +306,7 @@ impl Suite {
             },
         };
         for o in &self.checks {
-            // An override without an attack is for all of them, but clean accuracy is no attack.
+            // An override without an attack is for all of them, but clean accuracy is not an attack.
             let attack = o.attack.as_deref().map_or(!names.contains(&CLEAN), |a| names.contains(&a));
             if attack && o.model.as_deref().is_none_or(|m| m == model) {
                 bounds.min_accuracy = share(o.min_accuracy).or(bounds.min_accuracy);

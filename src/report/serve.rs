@@ -77,7 +77,7 @@ pub fn bind(text: &str) -> Result<TcpListener> {
         Err(_) => text.replacen("localhost:", "127.0.0.1:", 1),
     };
     let address: SocketAddr = full.parse().map_err(|_| {
-        Error::usage(format!("`{text}` is no address to serve on"))
+        Error::usage(format!("`{text}` is not an address to serve on"))
             .hint("--serve, --serve=8080 or --serve=127.0.0.1:8080")
     })?;
     if !address.ip().is_loopback() {

@@ -236,7 +236,7 @@ fn with_rows(rows: usize, shape: &[usize]) -> Vec<usize> {
 
 fn image(shape: &[usize]) -> Result<[usize; 3]> {
     <[usize; 3]>::try_from(shape).map_err(|_| {
-        Error::usage(format!("inputs of shape {shape:?} are no images")).hint("export them as npy or safetensors")
+        Error::usage(format!("inputs of shape {shape:?} are not images")).hint("export them as npy or safetensors")
     })
 }
 

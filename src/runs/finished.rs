@@ -34,7 +34,7 @@ impl FinishedRun {
     /// Reads a run folder. One that is still growing, or was cut short, gives what is there.
     ///
     /// # Errors
-    /// Kind `Load` when it is none or is damaged, kind `Evidence` when its plan was edited.
+    /// Kind `Load` when it is not a run or is damaged, kind `Evidence` when its plan was edited.
     pub fn open(root: &Path) -> Result<Self> {
         let record = record(root)?;
         let outcomes = journal::read_outcomes(root, &record.plan)?.outcomes;

@@ -148,5 +148,5 @@ fn a_published_tree_with_other_classes_or_a_wrong_array_is_refused() {
     std::fs::create_dir_all(place.path("wide/fog")).unwrap();
     std::fs::write(place.path("wide/fog/test_images.npy"), bytes).unwrap();
     std::fs::copy(place.path("arrays/mnist-c/labels.npy"), place.path("wide/fog/test_labels.npy")).unwrap();
-    place.fails(&format!("{eval}:dir=wide --out z"), 4, &["are no pixels"]);
+    place.fails(&format!("{eval}:dir=wide --out z"), 4, &["are not pixels"]);
 }

@@ -146,7 +146,7 @@ fn class_folders_have_the_labels_that_are_meant() {
     );
     assert!(!place.path("misfit").exists());
 
-    // Five outputs, of which the first is no class of the data.
+    // Five outputs, of which the first is not a class of the data.
     linear::levels(&place.path("bg.onnx"), &[3, 8, 8], &[255, 10, 70, 130, 190]);
     place.fails(
         &format!("eval --model bg.onnx --dataset folder:four {FGSM}"),

@@ -127,7 +127,7 @@ pub fn parse(text: &str, shape: &[usize], frost: Option<&Photos>) -> Result<Vec<
 fn check_shape(suite: Suite, shape: &[usize]) -> Result<usize> {
     let name = suite.name();
     let &[c, h, w] = shape else {
-        return Err(Error::load(name, format!("rows of shape {shape:?} are no images [channels, height, width]")));
+        return Err(Error::load(name, format!("rows of shape {shape:?} are not images [channels, height, width]")));
     };
     let refuse = |why: String, hint: &str| Err(Error::load(name, why).hint(hint));
     match suite {

@@ -62,7 +62,7 @@ fn in_place(archive: &Blob, wanted: Wanted<'_>) -> io::Result<Tree> {
         end = start.saturating_add(size).saturating_add(511) & !511;
         Ok(EntryPlace::Span(start, size))
     })?;
-    // Seeking beyond the end is no error, and a cut between two entries looks like an end.
+    // Seeking beyond the end is not an error, and a cut between two entries looks like an end.
     match archive.slice(end, 512).map(|closing| closing.read_all()).transpose()? {
         Some(block) if block.iter().all(|&b| b == 0) => Ok(tree),
         _ => Err(io::Error::other("truncated: no closing block of zeros")),

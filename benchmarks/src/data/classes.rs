@@ -61,7 +61,7 @@ impl Classes {
     }
 
     /// # Errors
-    /// Kind `Load` for what is no list of classes; `subject` names it.
+    /// Kind `Load` for what is not a list of classes; `subject` names it.
     pub fn parse(subject: &str, bytes: &[u8]) -> Result<Self> {
         let fail = |why: String| Error::load(subject, why);
         let text = std::str::from_utf8(bytes).map_err(|_| fail("a list of classes that is not text".to_string()))?;
@@ -74,7 +74,7 @@ impl Classes {
                     classes.among_settings = true;
                     json = settings;
                 }
-                let entries = of_json(json).ok_or_else(|| fail("JSON that is no list of classes".to_string()))?;
+                let entries = of_json(json).ok_or_else(|| fail("JSON that is not a list of classes".to_string()))?;
                 if classes.among_settings { entries.into_iter().map(with_synonyms).collect() } else { entries }
             }
             false => of_lines(text),

@@ -66,7 +66,7 @@ fn shifted(names: Vec<String>, offset: i64) -> Vec<String> {
 fn offset(text: &str) -> Result<i64> {
     text.parse().ok().filter(|n: &i64| n.abs() <= 1 << 20).ok_or_else(|| {
         Error::usage(format!("`offset={text}` is not a whole number"))
-            .hint("`?offset=-1` for labels that count from 1, `?offset=1` for a model whose first output is no class of the data")
+            .hint("`?offset=-1` for labels that count from 1, `?offset=1` for a model whose first output is not a class of the data")
     })
 }
 

@@ -13,7 +13,7 @@ impl Array {
     /// The label of each of `images` samples, and what the user should know of how they were read.
     ///
     /// # Errors
-    /// Kind `Load` for another number of labels and for what is no class number, naming the sample.
+    /// Kind `Load` for another number of labels and for what is not a class number, naming the sample.
     pub fn labels(&self, what: &str, images: usize) -> Result<(Vec<u32>, Option<String>)> {
         let (shape, entries) = (self.shape(), self.shape().iter().product::<usize>());
         // `[n]`, `[n, 1]`, `[1, n]` and the like have one order.

@@ -63,7 +63,7 @@ pub(super) struct Values {
     /// What is divided by.
     pub top: f32,
     pub domain: Option<(f32, f32)>,
-    /// Most rows looked at leave `[0,1]`, from least to greatest value: it is no single row that is wrong.
+    /// Most rows looked at leave `[0,1]`, from least to greatest value: it is not a single row that is wrong.
     outside: Option<(f64, f64)>,
     /// Whether no row can leave its range.
     sure: bool,
@@ -81,7 +81,7 @@ struct Moved {
 
 impl Values {
     /// # Errors
-    /// Kind `Load` for whole numbers that are no levels of a pixel, and for rows that cannot be read.
+    /// Kind `Load` for whole numbers that are not levels of a pixel, and for rows that cannot be read.
     pub fn of(subject: &str, array: &Array) -> Result<Self> {
         let pixels = |top: f32, sure: bool, note: Option<String>| Self {
             top,
@@ -115,7 +115,7 @@ impl Values {
             }
             _ if look.low >= 0. && look.high <= 255. => Ok(told(255.)),
             _ if dtype == (Dtype { kind: ElementKind::Unsigned, size: 2, ..dtype }) => Ok(told(65535.)),
-            _ => Err(Error::load(subject, format!("whole numbers from {} to {} are no pixels", look.low, look.high))
+            _ => Err(Error::load(subject, format!("whole numbers from {} to {} are not pixels", look.low, look.high))
                 .hint("store pixels as uint8 in 0..255 or as float32 in 0..1, features as float32")),
         }
     }

@@ -285,7 +285,7 @@ fn shards_that_lie_are_refused() {
     assert!(with(&[("0.png", &image), ("0.cls", b"-1")]).contains("`-1` is not a class number"));
     assert!(with(&[("0.png", &image), ("0.cls", b"")]).contains("is not a class number"));
     assert!(with(&[("0.png", &image), ("0.json", &b"[".repeat(100_000))]).contains("0.json"));
-    assert!(with(&[("0.png", &image), ("0.cls", &vec![b'1'; 2 << 20])]).contains("are no label"));
+    assert!(with(&[("0.png", &image), ("0.cls", &vec![b'1'; 2 << 20])]).contains("are not a label"));
     let broken = folder(&[("a.tar", &shard(0, 2)[..1500]), ("empty.tar", b"")]);
     refused(&format!("wds:{}/a.tar", text(broken.path())));
     refused(&format!("wds:{}/empty.tar", text(broken.path())));

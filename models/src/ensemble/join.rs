@@ -10,7 +10,7 @@ use robust_core::{Card, Error, Model, Output, Result};
 use robust_engine::{Builder, Network, NetworkModel, NodeId, Op};
 use std::sync::Arc;
 
-/// How RobustBench joins the files of a name where it is no mean, as `scores=` says it.
+/// How RobustBench joins the files of a name where it is not a mean, as `scores=` says it.
 pub fn published_scores(name: &str) -> Option<&'static str> {
     scores::published(name).map(Way::name)
 }
@@ -124,7 +124,7 @@ fn joined(name: String, members: Vec<LoadedModel>, joint: &Joint) -> Result<Load
     let threat = first.card.default_threat.filter(|t| members.iter().all(|m| m.card.default_threat == Some(*t)));
     let card = Card {
         preprocess: preprocess(&members)?,
-        // The last layer of one member is no inner value of the whole.
+        // The last layer of one member is not an inner value of the whole.
         taps: vec![],
         ..describe(&network, name.clone(), threat, false)?
     };

@@ -24,7 +24,7 @@ pub struct Built {
     /// The architecture's name.
     pub family: &'static str,
     pub notes: Vec<String>,
-    /// Tensors of the file that are no part of the function.
+    /// Tensors of the file that are not part of the function.
     pub ignored: Vec<String>,
     /// Whether the output is an embedding: the file has no last layer.
     pub embeds: bool,

@@ -101,7 +101,7 @@ fn enlarges(dict: &mut StateDict, names: &Names, options: &Options) -> Result<bo
     match options.variant.as_deref() {
         Some("enlarged") => Ok(true),
         Some("plain") => Ok(false),
-        Some(other) => Err(Error::usage(format!("`{other}` is no variant known here")).hint(
+        Some(other) => Err(Error::usage(format!("`{other}` is not a variant known here")).hint(
             "`?variant=enlarged` brings images to 128x128 first, as RobustBench does on CIFAR; `?variant=plain` does not",
         )),
         None => {

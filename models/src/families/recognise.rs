@@ -36,7 +36,7 @@ pub fn build(weights: &StateDict, options: &Options) -> Result<Built> {
     };
     let own = [("activation", &options.activation), ("variant", &options.variant), ("heads", &options.heads)];
     if let Some((key, _)) = own.iter().find(|(key, value)| value.is_some() && !arch.params.contains(key)) {
-        return Err(Error::usage(format!("`{key}` is no parameter of {}", arch.name)));
+        return Err(Error::usage(format!("`{key}` is not a parameter of {}", arch.name)));
     }
     let mut net = Builder::new();
     match (arch.build)(&mut dict, &mut net, options) {

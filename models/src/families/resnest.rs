@@ -40,7 +40,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         Some("cifar") => true,
         other => {
             let why = match other {
-                Some(other) => format!("`{other}` is no variant known here"),
+                Some(other) => format!("`{other}` is not a variant known here"),
                 None => "the tensors do not tell the stem and the activation".to_string(),
             };
             return Err(Error::usage(why).hint(

@@ -29,7 +29,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     let [_, channels, ..] = dict.sizes::<4>("features.0.weight")?;
     let mut convs: Vec<usize> = vec![];
     let rank = |i: usize| dict.dims(&format!("features.{i}.weight")).map(<[usize]>::len);
-    // Numbers are few and close together; one beyond the count of tensors is no VGG and left over.
+    // Numbers are few and close together; one beyond the count of tensors is not a VGG and left over.
     convs.extend((0..4 * dict.names().count()).filter(|&i| rank(i) == Some(4)));
     let normed: Vec<bool> = convs.iter().map(|&i| rank(i + 1) == Some(1)).collect();
     let mut stack = Stack { dict, net };

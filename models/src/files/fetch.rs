@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// The folder of a model, from the cache or, in a build with the feature `hub`, brought there first.
 ///
 /// # Errors
-/// Kind `Usage` for what is no name of a model, kind `Load` where the cache lacks it and it cannot be had, kind
+/// Kind `Usage` for what is not a name of a model, kind `Load` where the cache lacks it and it cannot be had, kind
 /// `Interrupted` where a download was stopped.
 pub fn cached(name: &str) -> Result<PathBuf> {
     let wanted = Wanted::parse(name)?;
@@ -28,7 +28,7 @@ pub fn cached(name: &str) -> Result<PathBuf> {
 /// Brings the tokenizer of a model whose folder [`cached`] gives, where a build with the feature `hub` can have it.
 ///
 /// # Errors
-/// Kind `Usage` for what is no name of a model, kind `Interrupted`.
+/// Kind `Usage` for what is not a name of a model, kind `Interrupted`.
 pub fn with_words(name: &str) -> Result<()> {
     let wanted = Wanted::parse(name)?;
     #[cfg(feature = "hub")]

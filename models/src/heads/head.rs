@@ -206,7 +206,7 @@ impl Head {
         let (_, about) = SafeTensors::read_metadata(bytes).map_err(|e| Error::load("the head", e))?;
         let about = about.metadata().clone().unwrap_or_default();
         let Some(kind) = about.get(KIND) else {
-            return Err(Error::load("the file", "it is no head")
+            return Err(Error::load("the file", "it is not a head")
                 .hint("`robust probe --model ENC --train DATA -o head.safetensors` writes one"));
         };
         let numbers = about.get("numbers").map_or("", String::as_str).split_whitespace();
@@ -251,7 +251,7 @@ impl Head {
                 let labels = classes(&bank, "labels")?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                 let most = bank.dims()[0].max(1 << 16) as f64;
                 if let Some(bad) = labels.iter().find(|l| !(**l >= 0. && **l < most && l.fract() == 0.)) {
-                    return Err(Error::load("`labels`", format!("{bad} is no class")));
+                    return Err(Error::load("`labels`", format!("{bad} is not a class")));
                 }
                 Ok(Head::Neighbours {
                     bank,

@@ -23,7 +23,8 @@ pub(crate) fn heads(dict: &mut StateDict, width: usize, said: Option<&str>) -> R
 /// The same where a family has a usual number of its own, with a note, or has none.
 pub(crate) fn heads_or(dict: &mut StateDict, width: usize, said: Option<&str>, usual: Option<usize>) -> Result<usize> {
     let ask = |why: String| Err(Error::load("the attention", why).hint("say how many there are: `?heads=N`"));
-    let said = said.map(|s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is no number")))).transpose()?;
+    let said =
+        said.map(|s| s.parse().map_err(|_| Error::usage(format!("heads = `{s}` is not a number")))).transpose()?;
     let Some(heads) = said.or(usual) else {
         return ask(format!("no tensor tells how many heads {width} channels are divided among"));
     };

@@ -24,7 +24,7 @@ pub(crate) fn named(options: &Options) -> Result<Option<Rules>> {
     let Some(name) = &options.variant else { return Ok(None) };
     match KNOWN.iter().find(|(n, _)| n == name) {
         Some((_, rules)) => Ok(Some(*rules)),
-        None => Err(Error::usage(format!("`{name}` is no variant known here")).hint(HINT)),
+        None => Err(Error::usage(format!("`{name}` is not a variant known here")).hint(HINT)),
     }
 }
 

@@ -393,6 +393,6 @@ pub(crate) fn activation(options: &Options, usual: Activation) -> Result<Activat
     ];
     KNOWN.iter().find(|(n, _)| n == name).map(|(_, a)| *a).ok_or_else(|| {
         let known = KNOWN.map(|(n, _)| n).join(", ");
-        Error::usage(format!("`{name}` is no activation known here")).hint(format!("known: {known}"))
+        Error::usage(format!("`{name}` is not an activation known here")).hint(format!("known: {known}"))
     })
 }

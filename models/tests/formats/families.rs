@@ -139,7 +139,7 @@ fn what_the_tensors_do_not_tell_must_be_said() {
         assert!(error.contains("`?variant=tf`") && error.contains("padding"), "{arch}: {error}");
         let wrong = Options { variant: Some("tensorflow".into()), ..case.options.clone() };
         let error = changed(&case, &wrong, |_| {}).unwrap_err().to_string();
-        assert!(error.contains("`tensorflow` is no variant"), "{arch}: {error}");
+        assert!(error.contains("`tensorflow` is not a variant"), "{arch}: {error}");
     }
     // The wrong answer is another function.
     for (arch, variant) in [
@@ -168,7 +168,7 @@ fn what_the_tensors_do_not_tell_must_be_said() {
     // A parameter that means nothing here.
     let densenet = case("torchvision/densenet");
     let variant = Options { variant: Some("tf".into()), ..densenet.options.clone() };
-    assert!(changed(&densenet, &variant, |_| {}).unwrap_err().message.contains("`variant` is no parameter"));
+    assert!(changed(&densenet, &variant, |_| {}).unwrap_err().message.contains("`variant` is not a parameter"));
 }
 
 #[test]

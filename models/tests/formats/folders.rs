@@ -189,7 +189,7 @@ fn an_index_that_points_elsewhere_or_lies_is_refused() {
         let mut bad = index.clone();
         bad["weight_map"]["vit.layernorm.bias"] = json!(name);
         std::fs::write(&place, bad.to_string()).unwrap();
-        expect(name, &["it is no plain file name", "do not trust"], folder.path());
+        expect(name, &["it is not a plain file name", "do not trust"], folder.path());
     }
     let name = index["weight_map"]["vit.layernorm.bias"].as_str().unwrap();
     let other =

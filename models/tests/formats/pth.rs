@@ -101,7 +101,7 @@ fn parameters_choose_what_the_file_leaves_open() {
         ("mnist_foreign.pth?key=args", Kind::Load, "d['args'].state_dict()"),
         ("mnist_foreign.pth?key=args", Kind::Load, "torch.onnx.export("),
         ("quantised.pth", Kind::Load, "tensor `w`: it is made by global `torch._utils._rebuild_qtensor`"),
-        ("cifar_half.pth?activation=relu", Kind::Usage, "`activation` is no parameter of cifar-resnet"),
+        ("cifar_half.pth?activation=relu", Kind::Usage, "`activation` is not a parameter of cifar-resnet"),
         ("cifar_half.pth?arch=vgg", Kind::Load, "`features.0.weight` is missing"),
         ("cifar_normalised.pth?mean=0.5", Kind::Usage, "already normalises"),
         ("preact_input.pth?variant=x", Kind::Usage, "variant=activated"),

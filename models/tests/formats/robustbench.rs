@@ -156,7 +156,7 @@ fn what_no_tensor_tells_is_asked_for_or_said() {
         (with("dai2021/pssilu", |o| o.activation = Some("relu".into())), "`activation` is in the file"),
         (with("xu2024/mimir-swin", |o| o.variant = Some("eps1e-5".into())), "`variant=eps1e-6`"),
         (with("bai2023/bit", |o| o.variant = Some("cifar".into())), "`?variant=enlarged`"),
-        (with("huang2022/wrn-a4", |o| o.variant = Some("plain".into())), "`variant` is no parameter"),
+        (with("huang2022/wrn-a4", |o| o.variant = Some("plain".into())), "`variant` is not a parameter"),
     ];
     for (result, part) in checks {
         let error = result.unwrap_err();

@@ -219,7 +219,7 @@ fn damaged_towers_of_timm_are_named() {
         ("attn_pool.mlp.fc1.weight", vec![7], "`attn_pool.mlp.fc1.weight` has shape [7], 2 axes"),
         ("attn_pool.pos_embed", vec![16, 128], "`attn_pool.pos_embed` is in the file but not in the architecture"),
         ("attn_pool.q_norm.weight", vec![64], "`attn_pool.q_norm.weight` is in the file"),
-        ("pos_embed", vec![1, 17, 128], "17 places are no square"),
+        ("pos_embed", vec![1, 17, 128], "17 places are not a square"),
     ] {
         refused(siglip, |_, w| put(w, &format!("visual.trunk.{part}"), &dims), &["`visual.trunk.*`", said]);
     }
@@ -261,7 +261,7 @@ fn trunks_of_other_homes_are_refused_and_nest_no_deeper() {
     let all: BTreeMap<String, Tensor> = weights(&convnext).into_iter().collect();
     let options = Options { heads: Some("2".into()), ..Options::default() };
     let error = arch::build(&StateDict::from_tensors(all), &options).unwrap_err();
-    assert!(error.kind == Kind::Usage && error.message.contains("`heads` is no parameter of convnext"), "{error}");
+    assert!(error.kind == Kind::Usage && error.message.contains("`heads` is not a parameter of convnext"), "{error}");
     // EVA-02's enormous has the names of others, and its norms elsewhere.
     let enormous = [
         ("pos_embed", vec![1, 5, 1792]),

@@ -27,7 +27,7 @@ fn what_was_understood_of_a_program_is_said() {
     for part in ["TorchScript program", "quick GELU of OpenAI's weights", "`token_embedding.*` are left out"] {
         assert!(notes.contains(part), "{part} not in {notes}");
     }
-    assert!(!notes.contains("are no tensors"), "{notes}");
+    assert!(!notes.contains("are not tensors"), "{notes}");
     assert!(inspect(&vit).ignored.iter().any(|n| n == "text_projection"));
     let resnet = open("clip_resnet_script.pt");
     assert_eq!(resnet.family.as_deref(), Some("clip-resnet"));

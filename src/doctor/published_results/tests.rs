@@ -169,7 +169,7 @@ fn more_than_autoattack_leaves_is_a_weak_attack_unless_it_is_noise() {
         let table = [entry("Toy2026Brightness", "cifar10", threat, eps, toy::accuracy(), robust)];
         of_model(&table, plan, &plan.models[0], &outcomes)
     };
-    // Of a little noise, or one step, it is no news.
+    // Of a little noise, or one step, it is not news.
     for passes in [(1, 0), (2, 1), (999, 0), (40, 39)] {
         plan.models[0].attacks[0].passes = passes;
         let found = under(&plan, "Linf", "8/255", 0.);

@@ -96,7 +96,7 @@ fn what_tools_leave_behind_is_no_class() {
     assert_eq!(place.labels("", 3, None).unwrap(), is(&[0, 1, 2], ""));
     let notes = data::open_with_notes(&place.spec("")).unwrap().notes.join("\n");
     assert!(notes.contains("3 files that are hidden") && notes.contains(".ipynb_checkpoints"), "{notes}");
-    assert!(notes.contains("hidden folder .git is no class"), "{notes}");
+    assert!(notes.contains("hidden folder .git is not a class"), "{notes}");
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn success(attack: &PlannedAttack, o: &Outcome) -> Result<(), String> {
             return Err(format!("it names the part `{stage}` for a success that it does not have"));
         }
         if !is_part(attack, stage) {
-            return Err(format!("`{stage}` is no part of the attack"));
+            return Err(format!("`{stage}` is not part of the attack"));
         }
     }
     let Some(nearest) = o.nearest else {

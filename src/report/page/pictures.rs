@@ -148,7 +148,7 @@ fn grid(place: &Place, each: usize, data: Option<&dyn Dataset>) -> Result<Option
     let Some(entries) = c.checked_mul(h).and_then(|v| v.checked_mul(w)) else { return Ok(None) };
     let mut triplets = vec![];
     for o in picked {
-        // A point that is not its line's is no evidence of anything.
+        // A point that is not its line's is not evidence of anything.
         let Some(x) = points.get(&o.id).filter(|x| x.len() == entries && Some(row_digest(x)) == o.evidence) else {
             continue;
         };

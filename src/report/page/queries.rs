@@ -25,7 +25,7 @@ pub fn section(subjects: &[Subject]) -> Section {
     for subject in subjects {
         for (attack, outcomes) in subject.attacks().filter(|(a, _)| !a.is_corruption()) {
             let curve = (subject, curve::by_queries(&outcomes.iter().collect::<Vec<_>>()));
-            // One or two steps are no curve.
+            // One or two steps are not a curve.
             if attack.passes.0 < LEAST || curve.1.is_empty() {
                 continue;
             }

@@ -233,7 +233,7 @@ fn pickled(subject: &str, data: &[(String, Blob)], kind: Cifar, coarse: bool) ->
 fn names(name: &str, blob: &Blob, coarse: bool) -> Result<Vec<String>> {
     let fail = |why: String| Error::load(name, why);
     if blob.len() > MAX_NAMES {
-        return Err(fail(format!("{} bytes are no list of names", blob.len())));
+        return Err(fail(format!("{} bytes are not a list of names", blob.len())));
     }
     if name.ends_with(".txt") {
         let text = blob.read_all().map_err(|e| fail(e.to_string()))?;

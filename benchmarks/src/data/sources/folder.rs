@@ -1,7 +1,7 @@
 //! ImageFolder: one folder per class, in a directory or in a tar archive. Classes, labels and the order of samples are
 //! torchvision's: class folders sorted by name; within one, folders sorted by path and then files by name. Folders whose
 //! names are numbers have their labels by number ([`numbering`]). A list of classes, beside the folders or named by
-//! `?classes=FILE`, gives them other labels: a part of ImageNet keeps its own. Hidden folders and `__MACOSX` are no classes.
+//! `?classes=FILE`, gives them other labels: a part of ImageNet keeps its own. Hidden folders and `__MACOSX` are not classes.
 
 use crate::data::archive;
 use crate::data::blob::Blob;
@@ -170,7 +170,7 @@ fn listed(
 ) -> Result<Option<List>> {
     let parse = |name: &str, blob: Blob, asked: bool| {
         if blob.len() > classes::MAX_LIST {
-            return Err(Error::load(name, format!("{} bytes are no list of classes", blob.len())));
+            return Err(Error::load(name, format!("{} bytes are not a list of classes", blob.len())));
         }
         let bytes = blob.read_all().map_err(|e| Error::load(name, e))?;
         let classes = Classes::parse(name, &bytes)?;
@@ -294,7 +294,7 @@ fn index(subject: &str, tree: Tree, packed: bool, notes: &mut Vec<String>) -> Re
     let mut classes: BTreeSet<String> = images.iter().map(|(path, ..)| class_of(path).to_string()).collect();
     let above = folders.iter().filter_map(|path| path.strip_prefix(&shared)).map(class_of);
     let (hidden, plain): (BTreeSet<&str>, BTreeSet<&str>) = above.partition(|class| is_hidden_folder(class));
-    notes.extend(hidden.iter().map(|class| format!("hidden folder {class} is no class")));
+    notes.extend(hidden.iter().map(|class| format!("hidden folder {class} is not a class")));
     for class in plain.into_iter().filter(|class| !class.is_empty()) {
         if classes.insert(class.to_string()) {
             notes.push(format!("class folder {class} holds no images; it keeps its label"));

@@ -66,7 +66,7 @@ fn shards(place: &str) -> Result<Vec<PathBuf>> {
         let range = place.get(start + 1..end).and_then(|range| range.split_once(".."));
         let numbers = range.and_then(|(a, b)| Some((a.len(), a.parse::<usize>().ok()?, b.parse::<usize>().ok()?)));
         let (width, first, last) = numbers.filter(|(_, a, b)| a <= b && b - a < MAX_SHARDS).ok_or_else(|| {
-            Error::usage(format!("`{place}` is no pattern of shards")).hint("such as `val-{000..049}.tar`")
+            Error::usage(format!("`{place}` is not a pattern of shards")).hint("such as `val-{000..049}.tar`")
         })?;
         let name = |i: usize| format!("{}{i:0width$}{}", &place[..start], &place[end + 1..]);
         return (first..=last).map(|i| existing(&name(i))).collect();
@@ -152,7 +152,7 @@ fn gather(subject: &str, store: &Store, tree: Tree, set: &mut Shards) -> Result<
 /// `None` for JSON without a label.
 fn label(blob: &Blob, ending: &str) -> Result<Option<u32>, String> {
     if blob.len() > MAX_LABEL {
-        return Err(format!("{} bytes are no label", blob.len()));
+        return Err(format!("{} bytes are not a label", blob.len()));
     }
     let bytes = blob.read_all().map_err(|e| e.to_string())?;
     let number = |text: &str| text.parse().map_err(|_| format!("`{text:.40}` is not a class number"));

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 /// Times its size that a buffer for a passing value may have: a small value in the largest buffer would have the next
 /// large one need another.
 const WASTE: usize = 3;
-/// Bytes of a buffer that are no waste.
+/// Bytes of a buffer that are not waste.
 const SMALL: usize = 1 << 16;
 
 /// How long a value is needed.

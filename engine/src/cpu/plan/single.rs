@@ -139,7 +139,7 @@ impl Compiler<'_> {
         let windows = if q.len() == 3 { q[0] } else { 1 };
         let mut kind = Heads { windows, tokens: [asking, asked], heads, depth: width / heads, scale, bias: None };
         if let Some(&bias) = inputs.get(3) {
-            let values = self.reference.constant(bias).ok_or_else(|| Error::internal("a bias is no constant"))?;
+            let values = self.reference.constant(bias).ok_or_else(|| Error::internal("a bias is not a constant"))?;
             let heads = values.0.iter().rev().nth(2).copied().unwrap_or(1);
             kind.bias = Some(kind.lay_bias(self.isa, heads, values.1));
         }

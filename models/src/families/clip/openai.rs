@@ -99,7 +99,7 @@ pub(crate) fn places(dict: &StateDict, name: &str) -> Result<[usize; 2]> {
     match side > 0 && side * side + 1 == places {
         true => Ok([places, side]),
         false => {
-            Err(Error::load(format!("`{name}`"), format!("{places} places are no class token and square of patches")))
+            Err(Error::load(format!("`{name}`"), format!("{places} places are not class token and square of patches")))
         }
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn input(s: &mut Stack, options: &Options, name: &str, channels: usiz
 pub(crate) fn set_text_aside(dict: &mut StateDict) {
     let tower = ["transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection", "text."];
     for prefix in tower.into_iter().chain(["attn_mask", "logit_scale", "logit_bias"]) {
-        dict.ignore(prefix, "the text tower is no part of the image encoder");
+        dict.ignore(prefix, "the text tower is not part of the image encoder");
     }
     dict.embeds_as("the output is the image embedding, before it is scaled to length 1");
 }

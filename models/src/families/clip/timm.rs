@@ -40,7 +40,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
         return Err(Error::load("the image tower", why).hint("export it to ONNX"));
     };
     if options.heads.is_some() && !home.params.contains(&"heads") {
-        return Err(Error::usage(format!("`heads` is no parameter of {}, which is the image tower", home.name)));
+        return Err(Error::usage(format!("`heads` is not a parameter of {}, which is the image tower", home.name)));
     }
     let mut options = options.clone();
     normalised(&mut trunk, &mut options);

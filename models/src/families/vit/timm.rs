@@ -77,7 +77,10 @@ impl Lead {
         };
         let found = side(all).or_else(|| side(0)).or_else(|| side(own));
         let (placed, side) = found.ok_or_else(|| {
-            Error::load("`pos_embed`", format!("{places} places are no square of patches and {all} tokens before them"))
+            Error::load(
+                "`pos_embed`",
+                format!("{places} places are not a square of patches and {all} tokens before them"),
+            )
         })?;
         Ok(Self { tokens, placed, side })
     }

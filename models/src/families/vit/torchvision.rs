@@ -46,7 +46,7 @@ fn build(dict: &mut StateDict, net: &mut Builder, options: &Options) -> Result<N
     if side == 0 || side * side + 1 != places {
         return Err(Error::load(
             "`encoder.pos_embedding`",
-            format!("{places} places are no class token and square of patches"),
+            format!("{places} places are not class token and square of patches"),
         ));
     }
     let old = dict.contains(&format!("{}.mlp.linear_1.weight", layer(0)));

@@ -224,7 +224,7 @@ pub(crate) fn places(
         return b.stack.net.node(name, Op::Param(param), &[]);
     }
     if side * side != learned {
-        return Err(Error::load(format!("`{name}`"), format!("its {learned} places are no square")));
+        return Err(Error::load(format!("`{name}`"), format!("its {learned} places are not a square")));
     }
     if value.dims() != shape {
         return Err(Error::load(format!("`{name}`"), format!("it is not there as {shape:?}")));
@@ -293,7 +293,7 @@ fn plain(b: &mut Body) -> Result<Made> {
     let x = b.stack.layer_norm(x, &format!("{p}layernorm"), sizes.eps)?;
     b.stack.dict.ignore(&format!("{p}pooler."), "the embedding is the class token's, before the pooler");
     b.stack.dict.ignore(&format!("{p}embeddings.mask_token"), "nothing is masked here");
-    b.stack.dict.ignore("decoder.", "the decoder of pre-training is no part of the encoder");
+    b.stack.dict.ignore("decoder.", "the decoder of pre-training is not part of the encoder");
     if !b.classifies {
         return embedding(b, x, before);
     }
@@ -450,7 +450,7 @@ fn beit(b: &mut Body) -> Result<Made> {
         let x = b.stack.layer_norm(x, &format!("{p}layernorm"), sizes.eps)?;
         token(&mut b.stack, x, "pooled", 0)?
     };
-    b.stack.dict.ignore("lm_head.", "the head of pre-training is no part of the encoder");
+    b.stack.dict.ignore("lm_head.", "the head of pre-training is not part of the encoder");
     if b.classifies { b.classifier(x, "classifier") } else { Ok(Made::Embedding(x)) }
 }
 

@@ -37,7 +37,7 @@ impl Wanted {
         let (model, revision) = name.split_once('@').unwrap_or((name, "main"));
         let parts: Vec<&str> = model.split('/').collect();
         if !(1..=2).contains(&parts.len()) || !parts.iter().all(|p| plain(p)) || !revision.split('/').all(plain) {
-            return Err(Error::usage(format!("`hf:{name}` is no name of a model"))
+            return Err(Error::usage(format!("`hf:{name}` is not a name of a model"))
                 .hint("for instance `hf:facebook/dinov2-small`"));
         }
         Ok(Self { model: model.to_string(), revision: revision.to_string() })

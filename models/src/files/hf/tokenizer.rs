@@ -35,8 +35,8 @@ impl Words {
     pub fn open(file: &Path, models: &[&'static str]) -> Result<Self> {
         let damaged = |why: String| Error::load(file.display(), why).hint("download the tokenizer again");
         let bytes = bytes::read_small(file, MAX_BYTES)?;
-        let read: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("it is no JSON ({e})")))?;
-        let Value::Object(mut parts) = read else { return Err(damaged("it is no JSON object".into())) };
+        let read: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("it is not JSON ({e})")))?;
+        let Value::Object(mut parts) = read else { return Err(damaged("it is not JSON object".into())) };
         let said = parts.get("model").and_then(|m| m.get("type")).and_then(Value::as_str).unwrap_or("none");
         let Some(model) = models.iter().find(|m| **m == said) else {
             let said: String = said.chars().take(40).collect();
@@ -59,7 +59,7 @@ impl Words {
         let read = caught(|| {
             let steps = steps(&parts)?;
             drop(parts);
-            let read = Tokenizer::from_bytes(&plain).map_err(|e| format!("it is no tokenizer ({e})"))?;
+            let read = Tokenizer::from_bytes(&plain).map_err(|e| format!("it is not a tokenizer ({e})"))?;
             Ok((read, steps))
         });
         let read = read.ok_or_else(|| damaged("its reader gave up on it".into()))?;

@@ -133,7 +133,9 @@ fn inside(name: &str) -> Result<()> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(_)), None) if !name.contains(['\\', '\0']) => Ok(()),
-        _ => Err(Error::load(format!("shard `{name}`"), "it is no plain file name: shards lie in the folder itself")
-            .hint("do not trust this folder: an index has no business outside it")),
+        _ => {
+            Err(Error::load(format!("shard `{name}`"), "it is not a plain file name: shards lie in the folder itself")
+                .hint("do not trust this folder: an index has no business outside it"))
+        }
     }
 }

@@ -18,7 +18,7 @@ impl std::fmt::Display for Address {
 impl Address {
     pub fn parse(text: &str) -> Result<Self> {
         // A name and a password in an address would be shown in messages: nor is this one.
-        let wrong = || Error::usage("it is no http:// or https:// address without a name in it");
+        let wrong = || Error::usage("it is not an http:// or https:// address without a name in it");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let known = matches!(uri.scheme_str(), Some("http" | "https"));
         let named = uri.authority().is_none_or(|a| a.as_str().contains('@') || a.host().is_empty());
@@ -73,7 +73,7 @@ impl Address {
     /// Where a `Location` leads from here.
     ///
     /// # Errors
-    /// Kind `Load` for what is no address, and for a way from https to http.
+    /// Kind `Load` for what is not an address, and for a way from https to http.
     pub fn follow(&self, location: &str) -> Result<Self> {
         let origin = || format!("{}://{}", self.origin().0, self.place());
         let absolute = match location {

@@ -259,7 +259,7 @@ impl<'a> Client<'a> {
         Trouble::Passing(Error::load(self.host(), format!("the connection broke ({why})")), None)
     }
 
-    /// Turns what is no success into what to do about it.
+    /// Turns what is not a success into what to do about it.
     fn approved(&self, answer: Answer, wanted: &Wanted, revision: &str, file: Option<&str>) -> HubAnswer<Answer> {
         let status = answer.response.status();
         if status.is_success() {
@@ -314,7 +314,7 @@ fn authorities(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(c)) => Some(Ok(c)),
         Ok(_) => None,
-        Err(e) => Some(Err(Error::new(Kind::Load, format!("the authorities of SSL_CERT_FILE are no PEM ({e})")))),
+        Err(e) => Some(Err(Error::new(Kind::Load, format!("the authorities of SSL_CERT_FILE are not PEM ({e})")))),
     });
     let all: Vec<_> = items.collect::<Result<_>>()?;
     match all.is_empty() {

@@ -36,12 +36,12 @@ impl Store {
     /// Where a content lies, once whole.
     ///
     /// # Errors
-    /// Kind `Load` for an etag that is no name of a file.
+    /// Kind `Load` for an etag that is not a name of a file.
     pub fn blob(&self, etag: &str) -> Result<PathBuf> {
         let reserved = [".incomplete", ".lock"].iter().any(|end| etag.ends_with(end));
         match plain(etag) && !reserved {
             true => Ok(self.folder.join("blobs").join(etag)),
-            false => Err(Error::load("an answer of the hub", "its ETag is no name for a file")),
+            false => Err(Error::load("an answer of the hub", "its ETag is not a name for a file")),
         }
     }
 

@@ -118,7 +118,7 @@ impl Images {
             // OpenCLIP makes an image cover both sides there, then crops.
             false => Err(Error::load(
                 format!("`resize_mode` in {CONFIG}"),
-                format!("`shortest` with a size that is no square ({h}x{w}) is not supported here"),
+                format!("`shortest` with a size that is not a square ({h}x{w}) is not supported here"),
             )
             .hint(format!("say how images become the input: `?resize={h}x{w}` squashes them"))),
         }

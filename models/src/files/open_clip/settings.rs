@@ -55,7 +55,7 @@ pub(crate) fn strange(key: &str, why: impl std::fmt::Display) -> Error {
 /// The arguments of a layer or tokenizer, none but these.
 pub(crate) fn arguments(c: &Config, key: &str, known: &[&str], instead: &str) -> Result<Option<Config>> {
     let Some(said) = c.section(key) else {
-        return if c.has(key) { Err(strange(key, "it is no list of names and values")) } else { Ok(None) };
+        return if c.has(key) { Err(strange(key, "it is not a list of names and values")) } else { Ok(None) };
     };
     said.only(known, instead)?;
     Ok(Some(said))

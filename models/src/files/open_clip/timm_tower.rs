@@ -77,7 +77,7 @@ pub(super) struct TimmTower {
 }
 
 impl TimmTower {
-    /// The tower that `vision_cfg` describes, or `None` where it is no network of timm's.
+    /// The tower that `vision_cfg` describes, or `None` where it is not a network of timm's.
     ///
     /// # Errors
     /// Kind `Load` for networks and settings that are not known here.

@@ -335,7 +335,7 @@ impl<'a> Machine<'a> {
                 }
                 let pair = |&entry: &Id| match *self.items(entry) {
                     [key, value] => Ok((key, value)),
-                    _ => Err(damaged("an entry of a dict is no pair")),
+                    _ => Err(damaged("an entry of a dict is not a pair")),
                 };
                 let dict = entries.iter().map(pair).collect::<Result<_>>()?;
                 self.copied = copied;

@@ -40,7 +40,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: Option<&str>) -> Result<Checkpoint<
             file.modules(found.dict, found.notes).map_err(|e| hinted(e, export))?
         }
         Node::Dict(entries) => file.dict(entries, &found.path, found.notes)?,
-        _ => return Err(Error::internal("the weights found are no dict")),
+        _ => return Err(Error::internal("the weights found are not a dict")),
     };
     if read.tensors.is_empty() {
         let what = if found.path.is_empty() { "the file".into() } else { format!("`{}`", found.path) };
@@ -113,7 +113,7 @@ impl<'a> File<'_, 'a> {
         }
         if others > 0 {
             let more = if others > SHOWN { ", ..." } else { "" };
-            notes.push(format!("{others} entries are no tensors and left out: {}{more}", left.join(", ")));
+            notes.push(format!("{others} entries are not tensors and left out: {}{more}", left.join(", ")));
         }
         Ok(Checkpoint { tensors: tensors.into_values().collect(), notes })
     }

@@ -12,7 +12,7 @@ const DEEPEST: usize = 64;
 /// What the books of one module and of one tensor take, about; each needs more than half of it in an honest file.
 const MODULE: usize = 32;
 const TENSOR: usize = 256;
-/// Where a `torch.nn.Module` keeps them, and the names of buffers that are no part of its state dict.
+/// Where a `torch.nn.Module` keeps them, and the names of buffers that are not part of its state dict.
 const PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 const PASSING: &str = "_non_persistent_buffers_set";
 
@@ -20,7 +20,7 @@ const PASSING: &str = "_non_persistent_buffers_set";
 /// `budget` is what their names may amount to, in bytes: modules may be shared, and a small file must not become many names.
 ///
 /// # Errors
-/// Kind `Load` for states that are no attributes, modules that hold themselves, and names that are none or twice there.
+/// Kind `Load` for states that are not attributes, modules that hold themselves, and names that are none or twice there.
 pub(super) fn tensors(pickle: &Pickle, module: Id, budget: usize) -> Result<BTreeMap<String, Id>> {
     let mut walk = Walk { pickle, budget, found: BTreeMap::new(), path: vec![] };
     walk.module(module, "")?;

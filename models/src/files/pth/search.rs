@@ -30,7 +30,7 @@ const ORDER: &[&str] = &[
     "target_encoder",
     "encoder",
 ];
-/// Tensors that are no weights.
+/// Tensors that are not weights.
 const NEVER: &[&str] = &["optim", "sched", "scaler", "history", "rng"];
 /// Dicts within dicts (vissl keeps weights four deep), and dicts looked at in all.
 const DEPTH: usize = 5;

@@ -99,7 +99,7 @@ fn directory(bytes: &[u8]) -> Result<(u64, usize, usize)> {
 /// Name and data of the directory's next entry, and the entry's length.
 fn member<'a>(bytes: &'a [u8], directory: usize, entry: &'a [u8]) -> Result<(&'a str, Option<&'a [u8]>, usize)> {
     if !entry.starts_with(CENTRAL) {
-        return Err(damaged("an entry of its directory is no entry"));
+        return Err(damaged("an entry of its directory is not an entry"));
     }
     let field = |at: usize, len: usize| number(entry, at, len);
     let [name_len, extra_len, comment_len] = [field(28, 2)?, field(30, 2)?, field(32, 2)?].map(|n| n as usize);

@@ -17,7 +17,7 @@ fn directions(x: &Tensor) -> Result<Tensor> {
 fn pair(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     match a.dims() == b.dims() && a.dims().len() == 2 && a.elem_count() > 0 {
         true => Ok((a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?)),
-        false => Err(Error::usage(format!("embeddings of shapes {:?} and {:?} are no pairs", a.dims(), b.dims()))),
+        false => Err(Error::usage(format!("embeddings of shapes {:?} and {:?} are not pairs", a.dims(), b.dims()))),
     }
 }
 

@@ -63,9 +63,9 @@ pub(super) fn bare(dict: StateDict) -> Result<StateDict> {
     if prefix.ends_with("text.") { stripped(&dict, "text.") } else { Ok(dict) }
 }
 
-/// Every tensor that is no part of the image tower has been taken.
+/// Every tensor that is not part of the image tower has been taken.
 pub(super) fn settle(dict: &mut StateDict) -> Result<()> {
-    dict.ignore("visual.", "the image tower is no part of the text tower");
+    dict.ignore("visual.", "the image tower is not part of the text tower");
     dict.ignore("attn_mask", "it follows from the length of a prompt");
     dict.finish()
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MAX_UNPACKED: u64 = 1 << 30;
 /// Snappy's best: three bytes for sixty-four.
 const SNAPPY_RATIO: usize = 22;
-/// Most values a byte of a page can stand for; runs of one value need fewer, but they are no images.
+/// Most values a byte of a page can stand for; runs of one value need fewer, but they are not images.
 const MAX_RUN: usize = 1 << 16;
 
 pub(super) struct Source(pub Blob);

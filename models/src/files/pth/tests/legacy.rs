@@ -119,7 +119,7 @@ fn classes_come_with_their_source_which_is_passed_over() {
     let bytes = old(&module, &["7"], &[(6, &six())]);
     assert_eq!(floats_of(&bytes), [0., 1., 2., 3., 4., 5.]);
     assert!(read(&bytes, None).unwrap().notes[0].contains("global `__main__.Net`"));
-    // An object that is no module: only its code knows what is in it, and the way out comes first.
+    // An object that is not a module: only its code knows what is in it, and the way out comes first.
     let other = [&b"\x80\x02"[..], &class.concat(), b")\x81", &dict("a", b"")[6..], b"b."].concat();
     let error = error(&old(&other, &[], &[]));
     let hint = error.hint.unwrap();

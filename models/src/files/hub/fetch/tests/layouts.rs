@@ -136,7 +136,7 @@ fn a_tokenizer_that_the_cache_lacks_is_fetched_when_words_are_wanted() {
     let asked = hub.lines().len();
     words(&place).unwrap();
     assert_eq!(hub.lines().len(), asked);
-    // What has none is asked once; what cannot be asked is no error.
+    // What has none is asked once; what cannot be asked is not an error.
     let (hub, _store) = pair(Repo::encoder());
     let place = Place::new(&hub.address);
     filled(&place);
