@@ -34,6 +34,6 @@ pub struct Question<'a> {
     pub path: &'a str,
     pub stop: Stop,
     pub budget: Budget,
-    /// Rows that a model is given at once, at most.
+    /// Maximum rows per model call.
     pub at_once: usize,
 }

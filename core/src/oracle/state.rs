@@ -31,7 +31,7 @@ pub struct Oracle<'a> {
     pub(super) last_draw: bool,
     /// Names of the runs that go abreast, by `Live::runs`; none elsewhere.
     pub(super) labels: Arc<[String]>,
-    /// Rows that a model is given at once, at most.
+    /// Maximum rows per model call.
     pub(super) at_once: usize,
     pub(super) watch: Option<&'a dyn Fn(&Lap)>,
     pub(super) leave: Option<&'a AtomicBool>,
