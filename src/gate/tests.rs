@@ -169,3 +169,12 @@ fn the_starter_is_a_configuration_and_lines_are_found_in_it() {
     assert!(STARTER.lines().nth(line - 1).unwrap().starts_with("attacks = "), "{line}");
     assert!(STARTER.lines().nth(config.line_of(0, None) - 1).unwrap().starts_with("[[suite]]"));
 }
+
+#[test]
+fn what_rounds_to_zero_has_no_sign() {
+    use super::checked::points;
+    assert_eq!(
+        [points(-0.0), points(-0.0004), points(-0.0006), points(0.02)],
+        ["0.0 pp", "0.0 pp", "-0.1 pp", "2.0 pp"]
+    );
+}

@@ -77,6 +77,8 @@ fn every_edited_line_is_named() {
     }
     std::fs::write(place.path("run/summary.json"), summary.replace("\"held\":", "\"held\":1")).unwrap();
     place.fails("verify run", 1, &["summary.json"]);
+    std::fs::remove_file(place.path("run/summary.json")).unwrap();
+    place.fails("verify run", 3, &["every row holds, but summary.json is missing", "--resume"]);
 }
 
 #[test]
