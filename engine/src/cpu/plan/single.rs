@@ -64,6 +64,7 @@ impl Compiler<'_> {
             | Op::Attention { .. }
             | Op::Act(_)
             | Op::Binary(_)
+            | Op::Choose
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::MaxPool(_)
@@ -71,6 +72,9 @@ impl Compiler<'_> {
             | Op::Reduce { .. }
             | Op::Concat { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
+            | Op::Sorted { .. }
+            | Op::GridSample { .. }
             | Op::Pad { .. } => self.by_kind(i),
         }
     }
@@ -117,11 +121,15 @@ impl Compiler<'_> {
             | Op::MatMul
             | Op::BatchNorm { .. }
             | Op::Binary(_)
+            | Op::Choose
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::MaxPool(_)
             | Op::AvgPool { .. }
             | Op::KeepTop { .. }
+            | Op::Pick { .. }
+            | Op::Sorted { .. }
+            | Op::GridSample { .. }
             | Op::Reduce { .. }
             | Op::Reshape { .. }
             | Op::Transpose { .. }
