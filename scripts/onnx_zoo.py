@@ -3,14 +3,18 @@
 ONNX Runtime (outputs) and PyTorch (gradients).
 
     pip install torch torchvision timm onnx onnxruntime onnxscript safetensors
-    cargo build --release --example onnx_check
-    python3 scripts/onnx_zoo.py [--exporter dynamo|script] [--markdown FILE] [NAME ...]
+    cargo build --example onnx_check
+    python3 scripts/onnx_zoo.py --results zoo.jsonl [--exporter dynamo|script] [--keep FOLDER] [NAME ...]
+    python3 scripts/onnx_zoo.py --results zoo.jsonl --table zoo.md
 
-Nothing is downloaded but the packages, nothing is kept: each file is removed once it has been looked at. Weights are random with
-statistics of batch norms measured on random images, so that activations neither die nor explode. One line per file: loaded, the
-largest difference relative to the largest entry; or refused, and by what. A difference above 1e-3, or another argmax, is WRONG.
+Nothing is downloaded but the packages. Each export is removed once it has been looked at, unless `--keep` names a folder: then it
+stays there, and a later run looks at it again without exporting (some 100 MB a network). A result is a line of the results file; what has one is not run again, so that a run may be interrupted
+(remove a line to repeat it). Weights are random with statistics of batch norms measured on random images, so that activations
+neither die nor explode. Images are 128 pixels wide where the network takes them. A difference above 1e-3 of the largest entry, or
+fewer than 97 % equal signs of gradients, is WRONG.
 """
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -33,22 +37,45 @@ davit_tiny gcvit_xxtiny inception_next_tiny hgnet_tiny botnet26t_256 halonet26t 
 tiny_vit_5m_224 swiftformer_xs repvit_m0_9 starnet_s1""".split()
 
 
-def build(name):
+SIDE = 128
+
+
+def create(name, small):
+    """The network and the shape of its images."""
     import timm
-    import torch
     import torchvision
 
-    torch.manual_seed(0)
     kind, name = name.split(":")
     if kind == "tv":
         extra = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        model = getattr(torchvision.models, name)(weights=None, **extra)
-        side = {"inception_v3": 299, "swin_v2_t": 256}.get(name, 224)
-        shape = (3, side, side)
-    else:
-        model = timm.create_model(name, pretrained=False)
-        shape = tuple(model.pretrained_cfg["input_size"])
-    model.eval()
+        if small and name.startswith("vit"):
+            extra["image_size"] = SIDE
+        side = SIDE if small else {"inception_v3": 299, "swin_v2_t": 256}.get(name, 224)
+        return getattr(torchvision.models, name)(weights=None, **extra), (3, side, side)
+    if small:
+        try:
+            return timm.create_model(name, pretrained=False, img_size=SIDE), (3, SIDE, SIDE)
+        except TypeError:
+            return timm.create_model(name, pretrained=False), (3, SIDE, SIDE)
+    model = timm.create_model(name, pretrained=False)
+    return model, tuple(model.pretrained_cfg["input_size"])
+
+
+def build(name):
+    import torch
+
+    for small in (True, False):
+        torch.manual_seed(0)
+        try:
+            model, shape = create(name, small)
+            model.eval()
+            x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(2))
+            with torch.no_grad():
+                model(x)
+            break
+        except Exception:
+            if not small:
+                raise
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for value in model.parameters():
@@ -59,7 +86,6 @@ def build(name):
         for layer in model.modules():
             if isinstance(layer, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
                 hooks.append(layer.register_forward_pre_hook(measured))
-        x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(2))
         model(x)
         [hook.remove() for hook in hooks]
     return model, x
@@ -105,58 +131,107 @@ def vectors(model, x, path, out):
     save_file({"x": x.detach().contiguous(), "y": y.contiguous(), "g": g, "dx": x.grad.contiguous()}, out)
 
 
-def look(name, exporter, check):
-    with tempfile.TemporaryDirectory() as folder:
-        path, numbers = f"{folder}/net.onnx", f"{folder}/vectors.safetensors"
-        try:
-            model, x = build(name)
-            export(model, x, exporter, path)
-            vectors(model, x, path, numbers)
-        except Exception as error:  # the exporter's trouble, not ours
-            return {"not exported": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
-        done = subprocess.run([check, path, numbers], capture_output=True, text=True, timeout=900)
-        if done.returncode:
-            return {"failed": (done.stderr.strip().splitlines() or ["?"])[-1][:200]}
-        return json.loads(done.stdout)
+def look(name, exporters, check, keep):
+    """One result an exporter, of one network in one process: exporters leak, and one that dies takes nothing along."""
+    import torch
+
+    torch.set_num_threads(1)
+    said, built = {}, None
+    for exporter in exporters:
+        with tempfile.TemporaryDirectory() as own:
+            folder = pathlib.Path(keep, f"{name.replace(':', '-')}-{exporter}") if keep else pathlib.Path(own)
+            made = folder / "made"  # written last
+            if not made.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    built = built or build(name)
+                    model, x = built
+                    export(model, x, exporter, str(folder / "net.onnx"))
+                    vectors(model, x, str(folder / "net.onnx"), str(folder / "vectors.safetensors"))
+                    made.write_text(str(x.shape[-1]))
+                except Exception as error:  # the exporter's trouble, not ours
+                    said[exporter] = {"not exported": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
+                    continue
+            said[exporter] = checked(check, folder) | {"side": int(made.read_text())}
+    return said
+
+
+def checked(check, folder):
+    command = [check, folder / "net.onnx", folder / "vectors.safetensors"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    except subprocess.TimeoutExpired:
+        return {"failed": "it took more than 15 minutes"}
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["?"])[-1][:200]}
+    said = json.loads(done.stdout)
+    return {"refused": said["refused"].split(": ", 1)[-1]} if "refused" in said else said
 
 
 def verdict(said):
     if "fast" not in said:
         return next(iter(said))
-    return "WRONG" if max(said["fast"], said["exact"]) > 1e-3 or said["signs"] < 0.97 else "loaded"
+    return "WRONG" if not max(said["fast"], said["exact"]) <= 1e-3 or said["signs"] < 0.97 else "loaded"
+
+
+def results(path):
+    if not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return {(line["network"], line["exporter"]): line["said"] for line in lines}
+
+
+def table(done):
+    rows = ["| network | pixels | dynamo: outputs | gradient | script: outputs | gradient |", "|---|---|---|---|---|---|"]
+    names = list(dict.fromkeys(name for name, _ in done))
+    for name in names:
+        cells, side = [], "?"
+        for exporter in ("dynamo", "script"):
+            said = done.get((name, exporter), {"not run": ""})
+            side = said.get("side", side)
+            kind = verdict(said)
+            if "fast" in said:
+                mark = "" if kind == "loaded" else "WRONG "
+                cells += [f"{mark}{max(said['fast'], said['exact']):.0e}", f"{said['gradient']:.0e}"]
+            else:
+                cells += [f"{kind}: {said[kind]}".replace("|", "\\|"), ""]
+        rows.append(f"| {name} | {side} | " + " | ".join(cells) + " |")
+    counts = collections.Counter((exporter, verdict(said)) for (_, exporter), said in done.items())
+    rows.append("")
+    rows += [f"{exporter}: {kind} {n}" for (exporter, kind), n in sorted(counts.items())]
+    return "\n".join(rows) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exporter", choices=["dynamo", "script"], action="append")
-    parser.add_argument("--markdown", help="append the table here")
-    parser.add_argument("--check", default="target/release/examples/onnx_check", help="the built example")
+    parser.add_argument("--results", type=pathlib.Path, required=True, help="lines are appended here")
+    parser.add_argument("--table", help="write the table of the results here and do nothing else")
+    parser.add_argument("--keep", help="folder where exports stay, with their vectors")
+    parser.add_argument("--check", default="target/debug/examples/onnx_check", help="the built example")
     parser.add_argument("names", nargs="*", help="tv:NAME or timm:NAME; default: all of the list in this file")
     args = parser.parse_args()
+    if args.table:
+        pathlib.Path(args.table).write_text(table(results(args.results)))
+        return
     names = args.names or [f"tv:{n}" for n in TORCHVISION] + [f"timm:{n}" for n in TIMM]
-    rows, counts = [], {}
-    for exporter in args.exporter or ["dynamo", "script"]:
-        for name in names:
-            # A process each: exporters leak, and one that dies takes nothing along.
-            code = f"import sys, json; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r}); import onnx_zoo; "
-            code += f"print('RESULT ' + json.dumps(onnx_zoo.look({name!r}, {exporter!r}, {os.path.abspath(args.check)!r})))"
-            try:
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1200)
-                line = [l for l in done.stdout.splitlines() if l.startswith("RESULT ")]
-                said = json.loads(line[-1][7:]) if line else {"not exported": f"the process ended with {done.returncode}"}
-            except subprocess.TimeoutExpired:
-                said = {"not exported": "it took more than 20 minutes"}
-            kind = verdict(said)
-            counts[(exporter, kind)] = counts.get((exporter, kind), 0) + 1
-            numbers = [f"{said[k]:.1e}" for k in ("fast", "exact", "gradient")] + [f"{100 * said['signs']:.2f} %"] if "fast" in said else [""] * 4
-            why = "" if "fast" in said else str(next(iter(said.values())))
-            rows.append([name, exporter, kind, *numbers, why])
-            print("  ".join(rows[-1]), flush=True)
-    print({f"{exporter} {kind}": n for (exporter, kind), n in sorted(counts.items())})
-    if args.markdown:
-        with open(args.markdown, "a") as file:
-            file.write("| network | exporter | | fast | exact | gradient | equal signs | why |\n|---|---|---|---|---|---|---|---|\n")
-            file.writelines("| " + " | ".join(row).replace("|", "\\|", 0) + " |\n" for row in rows)
+    for name in names:
+        done = results(args.results)
+        open_ = [e for e in args.exporter or ["dynamo", "script"] if (name, e) not in done]
+        if not open_:
+            continue
+        code = f"import sys, json; sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parent)!r}); import onnx_zoo; "
+        code += f"print('RESULT ' + json.dumps(onnx_zoo.look({name!r}, {open_!r}, {os.path.abspath(args.check)!r}, {args.keep!r})))"
+        try:
+            ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=2400)
+            line = [l for l in ran.stdout.splitlines() if l.startswith("RESULT ")]
+            said = json.loads(line[-1][7:]) if line else {e: {"not exported": f"the process ended with {ran.returncode}"} for e in open_}
+        except subprocess.TimeoutExpired:
+            said = {e: {"not exported": "it took more than 40 minutes"} for e in open_}
+        with open(args.results, "a") as file:
+            file.writelines(json.dumps({"network": name, "exporter": e, "said": s}) + "\n" for e, s in said.items())
+        for e, s in said.items():
+            print(name, e, verdict(s), s, flush=True)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ mod reference;
 pub use adapter::ModuleModel;
 pub use cpu::plan::{Cpu, CpuPlan, Precision, Traced};
 pub use graph::{
-    Activation, Binary, Builder, Graph, MAX_ROW, Network, Node, NodeId, Op, Pads, Pair, Param, ParamId, Params,
-    Reduction, Shape, Window, digest,
+    Activation, Binary, Builder, Edge, Graph, MAX_ROW, NOWHERE, Network, Node, NodeId, Op, Pads, Pair, Param, ParamId,
+    Params, Reduction, Shape, Window, digest,
 };
 pub use interpreter::{Compiled, Interpreter, Pass, Purpose, Resident};
 pub use model::NetworkModel;

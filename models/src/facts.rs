@@ -157,6 +157,7 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
         | Op::LayerNorm { .. }
         | Op::Act(_)
         | Op::Binary(_)
+        | Op::Choose
         | Op::Softmax { .. }
         | Op::LogSoftmax { .. }
         | Op::MaxPool(_)
@@ -167,6 +168,9 @@ fn multiply_adds(network: &Network, node: &Node, shape: &Shape) -> u64 {
         | Op::Transpose { .. }
         | Op::Concat { .. }
         | Op::Slice { .. }
+        | Op::Pick { .. }
+        | Op::Sorted { .. }
+        | Op::GridSample { .. }
         | Op::Pad { .. }
         | Op::Dropout { .. } => 0,
     };

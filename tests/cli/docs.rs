@@ -28,7 +28,7 @@ fn models_tables() -> String {
     for b in models::builtin::BUILTINS {
         writeln!(text, "| `builtin:{}` | {} |", b.name, b.summary).unwrap();
     }
-    text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 7 to 26; weights inside or in files beside it |\n";
+    text += "| `FILE.onnx`, `FILE.onnx.gz` | any ONNX graph of the supported operators, opset 7 to 28; weights inside or in files beside it |\n";
     text += "| `FILE.safetensors`, `FILE.pth` | weights of an architecture below, recognised from the tensor names; \
              also those of a TorchScript program (OpenAI's `.pt`), whose code is not run |\n";
     let types: Vec<&str> = models::hf::model_types().collect();

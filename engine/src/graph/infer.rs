@@ -5,7 +5,7 @@
 
 use super::network::MAX_ROW;
 use super::node::Shape;
-use super::op::{Activation, Op, Pair, ParamId, Window};
+use super::op::{Activation, NOWHERE, Op, Pair, ParamId, Window};
 use super::params::Param;
 use robust_core::{Error, Kind, Result};
 
@@ -48,6 +48,7 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
         Op::Attention { heads, scale } => attention(inputs, *heads, *scale),
         Op::Act(act) => activation(inputs[0], act),
         Op::Binary(_) => broadcast(inputs[0], inputs[1]),
+        Op::Choose => broadcast(inputs[0], &broadcast(inputs[1], inputs[2])?),
         Op::Softmax { axis } | Op::LogSoftmax { axis } => {
             place(inputs[0], *axis)?;
             Ok(inputs[0].clone())
@@ -63,6 +64,16 @@ pub(crate) fn infer(op: &Op, inputs: &[&Shape], params: &[Param]) -> Result<Shap
         Op::Transpose { axes } => transpose(inputs[0], axes),
         Op::Concat { axis } => concat(inputs, *axis),
         Op::Slice { axis, start, end, step } => slice(inputs[0], *axis, [*start, *end, *step]),
+        Op::Pick { from, row } => pick(inputs[0], from, row),
+        Op::Sorted { k, .. } => match inputs[0].row.last() {
+            Some(&size) if (1..=size).contains(k) => {
+                let mut shape = inputs[0].clone();
+                shape.row.last_mut().into_iter().for_each(|last| *last = *k);
+                Ok(shape)
+            }
+            _ => Err(bad(format!("expected an axis of at least {k} > 0 entries, got {}", show(inputs[0])))),
+        },
+        Op::GridSample { .. } => grid_sample(inputs[0], inputs[1]),
         Op::Pad { pads, value } => pad(inputs[0], pads, *value),
         Op::Dropout { rate } => match (0. ..1.).contains(rate) && inputs[0].batched {
             true => Ok(inputs[0].clone()),
@@ -132,7 +143,8 @@ fn product(dims: &[usize]) -> Result<usize> {
 fn arity(op: &Op, inputs: &[&Shape]) -> Result<()> {
     let expected = match op {
         Op::Input | Op::Param(_) => 0,
-        Op::MatMul | Op::Binary(_) => 2,
+        Op::MatMul | Op::Binary(_) | Op::GridSample { .. } => 2,
+        Op::Choose => 3,
         Op::Attention { .. } => inputs.len().clamp(3, 4),
         Op::Concat { .. } => inputs.len().max(1),
         Op::Conv2d { .. }
@@ -150,6 +162,8 @@ fn arity(op: &Op, inputs: &[&Shape]) -> Result<()> {
         | Op::Reshape { .. }
         | Op::Transpose { .. }
         | Op::Slice { .. }
+        | Op::Pick { .. }
+        | Op::Sorted { .. }
         | Op::Pad { .. }
         | Op::Dropout { .. } => 1,
     };
@@ -295,10 +309,16 @@ fn variance(var: &Param, eps: f64) -> Result<()> {
     }
 }
 
+/// Whole numbers up to here are exact in single precision.
+const MAX_WHOLE: f64 = (1 << 24) as f64;
+
 fn activation(x: &Shape, act: &Activation) -> Result<Shape> {
     let fits = match *act {
         Activation::Clip(low, high) => low <= high,
         Activation::LeakyRelu(a) | Activation::Elu(a) => a.is_finite(),
+        Activation::Quantise(low, high) => {
+            low <= high && [low, high].iter().all(|b| b.fract() == 0. && b.abs() <= MAX_WHOLE)
+        }
         Activation::HardSigmoid { alpha, beta } => alpha.is_finite() && beta.is_finite(),
         _ => true,
     };
@@ -434,6 +454,33 @@ fn slice(x: &Shape, axis: usize, [start, end, step]: [usize; 3]) -> Result<Shape
     let mut shape = x.clone();
     shape.row[at] = (end - start).div_ceil(step);
     Ok(shape)
+}
+
+fn pick(x: &Shape, from: &[u32], row: &[usize]) -> Result<Shape> {
+    let (all, made) = (product(&x.row)?, product(row)?);
+    if from.len() != made {
+        return Err(bad(format!("expected {made} places for {row:?}, got {}", from.len())));
+    }
+    match from.iter().find(|&&at| at != NOWHERE && at as usize >= all) {
+        Some(at) => Err(bad(format!("expected places below {all} of {}, got {at}", show(x)))),
+        None => Ok(Shape { batched: x.batched, row: row.to_vec() }),
+    }
+}
+
+/// An image `[n, c, h, w]` and places `[n, h2, w2, 2]`, one of which may be a constant with a leading axis of 1.
+fn grid_sample(x: &Shape, grid: &Shape) -> Result<Shape> {
+    let row = |s: &Shape| match (s.batched, &s.row[..]) {
+        (true, &[a, b, c]) | (false, &[1, a, b, c]) => Some([a, b, c]),
+        _ => None,
+    };
+    match (row(x), row(grid)) {
+        (Some([c, ..]), Some([h, w, 2])) if x.batched || grid.batched => Ok(Shape::rows([c, h, w])),
+        _ => Err(bad(format!(
+            "expected an image [n, c, h, w] and places [n, h, w, 2], got {} and {}",
+            show(x),
+            show(grid)
+        ))),
+    }
 }
 
 fn pad(x: &Shape, pads: &[(usize, usize)], value: f64) -> Result<Shape> {

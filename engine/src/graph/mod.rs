@@ -14,5 +14,5 @@ pub use digest::digest;
 pub(crate) use infer::windows;
 pub use network::{Graph, MAX_ROW, Network};
 pub use node::{Node, Shape};
-pub use op::{Activation, Binary, NodeId, Op, Pads, Pair, ParamId, Reduction, Window};
+pub use op::{Activation, Binary, Edge, NOWHERE, NodeId, Op, Pads, Pair, ParamId, Reduction, Window};
 pub use params::{Param, Params};

@@ -49,7 +49,12 @@ impl Graph {
 
     /// Whether what it computes jumps somewhere, or nearly: there interpreters may differ by more than rounding.
     pub fn jumps(&self) -> bool {
-        self.steep || self.nodes.iter().any(|node| matches!(node.op, Op::MeanSparse { .. }))
+        let jumps = |node: &Node| match &node.op {
+            Op::MeanSparse { .. } | Op::GridSample { nearest: true, .. } => true,
+            Op::Act(act) => act.jumps(),
+            _ => false,
+        };
+        self.steep || self.nodes.iter().any(jumps)
     }
 
     /// The first node of that name.

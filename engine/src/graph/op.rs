@@ -1,6 +1,8 @@
 //! What a node computes, and which weights it reads. A new op is an arm here, and the compiler then asks every place that
 //! must know it (shapes, digest, interpreters, facts): none of their matches has a catch-all.
 
+use std::sync::Arc;
+
 /// Index of a node in [`super::Graph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub usize);
@@ -56,6 +58,32 @@ pub enum Activation {
     /// Of radians.
     Sin,
     Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    /// The next whole number below; no slope.
+    Floor,
+    /// The next whole number above; no slope.
+    Ceil,
+    /// The nearest whole number, of two the even one; no slope.
+    Round,
+    /// The nearest whole number, of two the even one, no less than the first and no more than the second bound, which are whole. The
+    /// gradient passes straight through where rounding alone gives a number within the bounds, and is 0 elsewhere, as in PyTorch's
+    /// `fake_quantize`.
+    Quantise(f64, f64),
+}
+
+impl Activation {
+    /// Whether the function jumps somewhere.
+    pub fn jumps(&self) -> bool {
+        matches!(self, Self::Floor | Self::Ceil | Self::Round | Self::Quantise(..))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +104,19 @@ pub enum Reduction {
     Sum,
     /// Tied maxima share the gradient evenly, as in PyTorch's `amax`; a max pool gives it to the first.
     Max,
+}
+
+/// In [`Op::Pick`], an entry that comes from no place.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// What [`Op::GridSample`] sees beyond an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    Zeros,
+    /// The pixels at the edge.
+    Border,
+    /// The image mirrored.
+    Reflection,
 }
 
 /// What a node computes. Values have a leading batch axis (axis 0) unless they depend on parameters alone; axes in ops
@@ -136,6 +177,9 @@ pub enum Op {
     Act(Activation),
     /// Elementwise with numpy broadcasting; a value without batch axis broadcasts against any batch.
     Binary(Binary),
+    /// The second value where the first one is not 0, else the third, entry by entry with numpy broadcasting. What is not chosen
+    /// counts for nothing, whatever it is; the first value has no gradient.
+    Choose,
     Softmax {
         axis: usize,
     },
@@ -177,6 +221,24 @@ pub enum Op {
         end: usize,
         step: usize,
     },
+    /// Entries of the row by their places in row-major order: entry `i` of the new row is entry `from[i]`, or 0 where that is
+    /// [`NOWHERE`].
+    Pick {
+        from: Arc<[u32]>,
+        row: Vec<usize>,
+    },
+    /// The `k` largest (or smallest) entries of each line along the last axis, in order; of equal ones the first comes first.
+    Sorted {
+        k: usize,
+        largest: bool,
+    },
+    /// Of an image `[n, c, h, w]`, the values at the places `[n, h2, w2, 2]` of the second input: pairs (x, y) from -1 to 1, which are the
+    /// centres of the corner pixels where `corners`, their outer edges otherwise.
+    GridSample {
+        nearest: bool,
+        edge: Edge,
+        corners: bool,
+    },
     /// Constant padding of the trailing axes: (before, after) for each axis after the batch.
     Pad {
         pads: Vec<(usize, usize)>,
@@ -204,6 +266,7 @@ impl Op {
             Op::Attention { .. } => "attention",
             Op::Act(_) => "activation",
             Op::Binary(_) => "binary",
+            Op::Choose => "choose",
             Op::Softmax { .. } => "softmax",
             Op::LogSoftmax { .. } => "log_softmax",
             Op::MaxPool(_) => "max_pool",
@@ -214,6 +277,9 @@ impl Op {
             Op::Transpose { .. } => "transpose",
             Op::Concat { .. } => "concat",
             Op::Slice { .. } => "slice",
+            Op::Pick { .. } => "pick",
+            Op::Sorted { .. } => "sorted",
+            Op::GridSample { .. } => "grid_sample",
             Op::Pad { .. } => "pad",
             Op::Dropout { .. } => "dropout",
         }
@@ -246,6 +312,7 @@ impl Op {
             | Op::Attention { .. }
             | Op::Act(_)
             | Op::Binary(_)
+            | Op::Choose
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::MaxPool(_)
@@ -256,6 +323,9 @@ impl Op {
             | Op::Transpose { .. }
             | Op::Concat { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
+            | Op::Sorted { .. }
+            | Op::GridSample { .. }
             | Op::Pad { .. }
             | Op::Dropout { .. } => vec![],
         }

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use robust_core::{Error, Result};
 
 /// Refuses weights that are not numbers. Minus infinity passes in what is only ever added to a value or held against it by
-/// a minimum, and in biases of linear layers: that is how classes are masked that a data set does not have.
+/// a minimum, in what is chosen by a mask, and in biases of linear layers: that is how classes are masked that a data set does not have.
 ///
 /// # Errors
 /// Kind `Load`, naming the weight.
@@ -30,7 +30,7 @@ pub(super) fn check(nodes: &[Node], params: &[Param]) -> Result<()> {
 /// For every weight, whether all that reads it can take minus infinity.
 fn masks(nodes: &[Node], params: usize) -> Vec<bool> {
     let mut added = vec![true; nodes.len()];
-    for node in nodes.iter().filter(|n| !matches!(n.op, Op::Binary(Binary::Add | Binary::Min))) {
+    for node in nodes.iter().filter(|n| !matches!(n.op, Op::Binary(Binary::Add | Binary::Min) | Op::Choose)) {
         for input in &node.inputs {
             added[input.0] = false;
         }

@@ -12,7 +12,7 @@ pub(super) fn saves(act: &Activation) -> Saves {
     use Activation::*;
     match act {
         Relu | Sigmoid | Tanh | Exp | Sqrt | Reciprocal => Saves::OUTPUT,
-        Neg => Saves::NOTHING,
+        Neg | Floor | Ceil | Round => Saves::NOTHING,
         _ => Saves::INPUTS,
     }
 }
@@ -46,6 +46,19 @@ pub(super) fn forward<F: Float>(act: &Activation, x: Array<F>) -> Array<F> {
         Erf => x.map(F::erf),
         Sin => x.map(F::sin),
         Cos => x.map(F::cos),
+        Tan => x.map(|v| wide(v, libm::tan)),
+        Asin => x.map(|v| wide(v, libm::asin)),
+        Acos => x.map(|v| wide(v, libm::acos)),
+        Atan => x.map(|v| wide(v, libm::atan)),
+        Sinh => x.map(|v| wide(v, libm::sinh)),
+        Cosh => x.map(|v| wide(v, libm::cosh)),
+        Asinh => x.map(|v| wide(v, libm::asinh)),
+        Acosh => x.map(|v| wide(v, libm::acosh)),
+        Atanh => x.map(|v| wide(v, libm::atanh)),
+        Floor => x.map(|v| wide(v, libm::floor)),
+        Ceil => x.map(|v| wide(v, libm::ceil)),
+        Round => x.map(|v| wide(v, f64::round_ties_even)),
+        Quantise(low, high) => x.map(|v| clamp(wide(v, f64::round_ties_even), c(low), c(high))),
     }
 }
 
@@ -91,12 +104,43 @@ pub(super) fn pull<F: Float>(act: &Activation, saved: &Array<F>, grad: Array<F>)
             () if x < zero => -g,
             () => zero,
         }),
-        Neg => grad.map(|g| -g),
+        Neg | Floor | Ceil | Round => pull_blind(act, grad),
         Reciprocal => grad.zip(saved, |g, y| -g * y * y),
         Erf => grad.zip(saved, |g, x| g * c(FRAC_2_SQRT_PI) * (-x * x).exp()),
         Sin => grad.zip(saved, |g, x| g * x.cos()),
         Cos => grad.zip(saved, |g, x| -g * x.sin()),
+        Tan => steep(grad, saved, |x| 1. / libm::cos(x).powi(2)),
+        Asin => steep(grad, saved, |x| 1. / (1. - x * x).sqrt()),
+        Acos => steep(grad, saved, |x| -1. / (1. - x * x).sqrt()),
+        Atan => steep(grad, saved, |x| 1. / (1. + x * x)),
+        Sinh => steep(grad, saved, libm::cosh),
+        Cosh => steep(grad, saved, libm::sinh),
+        Asinh => steep(grad, saved, |x| 1. / (x * x + 1.).sqrt()),
+        Acosh => steep(grad, saved, |x| 1. / (x * x - 1.).sqrt()),
+        Atanh => steep(grad, saved, |x| 1. / (1. - x * x)),
+        Quantise(low, high) => grad.zip(saved, |g, x| {
+            let near = x.wide().round_ties_even();
+            if near >= low && near <= high { g } else { zero }
+        }),
     }
+}
+
+/// `grad` times the derivative of functions whose slope is the same everywhere.
+pub(super) fn pull_blind<F: Float>(act: &Activation, grad: Array<F>) -> Array<F> {
+    match act {
+        Activation::Neg => grad.map(|g| -g),
+        _ => grad.map(|_| F::ZERO),
+    }
+}
+
+/// `f` in double precision, rounded once.
+fn wide<F: Float>(v: F, f: impl Fn(f64) -> f64) -> F {
+    F::of(f(v.wide()))
+}
+
+/// `grad` times the derivative at `x`.
+fn steep<F: Float>(grad: Array<F>, x: &Array<F>, f: impl Fn(f64) -> f64 + Sync) -> Array<F> {
+    grad.zip(x, |g, x| F::of(g.wide() * f(x.wide())))
 }
 
 fn clamp<F: Float>(v: F, low: F, high: F) -> F {

@@ -5,7 +5,7 @@ use super::site::{Pulled, Saves, Site};
 use super::view::expand;
 use crate::cpu::Float;
 use crate::graph::Binary;
-use robust_core::Result;
+use robust_core::{Error, Result};
 
 pub(super) fn saves(kind: Binary) -> Saves {
     match kind {
@@ -37,6 +37,28 @@ fn apply<F: Float>(a: Array<F>, b: Array<F>, dims: &[usize], f: impl Fn(F, F) ->
     }
     let b = align(b, dims)?;
     Ok(expand(&a, dims)?.zip_cyclic(&b, f))
+}
+
+/// The second value where the first is not 0, else the third.
+pub(super) fn choose<F: Float>(inputs: &[Array<F>], dims: &[usize]) -> Result<Array<F>> {
+    let [mask, yes, no] = inputs else { return Err(Error::internal("a choice needs three values")) };
+    let (mask, yes, no) = (expand(mask, dims)?, expand(yes, dims)?, expand(no, dims)?);
+    let out = mask.data().iter().zip(yes.data().iter().zip(no.data()));
+    let out = out.map(|(m, (y, n))| if *m == F::ZERO { *n } else { *y }).collect();
+    Ok(Array::new(dims.to_vec(), out))
+}
+
+pub(super) fn pull_choice<F: Float>(site: &Site<'_, F>, grad: &Array<F>) -> Result<Pulled<F>> {
+    let mask = expand(site.input(0)?, &grad.dims)?;
+    let part = |i: usize, chosen: bool| -> Result<Option<Array<F>>> {
+        if !site.wants[i] {
+            return Ok(None);
+        }
+        let own = grad.clone().zip(&mask, |g, m| if (m != F::ZERO) == chosen { g } else { F::ZERO });
+        own.sum_to(&site.input_dims[i]).map(Some)
+    };
+    let none = site.wants[0].then(|| Array::zeros(site.input_dims[0].clone()));
+    Ok(Pulled { inputs: vec![none, part(1, true)?, part(2, false)?], params: vec![] })
 }
 
 /// `x` read as one row of `dims` if it is the same for every row, else as all of `dims`.

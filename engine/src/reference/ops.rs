@@ -3,8 +3,8 @@
 use super::array::Array;
 use super::site::{How, Memory, Pulled, Remembered, Saves, Site};
 use super::{
-    activation, attention, binary, conv, dropout, layer_norm, layout, linear, mean_sparse, norm, pool, reduce, softmax,
-    top,
+    activation, attention, binary, conv, dropout, grid, layer_norm, layout, linear, mean_sparse, norm, pick, pool,
+    reduce, softmax, top,
 };
 use crate::cpu::Float;
 use crate::graph::Op;
@@ -16,9 +16,14 @@ pub(super) fn saves(op: &Op) -> Saves {
     match op {
         Op::Act(act) => activation::saves(act),
         Op::Binary(kind) => binary::saves(*kind),
-        Op::MatMul | Op::LayerNorm { .. } | Op::MeanSparse { .. } | Op::Attention { .. } | Op::KeepTop { .. } => {
-            Saves::INPUTS
-        }
+        Op::MatMul
+        | Op::LayerNorm { .. }
+        | Op::MeanSparse { .. }
+        | Op::Attention { .. }
+        | Op::KeepTop { .. }
+        | Op::Sorted { .. }
+        | Op::Choose
+        | Op::GridSample { .. } => Saves::INPUTS,
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Saves::OUTPUT,
         Op::Reduce { kind, .. } => reduce::saves(*kind),
         Op::Input
@@ -32,6 +37,7 @@ pub(super) fn saves(op: &Op) -> Saves {
         | Op::Transpose { .. }
         | Op::Concat { .. }
         | Op::Slice { .. }
+        | Op::Pick { .. }
         | Op::Pad { .. }
         | Op::Dropout { .. } => Saves::NOTHING,
     }
@@ -51,6 +57,9 @@ pub(super) fn forward<F: Float>(
     if let Op::Attention { .. } = op {
         return Ok((attention::forward(op, &inputs, dims)?, None));
     }
+    if let Op::Choose = op {
+        return Ok((binary::choose(&inputs, &dims)?, None));
+    }
     let second = if inputs.len() > 1 { inputs.pop() } else { None };
     let two = || second.clone().ok_or_else(|| Error::internal(format!("{} needs two inputs", op.name())));
     let Some(x) = inputs.pop() else {
@@ -60,7 +69,7 @@ pub(super) fn forward<F: Float>(
         };
     };
     let y = match op {
-        Op::Input | Op::Param(_) | Op::Concat { .. } | Op::Attention { .. } => x,
+        Op::Input | Op::Param(_) | Op::Concat { .. } | Op::Attention { .. } | Op::Choose => x,
         Op::Conv2d { .. } => conv::forward(op, &x, dims, params)?,
         Op::Linear { weight, bias } => linear::forward(&x, &params[weight.0], bias.map(|b| &params[b.0]), dims),
         Op::MatMul => linear::matmul(&x, &two()?, dims)?,
@@ -89,6 +98,11 @@ pub(super) fn forward<F: Float>(
         Op::Reshape { .. } => x.with_dims(dims),
         Op::Transpose { axes } => layout::transpose(&x, axes),
         Op::Slice { axis, start, step, .. } => layout::slice(&x, *axis, [*start, *step], dims),
+        Op::Pick { from, .. } => pick::forward(&x, from, dims),
+        Op::Sorted { k, largest } => top::sorted(&x, *k, *largest, dims),
+        Op::GridSample { nearest, edge, corners } => {
+            grid::forward(&grid::Rule { nearest: *nearest, edge: *edge, corners: *corners }, &x, &two()?, dims)
+        }
         Op::Pad { pads, value } => layout::pad(&x, pads, *value, dims),
     };
     Ok((y, None))
@@ -110,9 +124,10 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Act(act) => match activation::saves(act) {
             Saves::OUTPUT => Pulled::one(activation::pull(act, site.output()?, grad)),
             Saves::INPUTS => Pulled::one(activation::pull(act, site.input(0)?, grad)),
-            _ => Pulled::one(grad.map(|g| -g)),
+            _ => Pulled::one(activation::pull_blind(act, grad)),
         },
         Op::Binary(kind) => binary::pull(*kind, site, grad)?,
+        Op::Choose => binary::pull_choice(site, &grad)?,
         Op::Softmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, false, grad)),
         Op::LogSoftmax { axis } => Pulled::one(softmax::pull(site.output()?, *axis, true, grad)),
         Op::MaxPool(_) => {
@@ -128,6 +143,11 @@ pub(super) fn pull<F: Float>(op: &Op, site: &Site<'_, F>, grad: Array<F>) -> Res
         Op::Transpose { axes } => Pulled::one(layout::pull_transpose(&grad, axes)),
         Op::Concat { axis } => layout::pull_concat(site, *axis, &grad)?,
         Op::Slice { axis, start, step, .. } => Pulled::one(layout::pull_slice(&grad, *axis, [*start, *step], &dims())),
+        Op::Pick { from, .. } => Pulled::one(pick::pull(&grad, from, &dims())),
+        Op::Sorted { k, largest } => Pulled::one(top::pull_sorted(site.input(0)?, *k, *largest, &grad)),
+        Op::GridSample { nearest, edge, corners } => {
+            grid::pull(&grid::Rule { nearest: *nearest, edge: *edge, corners: *corners }, site, &grad)?
+        }
         Op::Pad { pads, .. } => Pulled::one(layout::pull_pad(&grad, pads, &dims())),
         Op::Dropout { rate } => Pulled::one(dropout::pull(grad, *rate, site)?),
     })

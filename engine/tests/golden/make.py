@@ -111,5 +111,31 @@ angles = torch.cat([draw(8), 100 * draw(8), 1e6 * draw(8)]).float().double().vie
 for name, f in [("sin", torch.sin), ("cos", torch.cos)]:
     add(name, angles, f)
 
+# Places on, between and beyond pixels; a quarter more keeps them off the kinks of the slope.
+for mode in ["bilinear", "nearest"]:
+    for edge in ["zeros", "border", "reflection"]:
+        for corners in [False, True]:
+            f = lambda x, g: F.grid_sample(x, g.expand(2, -1, -1, -1), mode, edge, corners)
+            add("grid_sample", draw(2, 3, 5, 4), f, [1.3 * draw(1, 4, 6, 2)], mode=mode, edge=edge, corners=corners)
+            f = lambda x, g: F.grid_sample(x, g.expand(1, -1, -1, -1), mode, edge, corners)
+            add("grid_sample", draw(1, 2, 1, 6), f, [3. * draw(1, 3, 5, 2)], mode=mode, edge=edge, corners=corners)
+for k, largest in [(1, True), (3, True), (4, False)]:
+    # Without ties, whose order PyTorch leaves open.
+    add("sorted", torch.randperm(40).double().view(2, 5, 4), lambda x: torch.topk(x, k, -1, largest)[0], k=k, largest=largest)
+places = [5, 0, 0, 11, 3, 5, 5]
+add("pick", draw(2, 3, 4), lambda x: x.flatten(1)[:, places], **{"from": places})
+halves = torch.tensor([-4., -3.5, -2.5, -1.5, -1., -0.5, -0.4, 0., 0.5, 0.6, 1.5, 2.5, 3.5, 4.49, 4.5, 4.6, 5.5, 9.]).double().view(2, 9)
+for name, f in [("floor", torch.floor), ("ceil", torch.ceil), ("round", torch.round),
+                # PyTorch has it in single precision.
+                ("fake_quantize", lambda x: torch.fake_quantize_per_tensor_affine(x.float(), 1., 0, -3, 4).double())]:
+    add(name, halves, f)
+    add(name, 4 * draw(2, 9), f)
+inner = torch.linspace(-0.95, 0.95, 18).float().double().view(2, 9)
+for name, f in [("asin", torch.asin), ("acos", torch.acos), ("atanh", torch.atanh), ("tan", torch.tan)]:
+    add(name, inner, f)
+for name, f in [("atan", torch.atan), ("sinh", torch.sinh), ("cosh", torch.cosh), ("asinh", torch.asinh)]:
+    add(name, 2 * draw(2, 9), f)
+add("acosh", draw(2, 9).abs() + 1.25, torch.acosh)
+
 here = os.path.dirname(os.path.abspath(__file__))
 save_file(tensors, os.path.join(here, "ops.safetensors"), {"cases": json.dumps(cases), "torch": torch.__version__})

@@ -82,6 +82,8 @@ pub fn all() -> Vec<Case> {
     all.extend(activations());
     all.extend(binaries());
     all.extend(linears());
+    all.extend(bounded());
+    all.extend(grids());
     all.extend(shapes());
     all.extend(blocks::encoders());
     all.push(preactivation());
@@ -169,6 +171,13 @@ fn activations() -> Vec<Case> {
         Erf,
         Sin,
         Cos,
+        Atan,
+        Sinh,
+        Cosh,
+        Asinh,
+        Floor,
+        Ceil,
+        Round,
     ];
     let above_zero = [Log, Sqrt, Reciprocal];
     let make = |act, positive| Case { positive, ..on_input("act", &[3, 7], Op::Act(act)) };
@@ -207,6 +216,69 @@ fn binaries() -> Vec<Case> {
         });
         crossed.positive = true;
         all.push(crossed);
+    }
+    all
+}
+
+/// Functions of numbers within bounds.
+fn bounded() -> Vec<Case> {
+    let squeezed = |act: Activation, scale: f64, shift: f64| {
+        case(format!("act {act:?} of bounded numbers"), |b| {
+            let x = b.input("x", &[3, 7]).unwrap();
+            let x = self::act(b, x, Activation::Tanh);
+            let [scale, shift] = [scale, shift].map(|v| b.param("v", Tensor::new(v, &Device::Cpu).unwrap()));
+            let [scale, shift] = [scale, shift].map(|p| b.node("v", Op::Param(p), &[]).unwrap());
+            let x = b.node("scaled", Op::Binary(Binary::Mul), &[x, scale]).unwrap();
+            let x = b.node("moved", Op::Binary(Binary::Add), &[x, shift]).unwrap();
+            self::act(b, x, act)
+        })
+    };
+    use Activation::*;
+    vec![
+        squeezed(Asin, 0.9, 0.),
+        squeezed(Acos, 0.9, 0.),
+        squeezed(Atanh, 0.9, 0.),
+        squeezed(Tan, 1.2, 0.),
+        squeezed(Acosh, 0.9, 2.5),
+    ]
+}
+
+/// Images at places that are constants, that depend on the image, and of a constant image.
+fn grids() -> Vec<Case> {
+    let mut all = vec![];
+    let rules = [Edge::Zeros, Edge::Border, Edge::Reflection].into_iter().flat_map(|e| [(e, false), (e, true)]);
+    for (i, (edge, corners)) in rules.enumerate() {
+        let op = Op::GridSample { nearest: false, edge, corners };
+        let mut g = Gen::new(3300 + i as u64);
+        let (image, places) = (g.tensor(&[1, 2, 4, 3]), g.tensor(&[1, 5, 2, 2]));
+        for nearest in [false, true] {
+            let op = Op::GridSample { nearest, edge, corners };
+            all.push(case(format!("{op:?} at constant places"), |b| {
+                let x = b.input("x", &[2, 4, 3]).unwrap();
+                let p = b.param("places", places.clone());
+                let places = match nearest {
+                    // Nearest pixels have no slope, and differences none but at jumps.
+                    true => b.node("places", Op::Param(p), &[]).unwrap(),
+                    false => {
+                        let places = b.node("places", Op::Param(p), &[]).unwrap();
+                        act(b, places, Activation::Tanh)
+                    }
+                };
+                b.node("y", op.clone(), &[x, places]).unwrap()
+            }));
+        }
+        all.push(case(format!("{op:?} of a constant image"), |b| {
+            let x = b.input("x", &[5, 2, 2]).unwrap();
+            let p = b.param("image", image.clone());
+            let image = b.node("image", Op::Param(p), &[]).unwrap();
+            b.node("y", op.clone(), &[image, x]).unwrap()
+        }));
+        all.push(case(format!("{op:?} of a value at places of its own"), |b| {
+            let x = b.input("x", &[2, 4, 3]).unwrap();
+            let from: Vec<u32> = (0..20).map(|i| i % 24).collect();
+            let places = b.node("picked", Op::Pick { from: from.into(), row: vec![5, 2, 2] }, &[x]).unwrap();
+            b.node("y", op, &[x, places]).unwrap()
+        }));
     }
     all
 }
@@ -285,6 +357,9 @@ fn shapes() -> Vec<Case> {
         reduce(Reduction::Max, &[2, 3], true),
         Op::KeepTop { k: 2 },
         Op::KeepTop { k: 9 },
+        Op::Sorted { k: 3, largest: true },
+        Op::Sorted { k: 5, largest: false },
+        Op::Pick { from: [59, 0, NOWHERE, 7, 7, 31].into(), row: vec![2, 3] },
         Op::Softmax { axis: 1 },
         Op::Softmax { axis: 3 },
         Op::LogSoftmax { axis: 2 },
@@ -317,6 +392,18 @@ fn shapes() -> Vec<Case> {
         let back = b.node("back", Op::Transpose { axes: vec![1, 0] }, &[both]).unwrap();
         let pad = b.node("pad", Op::Pad { pads: vec![(1, 0), (0, 0)], value: 0.25 }, &[back]).unwrap();
         b.node("y", Op::MatMul, &[x, pad]).unwrap()
+    }));
+    all.push(case("choices by a constant and by the value itself", |b| {
+        let x = b.input("x", &[3, 5]).unwrap();
+        let mask: Vec<f32> = (0..15).map(|i| f32::from(i % 4 == 1)).collect();
+        let mask = b.param("mask", Tensor::from_vec(mask, (3, 5), &Device::Cpu).unwrap());
+        let far = b.param("far", Tensor::new(f64::NEG_INFINITY, &Device::Cpu).unwrap());
+        let line = b.param("line", Gen::new(3002).tensor(&[1, 1, 5]));
+        let [mask, far, line] = [mask, far, line].map(|p| b.node("p", Op::Param(p), &[]).unwrap());
+        let open = act(b, x, Activation::Relu);
+        let own = b.node("own", Op::Choose, &[open, line, x]).unwrap();
+        let scores = b.node("scores", Op::Choose, &[mask, far, own]).unwrap();
+        b.node("soft", Op::Softmax { axis: 2 }, &[scores]).unwrap()
     }));
     for (row, axis) in [(vec![3, 5, 4], 1), (vec![3, 5, 4], 3), (vec![3, 5, 4], 2), (vec![7], 1), (vec![6, 20], 2)] {
         all.push(case(format!("mean sparse of {row:?} along {axis}"), |b| {

@@ -40,6 +40,19 @@ fn activation(name: &str) -> Option<Activation> {
         "log" => Log,
         "sqrt" => Sqrt,
         "reciprocal" => Reciprocal,
+        "tan" => Tan,
+        "asin" => Asin,
+        "acos" => Acos,
+        "atan" => Atan,
+        "sinh" => Sinh,
+        "cosh" => Cosh,
+        "asinh" => Asinh,
+        "acosh" => Acosh,
+        "atanh" => Atanh,
+        "floor" => Floor,
+        "ceil" => Ceil,
+        "round" => Round,
+        "fake_quantize" => Quantise(-3., 4.),
         _ => return None,
     })
 }
@@ -91,6 +104,20 @@ fn op(case: &Value, p: &[ParamId]) -> Op {
         "reduce_mean" => reduce(Reduction::Mean),
         "reduce_sum" => reduce(Reduction::Sum),
         "matmul" => Op::MatMul,
+        "sorted" => Op::Sorted { k: size(&case["k"]), largest: case["largest"].as_bool().unwrap() },
+        "pick" => {
+            let from: Vec<u32> = case["from"].as_array().unwrap().iter().map(|v| size(v) as u32).collect();
+            Op::Pick { row: vec![from.len()], from: from.into() }
+        }
+        "grid_sample" => {
+            let edge = match case["edge"].as_str().unwrap() {
+                "zeros" => Edge::Zeros,
+                "border" => Edge::Border,
+                _ => Edge::Reflection,
+            };
+            let nearest = case["mode"] == "nearest";
+            Op::GridSample { nearest, edge, corners: case["corners"].as_bool().unwrap() }
+        }
         name => activation(name).map(Op::Act).or(binary(name).map(Op::Binary)).unwrap_or_else(|| panic!("op `{name}`")),
     }
 }
@@ -114,7 +141,7 @@ fn values_and_gradients_are_pytorchs() {
         let mut inputs = vec![b.input("x", &x.dims()[1..]).unwrap()];
         let params: Vec<ParamId> = (0..).map_while(|k| tensor(format!("{i}.p{k}"))).map(|t| b.param("p", t)).collect();
         let op = op(case, &params);
-        if matches!(op, Op::Binary(_) | Op::MatMul) {
+        if matches!(op, Op::Binary(_) | Op::MatMul | Op::GridSample { .. }) {
             inputs.push(b.node("p", Op::Param(params[0]), &[]).unwrap());
         }
         let y = b.node("y", op, &inputs).unwrap_or_else(|e| panic!("{case}: {e}"));

@@ -7,28 +7,32 @@ use robust_core::Result;
 use robust_engine::{Activation, Binary, NodeId, Op, Reduction};
 
 /// Nodes named after one of the file's, in order.
-struct Steps<'g, 'c> {
-    graph: &'g mut Graph,
+pub(super) struct Steps<'g, 'c> {
+    pub(super) graph: &'g mut Graph,
     call: &'c Call<'c>,
     count: usize,
 }
 
-impl Steps<'_, '_> {
-    fn node(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+impl<'g, 'c> Steps<'g, 'c> {
+    pub(super) fn new(graph: &'g mut Graph, call: &'c Call<'c>) -> Self {
+        Self { graph, call, count: 0 }
+    }
+
+    pub(super) fn node(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         self.count += 1;
         self.graph.step(self.call, &self.count.to_string(), op, inputs)
     }
 
-    fn act(&mut self, act: Activation, x: NodeId) -> Result<NodeId> {
+    pub(super) fn act(&mut self, act: Activation, x: NodeId) -> Result<NodeId> {
         self.node(Op::Act(act), &[x])
     }
 
-    fn two(&mut self, kind: Binary, a: NodeId, b: NodeId) -> Result<NodeId> {
+    pub(super) fn two(&mut self, kind: Binary, a: NodeId, b: NodeId) -> Result<NodeId> {
         self.node(Op::Binary(kind), &[a, b])
     }
 
     /// With a number on the right.
-    fn by(&mut self, kind: Binary, a: NodeId, number: f64) -> Result<NodeId> {
+    pub(super) fn by(&mut self, kind: Binary, a: NodeId, number: f64) -> Result<NodeId> {
         let value = Tensor::from_vec(vec![number], (), &Device::Cpu)?;
         let param = self.graph.derived(&format!("{MADE}{number:e}"), "", value);
         let number = self.node(Op::Param(param), &[])?;
@@ -36,7 +40,7 @@ impl Steps<'_, '_> {
     }
 
     /// 1 where `x` is above 0 and 0 elsewhere, with no slope: two factors lift the smallest numbers there are beyond the bounds.
-    fn above(&mut self, x: NodeId) -> Result<NodeId> {
+    pub(super) fn above(&mut self, x: NodeId) -> Result<NodeId> {
         // Interpreters differ by more than rounding where they fall on different sides.
         self.graph.builder.steep();
         let mut x = x;
@@ -45,6 +49,16 @@ impl Steps<'_, '_> {
             x = self.act(Activation::Clip(low, 1.), x)?;
         }
         Ok(x)
+    }
+
+    /// `x` times the sigmoid of `alpha x`.
+    pub(super) fn swish(&mut self, x: NodeId, alpha: f64) -> Result<NodeId> {
+        if alpha == 1. {
+            return self.act(Activation::Silu, x);
+        }
+        let scaled = self.by(Binary::Mul, x, alpha)?;
+        let gate = self.act(Activation::Sigmoid, scaled)?;
+        self.two(Binary::Mul, x, gate)
     }
 
     fn not(&mut self, mask: NodeId) -> Result<NodeId> {
@@ -58,7 +72,7 @@ const LIFT: f64 = 1e38;
 /// Selu, Celu, Mish, Softsign, ThresholdedRelu, Swish, Sign, Shrink.
 pub fn composed(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let x = graph.any(call, 0)?;
-    let mut s = Steps { graph, call, count: 0 };
+    let mut s = Steps::new(graph, call);
     one(match call.op() {
         "Selu" => {
             let (alpha, gamma) = (call.float("alpha", 1.67326)?, call.float("gamma", 1.0507)?);
@@ -84,14 +98,7 @@ pub fn composed(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
             let size = s.by(Binary::Add, size, 1.)?;
             s.two(Binary::Div, x, size)?
         }
-        "Swish" => match call.float("alpha", 1.)? {
-            1. => s.act(Activation::Silu, x)?,
-            alpha => {
-                let scaled = s.by(Binary::Mul, x, alpha)?;
-                let gate = s.act(Activation::Sigmoid, scaled)?;
-                s.two(Binary::Mul, x, gate)?
-            }
-        },
+        "Swish" => s.swish(x, call.float("alpha", 1.)?)?,
         "ThresholdedRelu" => {
             let beyond = s.by(Binary::Sub, x, call.float("alpha", 1.)?)?;
             let mask = s.above(beyond)?;
@@ -122,7 +129,7 @@ pub fn composed(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 /// Positive entries as they are, negative ones times a slope.
 pub fn prelu(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (x, slope) = (graph.rows(call, 0)?.0, graph.any(call, 1)?);
-    let mut s = Steps { graph, call, count: 0 };
+    let mut s = Steps::new(graph, call);
     let high = s.act(Activation::Relu, x)?;
     let turned = s.act(Activation::Neg, x)?;
     let low = s.act(Activation::Relu, turned)?;
@@ -145,13 +152,13 @@ pub fn several(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     if call.op() == "Sum" || count == 1 {
         return one(sum);
     }
-    let mut s = Steps { graph, call, count: 0 };
+    let mut s = Steps::new(graph, call);
     one(s.by(Binary::Div, sum, count as f64)?)
 }
 
 /// Minima, sums of sizes and squares, and logarithms of sums along axes.
 pub fn reduced(graph: &mut Graph, call: &Call, x: NodeId, (axes, keep): (Vec<usize>, bool)) -> Result<Vec<Value>> {
-    let mut s = Steps { graph, call, count: 0 };
+    let mut s = Steps::new(graph, call);
     let reduce = |kind: Reduction, keep: bool| Op::Reduce { kind, axes: axes.clone(), keep };
     one(match call.op() {
         "ReduceMin" => {
@@ -159,6 +166,7 @@ pub fn reduced(graph: &mut Graph, call: &Call, x: NodeId, (axes, keep): (Vec<usi
             let most = s.node(reduce(Reduction::Max, keep), &[turned])?;
             s.act(Activation::Neg, most)?
         }
+        "ReduceProd" => super::lines::product(&mut s, x, (axes, keep))?,
         "ReduceL1" => {
             let sizes = s.act(Activation::Abs, x)?;
             s.node(reduce(Reduction::Sum, keep), &[sizes])?
@@ -188,7 +196,7 @@ pub fn reduced(graph: &mut Graph, call: &Call, x: NodeId, (axes, keep): (Vec<usi
 pub fn mask(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let a = graph.any(call, 0)?;
     let b = if call.op() == "Not" { a } else { graph.any(call, 1)? };
-    let mut s = Steps { graph, call, count: 0 };
+    let mut s = Steps::new(graph, call);
     let out = match call.op() {
         "Not" => s.not(a)?,
         "And" => s.two(Binary::Mul, a, b)?,
@@ -216,7 +224,7 @@ pub fn mask(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     one(out)
 }
 
-/// One value where a mask is 1, another where it is 0. Both are finite, so that 0 times the other one is 0.
+/// One value where a mask is 1, another where it is 0. What is not chosen may be infinite or not a number: masks of attention are so.
 pub fn choose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let truth: NodeId = match call.need(0)? {
         Value::Known(array) => {
@@ -230,9 +238,5 @@ pub fn choose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         _ => return Err(call.fail("its condition is no comparison")),
     };
     let (yes, no) = (graph.any(call, 1)?, graph.any(call, 2)?);
-    let mut s = Steps { graph, call, count: 0 };
-    let yes = s.two(Binary::Mul, truth, yes)?;
-    let otherwise = s.not(truth)?;
-    let no = s.two(Binary::Mul, otherwise, no)?;
-    one(s.two(Binary::Add, yes, no)?)
+    one(graph.node(call, Op::Choose, &[truth, yes, no])?)
 }

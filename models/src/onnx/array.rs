@@ -37,6 +37,11 @@ impl Num {
     }
     /// Rounds towards zero, as ONNX does; a symbolic number only where it divides exactly.
     pub fn div(self, other: Self) -> Option<Self> {
+        // 64 n / n is 64 for every n.
+        if other.per_row != 0 {
+            let times = self.per_row.checked_div(other.per_row)?;
+            return (other.mul(Self::known(times))? == self).then_some(Self::known(times));
+        }
         let by = other.value().filter(|&d| d != 0)?;
         if self.per_row == 0 {
             return Some(Self::known(self.fixed.checked_div(by)?));
@@ -68,6 +73,10 @@ pub struct Array {
     pub name: String,
     pub dims: Vec<usize>,
     pub data: Data,
+    /// Whether the first axis, of one entry, stands for the batch: the file repeats the value once for each image.
+    pub per_image: bool,
+    /// The file's element type where it was read from one, 0 elsewhere.
+    pub element: i32,
 }
 
 /// Integer tensors are shape arithmetic; real ones are far smaller.
@@ -92,8 +101,12 @@ pub fn all<T>(n: usize, parts: impl Iterator<Item = Option<T>>) -> Option<Vec<T>
 }
 
 impl Array {
+    pub fn new(name: impl Into<String>, dims: Vec<usize>, data: Data) -> Self {
+        Self { name: name.into(), dims, data, per_image: false, element: 0 }
+    }
+
     pub fn ints(name: impl Into<String>, dims: Vec<usize>, values: Vec<Num>) -> Self {
-        Self { name: name.into(), dims, data: Data::Int(values) }
+        Self::new(name, dims, Data::Int(values))
     }
 
     pub fn floats(name: impl Into<String>, dims: Vec<usize>, values: Vec<f64>, dtype: DType) -> Result<Self> {
@@ -102,7 +115,7 @@ impl Array {
             return Err(Error::load(format!("value `{name}`"), "it is empty"));
         }
         let tensor = Tensor::from_vec(values, dims.as_slice(), &Device::Cpu)?.to_dtype(dtype)?;
-        Ok(Self { name, dims, data: Data::Float(tensor) })
+        Ok(Self::new(name, dims, Data::Float(tensor)))
     }
 
     pub fn len(&self) -> usize {
@@ -181,7 +194,7 @@ impl Array {
                 Data::Int(read_ints(proto).into_iter().map(Num::known).collect())
             }
         };
-        Ok(Self { name: name.to_string(), dims, data })
+        Ok(Self { element: proto.data_type, ..Self::new(name, dims, data) })
     }
 }
 
@@ -306,6 +319,10 @@ mod tests {
         assert_eq!(tokens.div(Num::known(5)), None);
         assert_eq!(n.mul(n), None);
         assert_eq!(n.sub(n), Some(Num::known(0)));
+        assert_eq!(tokens.div(n), Some(Num::known(49)));
+        assert_eq!(n.div(tokens), None);
+        assert_eq!(tokens.add(Num::known(1)).unwrap().div(n), None);
+        assert_eq!(Num::known(49).div(n), None);
         assert_eq!(Num::known(-7).div(Num::known(2)), Some(Num::known(-3)));
         assert_eq!(Num::known(i64::MIN).div(Num::known(-1)), None);
     }

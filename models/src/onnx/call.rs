@@ -19,6 +19,16 @@ pub enum Value {
     ByRow(Rc<ByRow>),
 }
 
+impl Value {
+    /// A constant, said to be repeated once for each image or not.
+    pub fn once_per_image(self, per_image: bool) -> Self {
+        match self {
+            Value::Known(array) if per_image => Array { per_image, ..array.as_ref().clone() }.into(),
+            other => other,
+        }
+    }
+}
+
 impl From<Array> for Value {
     fn from(array: Array) -> Self {
         Value::Known(Rc::new(array))
@@ -27,6 +37,8 @@ impl From<Array> for Value {
 
 /// How many times the entries of all constants there may be at once can be computed one after the other.
 const WORK: usize = 16;
+/// Entries of weights that are one number over and over: files of a few bytes may have as many as a small network.
+const FILLED: usize = 1 << 26;
 /// Entries of lists of axes and of parts.
 const MANY: usize = 1 << 12;
 
@@ -184,20 +196,25 @@ pub struct Graph {
     pub work: usize,
     /// Values `[n, windows, ...]` that the file has as `[n * windows, ...]`.
     merged: HashMap<NodeId, usize>,
-    /// Values `[n, a, ...]` that the file has as `[a, n, ...]`.
-    fronts: HashSet<NodeId>,
+    /// Values `[n, a.., ...]` that the file has as `[a.., n, ...]`, and how many axes are in front.
+    fronts: HashMap<NodeId, usize>,
     /// Comparisons: 0 or 1.
     pub masks: HashSet<NodeId>,
     /// The input transposed to channels last, and as it was before.
     pub turned: Option<(NodeId, NodeId)>,
+    /// Places where what depends on the image is rounded to integers.
+    pub rounded: usize,
+    /// Entries that weights filled with one number may still have.
+    pub filled: usize,
 }
 
 impl Graph {
     /// `budget`: entries folding may produce in all, so that a small file cannot ask for much memory.
     pub fn new(builder: Builder, fixed_batch: Option<usize>, budget: usize) -> Self {
-        let (params, merged, fronts) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let (params, merged, fronts) = (HashMap::new(), HashMap::new(), HashMap::new());
         let work = budget.saturating_mul(WORK);
-        Self { builder, fixed_batch, params, budget, work, merged, fronts, masks: HashSet::new(), turned: None }
+        let (masks, turned) = (HashSet::new(), None);
+        Self { builder, fixed_batch, params, budget, work, merged, fronts, masks, turned, rounded: 0, filled: FILLED }
     }
 
     /// How many windows are merged into a value's batch axis; 1 for none.
@@ -214,11 +231,19 @@ impl Graph {
 
     /// Whether an axis lies in front of the batch.
     pub fn fronted(&self, id: NodeId) -> bool {
-        self.fronts.contains(&id)
+        self.fronts(id) > 0
     }
 
-    pub fn put_front(&mut self, id: NodeId) {
-        self.fronts.insert(id);
+    /// How many axes lie in front of the batch.
+    pub fn fronts(&self, id: NodeId) -> usize {
+        self.fronts.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Nothing for none.
+    pub fn put_front(&mut self, id: NodeId, axes: usize) {
+        if axes > 0 {
+            self.fronts.insert(id, axes);
+        }
     }
 
     /// The most axes the file sees in a merged input of the call.

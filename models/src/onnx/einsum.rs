@@ -16,9 +16,10 @@ struct Named {
 }
 
 pub fn einsum(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let equation: String = call.text("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let stated: String = call.text("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let equation = spelled_out(graph, call, &stated)?;
     let refuse = |why: &str| call.fail(format!("equation `{equation}`: {why}"));
-    let (left, out) = equation.split_once("->").ok_or_else(|| refuse("its result is not spelled out"))?;
+    let (left, out) = equation.split_once("->").unwrap_or((&equation, ""));
     let parts: Vec<&str> = left.split(',').collect();
     let (&[a, b], true) = (&parts[..], call.inputs.len() == 2) else {
         return Err(refuse("products of two values are supported"));
@@ -74,6 +75,46 @@ pub fn einsum(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         return one(apart);
     }
     one(graph.node(call, Op::Transpose { axes }, &[apart])?)
+}
+
+/// The equation with letters of their own for the axes of `...`, and with its result.
+fn spelled_out(graph: &Graph, call: &Call, stated: &str) -> Result<String> {
+    let refuse = |why: &str| call.fail(format!("equation `{stated}`: {why}"));
+    let (left, out) = match stated.split_once("->") {
+        Some((left, out)) => (left.to_string(), Some(out.to_string())),
+        None => (stated.to_string(), None),
+    };
+    let ranks: Vec<usize> = (0..call.inputs.len())
+        .map(|i| match call.input(i) {
+            Some(Value::Node(id)) => graph.builder.shape(*id).rank(),
+            Some(Value::Known(array)) => array.dims.len(),
+            _ => 0,
+        })
+        .collect();
+    let parts: Vec<&str> = left.split(',').collect();
+    if parts.len() != ranks.len() {
+        return Err(refuse("it has another number of values than the node"));
+    }
+    let free: Vec<char> = ('A'..='Z').filter(|c| !stated.contains(*c)).collect();
+    let hidden = |part: &str, rank: usize| part.contains("...").then(|| rank.checked_sub(part.len() - 3)).flatten();
+    let most = parts.iter().zip(&ranks).filter_map(|(p, &r)| hidden(p, r)).max().unwrap_or(0);
+    if most > free.len() || parts.iter().zip(&ranks).any(|(p, &r)| p.contains("...") && hidden(p, r).is_none()) {
+        return Err(refuse("its dots stand for no axes of the value"));
+    }
+    // Fewer axes are the last ones, as in broadcasting.
+    let letters = |n: usize| free[most - n..most].iter().collect::<String>();
+    let spelled = parts.iter().zip(&ranks).map(|(p, &r)| p.replacen("...", &letters(hidden(p, r).unwrap_or(0)), 1));
+    let spelled = spelled.collect::<Vec<String>>().join(",");
+    let out = match out {
+        Some(out) => out.replacen("...", &letters(most), 1),
+        None => {
+            let once = |c: &char| spelled.matches(*c).count() == 1 && c.is_ascii_alphabetic() && !free.contains(c);
+            let mut own: Vec<char> = spelled.chars().filter(once).collect();
+            own.sort_unstable();
+            letters(most) + &own.into_iter().collect::<String>()
+        }
+    };
+    Ok(format!("{spelled}->{out}"))
 }
 
 fn named(graph: &mut Graph, call: &Call, i: usize, text: &str) -> Result<Named> {

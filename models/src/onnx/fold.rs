@@ -3,38 +3,39 @@
 use super::array::{Array, Data, Num, all, is_float, sizes};
 use super::call::{Call, Graph, Value};
 use super::fold_numbers::{binary, choose, unary};
-use super::fold_run;
-use super::fold_scatter::{gather_nd, reduce_ints, scatter};
+use super::fold_scatter::{gather_nd, one_hot, reduce_ints, scatter};
 use super::layout::{slice_specs, squeezed, unsqueezed};
 use super::resample::resize_known;
+use super::{fold_run, per_image};
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
 use std::rc::Rc;
 
 /// Ops that exist only here: the others of this file can also be built into the network.
-pub const ONLY_FOLDED: &[&str] = &[
-    "Ceil",
-    "Constant",
-    "ConstantOfShape",
-    "CumSum",
-    "DequantizeLinear",
-    "Floor",
-    "GatherND",
-    "Mod",
-    "Range",
-    "ScatterND",
-    "Shape",
-];
+pub const ONLY_FOLDED: &[&str] = &["Constant", "ConstantOfShape", "Mod", "OneHot", "Range", "Size"];
 
 /// The node's value if all its inputs are known and the op is one we compute here.
 pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
     if call.inputs.iter().flatten().any(|v| !matches!(v, Value::Known(_))) {
         return Ok(None);
     }
+    let per_image = per_image::of(call)?;
     let array = match call.op() {
         "Identity" | "Dropout" => return Ok(Some(vec![call.need(0)?.clone()])),
         "Constant" => constant(call)?,
-        "Shape" => shape(call, call.known(0)?.dims.iter().map(|&d| Num::known(d as i64)).collect())?,
+        "Shape" => {
+            let from = call.known(0)?;
+            let mut all: Vec<Num> = from.dims.iter().map(|&d| Num::known(d as i64)).collect();
+            all.first_mut().filter(|_| from.per_image).into_iter().for_each(|first| *first = Num::BATCH);
+            shape(call, all)?
+        }
+        "Size" => {
+            let from = call.known(0)?;
+            let size = Num::known(from.len() as i64);
+            let size = if from.per_image { size.mul(Num::BATCH).unwrap_or(size) } else { size };
+            Array::ints(call.out(), vec![], vec![size])
+        }
+        "CastLike" => cast_like(graph, call)?,
         "ConstantOfShape" => constant_of_shape(graph, call)?,
         "Range" => range(graph, call)?,
         "Cast" => cast(graph, call)?,
@@ -82,12 +83,15 @@ pub fn fold(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
         "Tile" => fold_run::tile(graph, call)?,
         "CumSum" => fold_run::running_sums(graph, call)?,
         "DequantizeLinear" => fold_run::dequantised(graph, call)?,
+        "QuantizeLinear" => fold_run::quantised(graph, call)?,
+        "BatchNormalization" if call.int("training_mode", 0)? != 0 => fold_run::standardised(graph, call)?,
         "ScatterND" => scatter(graph, call)?,
         "GatherND" => gather_nd(graph, call)?,
+        "OneHot" => one_hot(graph, call)?,
         "Floor" | "Ceil" | "Not" | "Sqrt" | "Neg" | "Abs" | "Exp" | "Log" | "Reciprocal" => unary(graph, call)?,
         _ => return Ok(None),
     };
-    Ok(Some(vec![array.into()]))
+    Ok(Some(vec![Array { per_image: array.per_image || per_image, ..array }.into()]))
 }
 
 /// A strided walk over a row-major array.
@@ -166,7 +170,7 @@ pub(super) fn pick(call: &Call, from: &Array, dims: Vec<usize>, indices: Vec<u32
             Data::Float(t.flatten_all()?.index_select(&index, 0)?.reshape(dims.as_slice())?)
         }
     };
-    Ok(Array { name: call.out().to_string(), dims, data })
+    Ok(Array::new(call.out(), dims, data))
 }
 
 /// The same entries under other dimensions, which must have as many.
@@ -177,13 +181,18 @@ fn redim(graph: &mut Graph, call: &Call, dims: Vec<usize>) -> Result<Array> {
         return Err(call.fail(format!("{:?} cannot become {dims:?}", from.dims)));
     }
     let data = match &from.data {
+        // One number over and over takes no more under other dimensions.
+        Data::Float(t) if !t.is_contiguous() && t.stride().iter().all(|s| *s == 0) => {
+            let first = (0..t.rank()).try_fold(t.clone(), |t, axis| t.narrow(axis, 0, 1))?.flatten_all()?;
+            Data::Float(first.reshape(vec![1; dims.len()])?.broadcast_as(dims.as_slice())?)
+        }
         Data::Float(t) => Data::Float(t.reshape(dims.as_slice())?),
         ints => {
             graph.spend(call, &dims)?;
             ints.clone()
         }
     };
-    Ok(Array { name: call.out().to_string(), dims, data })
+    Ok(Array::new(call.out(), dims, data))
 }
 
 pub(super) fn viewed(graph: &mut Graph, call: &Call, view: View) -> Result<Array> {
@@ -226,15 +235,33 @@ fn to_dims(call: &Call, values: &[i64]) -> Result<Vec<usize>> {
 }
 
 fn constant_of_shape(graph: &mut Graph, call: &Call) -> Result<Array> {
-    let dims = to_dims(call, &call.short_ints(0)?)?;
-    graph.spend(call, &dims)?;
+    // Once per image: a leading 1 says the same, since it meets the batch axis later.
+    let mut target = call.known_nums(0)?;
+    let per_image = target.first() == Some(&Num::BATCH);
+    target.iter_mut().take(usize::from(per_image)).for_each(|first| *first = Num::known(1));
+    let sizes: Option<Vec<i64>> = target.iter().map(|n| n.value()).collect();
+    let sizes = sizes.ok_or_else(|| call.fail("its shape depends on the batch size").hint(super::BATCH_HINT))?;
+    let dims = to_dims(call, &sizes)?;
     let n = dims.iter().product();
     let value = match call.tensor("value")? {
         Some(v) if v.len() != 1 => return Err(call.fail("attribute `value` must have one entry")),
         Some(v) => v,
         None => Array::floats("", vec![1], vec![0.], DType::F32)?,
     };
-    pick(call, &value, dims, vec![0; n])
+    // A weight that is one number over and over is kept as one number.
+    if let Some(number) = value.tensor().filter(|_| n > 1) {
+        if n > graph.filled {
+            let room = graph.filled;
+            return Err(call.fail(format!(
+                "a constant of shape {dims:?} is far beyond the size of the file, and beyond the {room} entries of constants of one number"
+            )));
+        }
+        graph.filled -= n;
+        let all = number.flatten_all()?.reshape(vec![1; dims.len()])?.broadcast_as(dims.as_slice())?;
+        return Ok(Array { per_image, ..Array::new(call.out(), dims, Data::Float(all)) });
+    }
+    graph.spend(call, &dims)?;
+    Ok(Array { per_image, ..pick(call, &value, dims, vec![0; n])? })
 }
 
 fn range(graph: &mut Graph, call: &Call) -> Result<Array> {
@@ -284,10 +311,31 @@ fn cast(graph: &mut Graph, call: &Call) -> Result<Array> {
     }
 }
 
+/// The other's type.
+fn cast_like(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let to = match call.known(1)?.tensor() {
+        Some(t) if t.dtype() == DType::F64 => DType::F64,
+        Some(_) => DType::F32,
+        None => return Err(call.fail("a cast to integers is not supported here")),
+    };
+    let from = call.known(0)?;
+    graph.spend(call, &from.dims)?;
+    let values = from.values().ok_or_else(|| call.fail("it depends on the batch size"))?;
+    Array::floats(call.out(), from.dims.clone(), values, to)
+}
+
 /// The dimensions a known tensor is reshaped to, with 0 and -1 resolved.
 fn reshaped(call: &Call) -> Result<Vec<usize>> {
     let from = call.known(0)?;
-    let mut target = call.short_ints(1)?;
+    let mut target = match call.known_nums(1)? {
+        // Once per image: its first axis is the batch, or as many lines of each image.
+        nums if from.per_image && nums.first().is_some_and(|n| n.fixed == 0 && n.per_row > 0) => {
+            let rest = nums[1..].iter().map(|n| n.value()).collect::<Option<Vec<i64>>>();
+            let rest = rest.ok_or_else(|| call.fail("a dimension depends on the batch size"))?;
+            [&[nums[0].per_row], &rest[..]].concat()
+        }
+        _ => call.short_ints(1)?,
+    };
     if call.int("allowzero", 0)? == 0 {
         for (i, t) in target.iter_mut().enumerate().filter(|(_, t)| **t == 0) {
             let kept = from.dims.get(i).ok_or_else(|| call.fail(format!("there is no dimension {i} to keep")))?;
@@ -344,8 +392,10 @@ fn expand(graph: &mut Graph, call: &Call) -> Result<Array> {
     let mut target = call.known_nums(1)?;
     // Repeated once per image: a leading 1 says the same, since it meets the batch axis in sums and concatenations.
     let leads = from.dims.len() < target.len() || from.dims.first() == Some(&1);
+    let mut per_image = false;
     if let Some(first) = target.first_mut().filter(|n| leads && **n == Num::BATCH) {
         *first = Num::known(1);
+        per_image = true;
     }
     let target: Option<Vec<i64>> = target.iter().map(|n| n.value()).collect();
     let target =
@@ -353,7 +403,7 @@ fn expand(graph: &mut Graph, call: &Call) -> Result<Array> {
     let target = to_dims(call, &target)?;
     let dims = broadcast(&from.dims, &target)
         .ok_or_else(|| call.fail(format!("{:?} cannot be expanded to {target:?}", from.dims)))?;
-    viewed(graph, call, View::of(&from.dims).expand(&dims))
+    Ok(Array { per_image, ..viewed(graph, call, View::of(&from.dims).expand(&dims))? })
 }
 
 fn known_inputs<'a>(call: &'a Call) -> Result<Vec<&'a Rc<Array>>> {
@@ -389,7 +439,7 @@ fn concat(graph: &mut Graph, call: &Call) -> Result<Array> {
         let tensors: Vec<&Tensor> = parts.iter().filter_map(|p| p.tensor()).collect();
         Data::Float(Tensor::cat(&tensors, axis)?)
     };
-    Ok(Array { name: call.out().to_string(), dims, data })
+    Ok(Array::new(call.out(), dims, data))
 }
 
 fn gather(graph: &mut Graph, call: &Call) -> Result<Array> {

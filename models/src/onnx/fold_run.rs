@@ -56,7 +56,7 @@ pub(super) fn run(graph: &mut Graph, call: &Call, plain: Lower) -> Result<Vec<Va
 }
 
 fn floats(call: &Call, value: Tensor) -> Array {
-    Array { name: call.out().to_string(), dims: value.dims().to_vec(), data: Data::Float(value) }
+    Array::new(call.out(), value.dims().to_vec(), Data::Float(value))
 }
 
 /// The parts of a constant.
@@ -80,8 +80,10 @@ pub(super) fn tile(graph: &mut Graph, call: &Call) -> Result<Array> {
     let from = Rc::clone(call.known(0)?);
     let mut times = call.known_nums(1)?;
     // Once per image: a leading 1 says the same, since it meets the batch axis later.
+    let mut per_image = false;
     if let (Some(first), Some(1)) = (times.first_mut().filter(|n| **n == Num::BATCH), from.dims.first()) {
         *first = Num::known(1);
+        per_image = true;
     }
     let times: Option<Vec<usize>> = times.into_iter().map(|t| usize::try_from(t.value()?).ok()).collect();
     let times = times.filter(|t| t.len() == from.dims.len() && !t.contains(&0));
@@ -96,7 +98,7 @@ pub(super) fn tile(graph: &mut Graph, call: &Call) -> Result<Array> {
         Data::Float(t) => Data::Float(t.reshape(all.as_slice())?),
         ints => ints,
     };
-    Ok(Array { dims: all, data, ..made })
+    Ok(Array { dims: all, data, per_image, ..made })
 }
 
 /// Sums, means and their kin over any axes of floating point constants.
@@ -235,4 +237,70 @@ pub(super) fn dequantised(graph: &mut Graph, call: &Call) -> Result<Array> {
     }
     let value = x.broadcast_mul(&scales.reshape(dims)?.to_dtype(x.dtype())?)?.to_dtype(scales.dtype())?;
     Ok(floats(call, value))
+}
+
+/// Weights rounded to small integers, which are kept as floating point numbers: as in `quantised`, in single precision.
+pub(super) fn quantised(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let (from, scale) = (Rc::clone(call.known(0)?), Rc::clone(call.known(1)?));
+    if call.int("block_size", 0)? != 0 {
+        return Err(call.fail("scales by blocks are not supported"));
+    }
+    let zero = if call.input(2).is_some() { Some(Rc::clone(call.known(2)?)) } else { None };
+    let element = match (&zero, call.int("output_dtype", 0)?) {
+        (Some(zero), _) => i64::from(zero.element),
+        (None, 0) => 2,
+        (None, stated) => stated,
+    };
+    let (low, high) = super::quantised::bounds(element)
+        .ok_or_else(|| call.fail(format!("its element type {element} is not an integer of 2 to 16 bits")))?;
+    let missing = || call.fail("its inputs depend on the batch size");
+    let (values, scales) = (from.values().ok_or_else(missing)?, scale.values().ok_or_else(missing)?);
+    let zeros = zero.map_or(Some(vec![0.]), |z| z.values()).ok_or_else(missing)?;
+    let rank = from.dims.len();
+    let (count, inner) = match scales.len() {
+        1 => (1, 1),
+        n => {
+            let axis = call.axis(call.int("axis", 1)?, rank)?;
+            if from.dims[axis] != n || scale.dims.len() != 1 {
+                return Err(call.fail(format!("{:?} scales for a value of shape {:?}", scale.dims, from.dims)));
+            }
+            (n, from.dims[axis + 1..].iter().product::<usize>().max(1))
+        }
+    };
+    if ![1, count].contains(&zeros.len()) {
+        return Err(call.fail(format!("{} zero points for {count} scales", zeros.len())));
+    }
+    graph.spend(call, &[3, from.len()])?;
+    let level = |(i, v): (usize, &f64)| {
+        let c = i / inner % count;
+        let scaled = f64::from(*v as f32 / scales[c] as f32);
+        (scaled.round_ties_even() + zeros[c.min(zeros.len() - 1)]).clamp(low, high)
+    };
+    Array::floats(call.out(), from.dims.clone(), values.iter().enumerate().map(level).collect(), DType::F32)
+}
+
+/// A weight with mean 0 and variance 1 in each channel (weight standardisation, Qiao et al. 2019): exporters write it as a batch norm in
+/// training mode, whose statistics are those of the weight itself.
+pub(super) fn standardised(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let from = Rc::clone(call.known(0)?);
+    let Some(tensor) = from.tensor().filter(|_| from.dims.len() >= 2 && !from.is_empty()) else {
+        return Err(call.fail("it is computed on floating point numbers with channels alone"));
+    };
+    graph.spend(call, &[4, from.len()])?;
+    let channels = from.dims[1];
+    let line: Vec<usize> = (0..from.dims.len()).map(|i| if i == 1 { channels } else { 1 }).collect();
+    let each = |i: usize| -> Result<Tensor> {
+        let array = call.known(i)?;
+        match array.tensor().filter(|_| array.dims == [channels]) {
+            Some(t) => Ok(t.to_dtype(DType::F64)?.reshape(line.as_slice())?),
+            None => Err(call.fail(format!("`{}` has shape {:?}, not [{channels}]", array.name, array.dims))),
+        }
+    };
+    let axes: Vec<usize> = (0..from.dims.len()).filter(|&i| i != 1).collect();
+    let x = tensor.to_dtype(DType::F64)?;
+    let off = x.broadcast_sub(&x.mean_keepdim(axes.as_slice())?)?;
+    let variance = off.sqr()?.mean_keepdim(axes.as_slice())?;
+    let root = (variance + call.float("epsilon", 1e-5)?)?.sqrt()?;
+    let normed = off.broadcast_div(&root)?.broadcast_mul(&each(1)?)?.broadcast_add(&each(2)?)?;
+    Ok(floats(call, normed.to_dtype(tensor.dtype())?))
 }

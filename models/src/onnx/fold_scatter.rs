@@ -46,7 +46,7 @@ pub(super) fn scatter(graph: &mut Graph, call: &Call) -> Result<Array> {
         }
         _ => return Err(call.fail("it writes numbers of one kind into another")),
     };
-    Ok(Array { name: call.out().to_string(), dims: call.known(0)?.dims.clone(), data })
+    Ok(Array::new(call.out(), call.known(0)?.dims.clone(), data))
 }
 
 /// The entries at `indices` (input 1, `[..., k]`: places along the first `k` axes).
@@ -70,6 +70,28 @@ pub(super) fn gather_nd(graph: &mut Graph, call: &Call) -> Result<Array> {
         indices.extend((at * size..(at + 1) * size).map(|i| i as u32));
     }
     pick(call, &from, dims, indices)
+}
+
+/// `depth` entries for each index: one value at the index and another elsewhere.
+pub(super) fn one_hot(graph: &mut Graph, call: &Call) -> Result<Array> {
+    let (index, values) = (call.known(0)?, Rc::clone(call.known(2)?));
+    let depth = call.scalar(1)?.filter(|d| (1. ..=f64::from(1 << 20)).contains(d)).map(|d| d as usize);
+    let (Some(depth), 2) = (depth, values.len()) else {
+        return Err(call.fail("its depth or its values are not understood"));
+    };
+    let axis = call.axis(call.int("axis", -1)?, index.dims.len() + 1)?;
+    let dims = [&index.dims[..axis], &[depth], &index.dims[axis..]].concat();
+    graph.spend(call, &dims)?;
+    let inner: usize = index.dims[axis..].iter().product();
+    let at = call.known_ints(0)?;
+    // Counted from the end where it is negative; beyond the ends nothing is hot.
+    let hot = |k: usize| {
+        let (outer, rest) = (k / (depth * inner.max(1)), k % (depth * inner.max(1)));
+        let i = at[outer * inner + rest % inner.max(1)];
+        let i = if i < 0 { i + depth as i64 } else { i };
+        u32::from(i == (rest / inner.max(1)) as i64)
+    };
+    pick(call, &values, dims.clone(), (0..dims.iter().product()).map(hot).collect())
 }
 
 /// Sums, products and extremes of integers along axes.

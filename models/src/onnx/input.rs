@@ -57,6 +57,9 @@ pub fn read<'a>(
         ));
     }
     let row = sized(&input.name, row, channels_last, options)?;
+    if stated(input).is_some_and(|d| d < 0) {
+        notes.push("the file states the batch as -1: it is read for any batch".to_string());
+    }
     if let Some(fixed) = batch {
         notes.push(format!("the file fixes the batch at {fixed}: it is read for any batch"));
     }
@@ -76,6 +79,12 @@ fn only<'a>(graph: &'a GraphProto, weights: &HashMap<&str, usize>) -> Result<&'a
             ))
         }
     }
+}
+
+/// The batch as the file has it, if it is a number.
+fn stated(input: &ValueInfoProto) -> Option<i64> {
+    let shape = input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
+    shape.dim.first()?.dim_value
 }
 
 type Row = Vec<Option<usize>>;

@@ -29,7 +29,7 @@ pub(super) fn sizes<const N: usize>(call: &Call, name: &str, default: usize, lea
 }
 
 /// Explicit pads, or those that `auto_pad` asks for.
-fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair, line: bool) -> Result<Pads> {
+pub(super) fn pads(call: &Call, image: Pair, kernel: Pair, stride: Pair, dilation: Pair, line: bool) -> Result<Pads> {
     let mode = call.text("auto_pad", "NOTSET")?;
     match mode.as_str() {
         "NOTSET" | "" => flat_sizes(call, "pads", 0, 0, line),
@@ -83,11 +83,14 @@ fn flat_sizes<const N: usize>(call: &Call, name: &str, default: usize, least: i6
 }
 
 pub fn conv(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    if call.known(1)?.dims.len() == 5 {
+        return super::patches::conv(graph, call);
+    }
     let (id, hw, line) = lifted(graph, call)?;
     let mut weight = Rc::clone(call.known(1)?);
     if let (true, &[o, c, k], Some(tensor)) = (line, weight.dims.as_slice(), weight.tensor()) {
         let (name, data) = (format!("{}[line]", weight.name), Data::Float(tensor.unsqueeze(2)?));
-        weight = Rc::new(Array { name, dims: vec![o, c, 1, k], data });
+        weight = Rc::new(Array::new(name, vec![o, c, 1, k], data));
     }
     let weight = &weight;
     let &[_, _, kh, kw] = weight.dims.as_slice() else {
@@ -117,15 +120,16 @@ pub(super) fn bias(graph: &mut Graph, call: &Call, i: usize) -> Result<Option<Pa
 }
 
 pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let dilated = call.ints("dilations")?.is_some_and(|d| d.iter().any(|d| *d != 1));
+    if dilated || graph.rows(call, 0)?.1.row.len() == 4 {
+        return super::patches::pool(graph, call);
+    }
     let (id, hw, line) = lifted(graph, call)?;
     if !call.has("kernel_shape") {
         return Err(call.fail("attribute `kernel_shape` is missing"));
     }
     let mut kernel: Pair = flat_sizes(call, "kernel_shape", 1, 1, line)?;
     let stride: Pair = flat_sizes(call, "strides", 1, 1, line)?;
-    if flat_sizes(call, "dilations", 1, 1, line)? != [1, 1] {
-        return Err(call.fail("dilated pools are not supported"));
-    }
     let pads = pads(call, hw, kernel, stride, [1, 1], line)?;
     let ceil = call.int("ceil_mode", 0)? != 0;
     for i in 0..2 {
@@ -146,10 +150,11 @@ pub fn pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 pub fn global_pool(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let kind = if call.op() == "GlobalMaxPool" { Reduction::Max } else { Reduction::Mean };
-    if shape.rank() < 3 {
+    let first = 2 + call.hidden;
+    if shape.rank() <= first {
         return Err(call.fail("its input has no axes after the channels"));
     }
-    one(graph.node(call, Op::Reduce { kind, axes: (2..shape.rank()).collect(), keep: true }, &[id])?)
+    one(graph.node(call, Op::Reduce { kind, axes: (first..shape.rank()).collect(), keep: true }, &[id])?)
 }
 
 pub fn reduce(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
@@ -186,7 +191,7 @@ pub fn batch_norm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     // Before opset 14 the number of outputs told the mode.
     let statistics = call.opset < 14 && call.node.output.iter().skip(1).any(|o| !o.is_empty());
     if statistics || call.int("training_mode", 0)? != 0 {
-        return Err(call.fail("it is in training mode").hint("export the model in eval mode"));
+        return Err(call.fail("it is in training mode: it uses the statistics of the batch, so that rows would depend on their neighbours").hint("export the model in eval mode"));
     }
     let (id, _) = graph.rows(call, 0)?;
     let [gamma, beta, mean, var] = [1, 2, 3, 4].map(|i| graph.weight(call, &Rc::clone(call.known(i)?)));
@@ -216,7 +221,7 @@ fn is_matrix(value: &Value) -> bool {
 
 pub fn gemm(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
-    if shape.rank() != 2 || call.int("transA", 0)? != 0 || !is_matrix(call.need(1)?) {
+    if shape.rank() - call.hidden != 2 || call.int("transA", 0)? != 0 || !is_matrix(call.need(1)?) {
         return Err(call.fail("only an activation [n, k] times a constant matrix is supported"));
     }
     let (alpha, beta) = (call.float("alpha", 1.)?, call.float("beta", 1.)?);

@@ -1,8 +1,9 @@
-//! ONNX files (opset 7 to 26) lowered to a [`Network`]. Nothing in a file is trusted: sizes are checked against the
+//! ONNX files (opset 7 to 28) lowered to a [`Network`]. Nothing in a file is trusted: sizes are checked against the
 //! bytes present, graphs may be deep or cyclic, and the batch axis stays a symbol that no op may touch.
 
 mod arithmetic;
 mod array;
+mod attention;
 mod by_row;
 mod call;
 mod einsum;
@@ -12,14 +13,21 @@ mod fold_numbers;
 mod fold_run;
 mod fold_scatter;
 mod front;
+mod grid;
 mod group_norm;
 mod input;
 mod layers;
 mod layout;
+mod lines;
+mod ops;
 mod order;
 mod outputs;
+mod patches;
+mod per_image;
+mod places;
 mod pointwise;
 mod proto;
+mod quantised;
 mod resample;
 mod schema;
 mod select;
@@ -31,6 +39,7 @@ mod windows;
 use array::Array;
 use call::{Call, Graph, Value};
 use external::Beside;
+use ops::Lower;
 use prost::Message;
 use prost::bytes::Bytes;
 use proto::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -42,103 +51,6 @@ use std::path::Path;
 use crate::Options;
 use crate::bytes as files;
 use crate::compose::MADE;
-
-type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
-
-/// Every op that can be built into a network, by its ONNX name.
-const OPS: &[(&str, Lower)] = &[
-    ("Abs", pointwise::activation),
-    ("Add", pointwise::binary),
-    ("And", arithmetic::mask),
-    ("AveragePool", layers::pool),
-    ("BatchNormalization", layers::batch_norm),
-    ("Cast", layout::cast),
-    ("Celu", arithmetic::composed),
-    ("Clip", pointwise::activation),
-    ("Concat", layout::concat),
-    ("Conv", layers::conv),
-    ("ConvTranspose", transposed::conv_transpose),
-    ("Cos", pointwise::activation),
-    ("DepthToSpace", select::depth_to_space),
-    ("Div", pointwise::binary),
-    ("Dropout", layout::identity),
-    ("Einsum", einsum::einsum),
-    ("Elu", pointwise::activation),
-    ("Equal", arithmetic::mask),
-    ("Erf", pointwise::activation),
-    ("Exp", pointwise::activation),
-    ("Expand", layout::expand),
-    ("Flatten", layout::flatten),
-    ("Gather", layout::gather),
-    ("Gelu", pointwise::activation),
-    ("Gemm", layers::gemm),
-    ("GlobalAveragePool", layers::global_pool),
-    ("GlobalMaxPool", layers::global_pool),
-    ("Greater", arithmetic::mask),
-    ("GreaterOrEqual", arithmetic::mask),
-    ("GroupNormalization", group_norm::group_norm),
-    ("HardSigmoid", pointwise::activation),
-    ("HardSwish", pointwise::activation),
-    ("Identity", layout::identity),
-    ("InstanceNormalization", group_norm::instance_norm),
-    ("LRN", transposed::lrn),
-    ("LayerNormalization", layers::layer_norm),
-    ("LeakyRelu", pointwise::activation),
-    ("Less", arithmetic::mask),
-    ("LessOrEqual", arithmetic::mask),
-    ("Log", pointwise::activation),
-    ("LogSoftmax", layers::softmax),
-    ("MatMul", layers::matmul),
-    ("Max", pointwise::extremum),
-    ("MaxPool", layers::pool),
-    ("Mean", arithmetic::several),
-    ("Min", pointwise::extremum),
-    ("Mish", arithmetic::composed),
-    ("Mul", pointwise::binary),
-    ("Neg", pointwise::activation),
-    ("Not", arithmetic::mask),
-    ("Or", arithmetic::mask),
-    ("PRelu", arithmetic::prelu),
-    ("Pad", layout::pad),
-    ("Pow", pointwise::binary),
-    ("Reciprocal", pointwise::activation),
-    ("ReduceL1", layers::reduce),
-    ("ReduceL2", layers::reduce),
-    ("ReduceLogSum", layers::reduce),
-    ("ReduceLogSumExp", layers::reduce),
-    ("ReduceMax", layers::reduce),
-    ("ReduceMean", layers::reduce),
-    ("ReduceMin", layers::reduce),
-    ("ReduceSum", layers::reduce),
-    ("ReduceSumSquare", layers::reduce),
-    ("Relu", pointwise::activation),
-    ("Reshape", layout::reshape),
-    ("Resize", resample::resize),
-    ("Selu", arithmetic::composed),
-    ("Shape", layout::shape),
-    ("Shrink", arithmetic::composed),
-    ("Sigmoid", pointwise::activation),
-    ("Sign", arithmetic::composed),
-    ("Sin", pointwise::activation),
-    ("Slice", layout::slice),
-    ("Softmax", layers::softmax),
-    ("Softplus", pointwise::activation),
-    ("Softsign", arithmetic::composed),
-    ("SpaceToDepth", select::space_to_depth),
-    ("Split", layout::split),
-    ("Sqrt", pointwise::activation),
-    ("Squeeze", layout::squeeze),
-    ("Sub", pointwise::binary),
-    ("Sum", arithmetic::several),
-    ("Swish", arithmetic::composed),
-    ("Tanh", pointwise::activation),
-    ("ThresholdedRelu", arithmetic::composed),
-    ("Tile", select::tile),
-    ("Transpose", layout::transpose),
-    ("Unsqueeze", layout::unsqueeze),
-    ("Upsample", resample::resize),
-    ("Where", arithmetic::choose),
-];
 
 /// A network and what the importer had to choose on the way.
 pub struct Imported {
@@ -187,6 +99,7 @@ fn build(bytes: Vec<u8>, options: &Options, beside: Beside) -> Result<Imported> 
     let given: HashSet<&str> = weights.keys().copied().chain([input.name]).collect();
     let order = order::order(&graph, output.name, &given)?;
 
+    ops::check(order.iter().map(|&i| &graph.node[i]), opset)?;
     let mut state = Graph::new(Builder::new(), input.batch, size / 2 + FREE_ENTRIES);
     let id = begin(&mut state, &input, options)?;
     let mut values: HashMap<&str, Value> = HashMap::from([(input.name, Value::Node(id))]);
@@ -223,6 +136,13 @@ fn build(bytes: Vec<u8>, options: &Options, beside: Beside) -> Result<Imported> 
     if narrow > 0 {
         notes
             .push(format!("{narrow} weights are half precision (16 bit): the network is run in 32 bit, not as stored"));
+    }
+    if state.rounded > 0 {
+        notes.push(format!(
+            "{} {} places: gradients pass straight through the rounding and are not those of the steps; the float model is the better target",
+            quantised::NOTE,
+            state.rounded
+        ));
     }
     let network = finish(state, values.get(output.name), output.name)?;
     Ok(Imported { network, notes, embeds: output.embeds, settled: output.settled })
@@ -303,41 +223,44 @@ fn is_half(tensor: &TensorProto) -> bool {
 }
 
 fn lower(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
-    let known = ["", "ai.onnx"].contains(&call.node.domain.as_str());
+    let known = ops::is_standard(call);
     if let (true, Some(values)) = (known, by_row::lower(graph, call)?) {
         return Ok(values);
     }
     if let (true, Some(values)) = (known, fold::fold(graph, call)?) {
         return Ok(values);
     }
-    if front::is(graph, call) {
-        return front::lower(graph, call);
+    let plain = ops::OPS.iter().find(|(name, _)| known && *name == call.op());
+    if known && front::is(graph, call) {
+        return front::lower(graph, call, plain.map(|(_, lower)| *lower));
     }
     if let (true, Some(values)) = (known, front::begin(graph, call)?) {
         return Ok(values);
     }
-    match OPS.iter().find(|(name, _)| known && *name == call.op()) {
+    match plain {
         Some((name, lower)) => match windows::of(graph, call)? {
             Some(count) => windows::lower(graph, call, count, *lower),
             None if *name == "Reshape" => match lower(graph, call) {
                 Err(_) => windows::reshape(graph, call),
                 done => done,
             },
+            None if *name == "Flatten" => match lower(graph, call) {
+                Err(error) => windows::flatten(graph, call).map_err(|_| error),
+                done => done,
+            },
             // What is known at import is computed once, here.
-            None if constant(call) => fold_run::run(graph, call, *lower),
+            None if constant(call) => {
+                let per_image = per_image::of(call)?;
+                let made = fold_run::run(graph, call, *lower)?;
+                Ok(made.into_iter().map(|value| value.once_per_image(per_image)).collect())
+            }
             None => lower(graph, call),
         },
         None if known && fold::ONLY_FOLDED.contains(&call.op()) => {
             Err(call
                 .fail("unsupported on values that depend on the image: it is computed on constants and shapes only"))
         }
-        None => {
-            let names: Vec<&str> = OPS.iter().map(|(name, _)| *name).chain(fold::ONLY_FOLDED.iter().copied()).collect();
-            let domain = if known { String::new() } else { format!(" of domain `{}`", call.node.domain) };
-            Err(call
-                .fail(format!("unsupported op `{}`{domain}", call.op()))
-                .hint(format!("supported: {}", names.join(", "))))
-        }
+        None => Err(ops::unsupported(call, known)),
     }
 }
 
@@ -371,7 +294,7 @@ fn finish(mut graph: Graph, value: Option<&Value>, name: &str) -> Result<Network
 const FREE_ENTRIES: usize = 1 << 20;
 
 /// What to do about a graph whose batch axis is out of reach.
-const BATCH_HINT: &str = "keep the batch axis first and images apart in the export, or load the weights themselves: the folder with its config.json";
+const BATCH_HINT: &str = "export it with torch.onnx.export(model, x, \"net.onnx\", dynamo=True), the batch axis first and images apart, or load the weights themselves: the folder with its config.json";
 
 /// Messages a real graph may hold. Decoding turns two bytes of an empty message into a hundred, so they are counted first.
 const MAX_MESSAGES: usize = 1 << 20;

@@ -1,17 +1,29 @@
 //! Activations and elementwise arithmetic.
 
+use super::array::Array;
 use super::call::{Call, Graph, Value, one};
+use crate::compose::MADE;
+use candle_core::DType;
 use robust_core::Result;
 use robust_engine::{Activation, Binary, Op};
 
 /// Ops that look at every entry for itself.
 pub const ACTIVATIONS: &[&str] = &[
     "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
     "Clip",
     "Cos",
+    "Cosh",
     "Elu",
     "Erf",
     "Exp",
+    "Floor",
     "Gelu",
     "HardSigmoid",
     "HardSwish",
@@ -20,10 +32,13 @@ pub const ACTIVATIONS: &[&str] = &[
     "Neg",
     "Reciprocal",
     "Relu",
+    "Round",
     "Sigmoid",
     "Sin",
+    "Sinh",
     "Softplus",
     "Sqrt",
+    "Tan",
     "Tanh",
 ];
 
@@ -51,6 +66,18 @@ pub fn activation(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         "Reciprocal" => Activation::Reciprocal,
         "Sin" => Activation::Sin,
         "Cos" => Activation::Cos,
+        "Tan" => Activation::Tan,
+        "Asin" => Activation::Asin,
+        "Acos" => Activation::Acos,
+        "Atan" => Activation::Atan,
+        "Sinh" => Activation::Sinh,
+        "Cosh" => Activation::Cosh,
+        "Asinh" => Activation::Asinh,
+        "Acosh" => Activation::Acosh,
+        "Atanh" => Activation::Atanh,
+        "Floor" => Activation::Floor,
+        "Ceil" => Activation::Ceil,
+        "Round" => Activation::Round,
         _ => Activation::Erf,
     };
     let x = graph.any(call, 0)?;
@@ -80,7 +107,18 @@ pub fn binary(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
         "Div" => Binary::Div,
         _ => Binary::Pow,
     };
-    let pair = [graph.any(call, 0)?, graph.any(call, 1)?];
+    // Exponents may be integers.
+    let second = match call.input(1) {
+        Some(Value::Known(array)) if call.op() == "Pow" && array.tensor().is_none() => {
+            let values = call.known_ints(1)?.into_iter().map(|v| v as f64).collect();
+            graph.spend(call, &array.dims)?;
+            let floats = Array::floats(format!("{MADE}{}", call.out()), array.dims.clone(), values, DType::F32)?;
+            let param = graph.weight(call, &floats)?;
+            graph.step(call, "exponent", Op::Param(param), &[])?
+        }
+        _ => graph.any(call, 1)?,
+    };
+    let pair = [graph.any(call, 0)?, second];
     one(graph.node(call, Op::Binary(kind), &pair)?)
 }
 

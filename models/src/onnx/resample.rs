@@ -77,7 +77,7 @@ pub(super) fn resize_known(graph: &mut Graph, call: &Call) -> Result<Array> {
     let turned = lines.reshape((channels, height, wide))?.transpose(1, 2)?.contiguous()?;
     let made = turned.reshape((channels * wide, height))?.matmul(&rows.t()?)?;
     let made = made.reshape((1, channels, wide, high))?.transpose(2, 3)?.contiguous()?.to_dtype(image.dtype())?;
-    Ok(Array { name: call.out().to_string(), dims: vec![1, channels, high, wide], data: Data::Float(made) })
+    Ok(Array::new(call.out(), vec![1, channels, high, wide], Data::Float(made)))
 }
 
 /// From old rows and columns to new ones, `[side, size]` each.

@@ -6,7 +6,7 @@ use super::proto::ModelProto;
 use robust_core::{Error, Result};
 
 /// Broadcasting has been numpy's since 7.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// The opset of the file's own operators.
 pub fn opset(model: &ModelProto) -> Result<i64> {
@@ -38,6 +38,10 @@ pub fn check(call: &Call) -> Result<()> {
         // From 11 on no operator differs from what is built for 18; later versions added element types alone, but for these.
         "Cast" if call.opset >= 24 && call.has("round_mode") && call.text("round_mode", "up")? != "up" => {
             Err(call.fail("its round_mode is not supported"))
+        }
+        // Only the order of channels that was the only one before.
+        "SpaceToDepth" if call.opset >= 28 && call.text("mode", "DCR")? != "DCR" => {
+            Err(call.fail("its mode is not supported; DCR is"))
         }
         _ => Ok(()),
     }

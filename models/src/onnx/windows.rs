@@ -4,8 +4,11 @@
 use super::array::Num;
 use super::call::{Call, Graph, Value, one};
 use super::fold::{permutation, shape as shape_of};
+use super::layers::{pads, sizes};
+use super::layout::MAX_EXTENT;
+use super::proto::AttributeProto;
 use robust_core::Result;
-use robust_engine::{NodeId, Op};
+use robust_engine::{NodeId, Op, Pair};
 
 /// Ops that look at trailing axes alone, or at every entry for itself.
 const TRAILING: &[&str] = &[
@@ -46,6 +49,10 @@ const SHIFTED: &[&str] = &[
     "Concat",
     "Expand",
     "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "LpNormalization",
     "LayerNormalization",
     "LogSoftmax",
     "Pad",
@@ -111,7 +118,9 @@ pub fn lower(
             }
             one(graph.node(call, Op::Softmax { axis: axis + 1 }, &[id])?)?
         }
-        op if TRAILING.contains(&op) => {
+        "Conv" | "MaxPool" | "AveragePool" => return stacked(graph, call, windows, &plain),
+        "Flatten" => return flatten(graph, call),
+        op if TRAILING.contains(&op) || super::pointwise::ACTIVATIONS.contains(&op) => {
             // A constant of one entry per window was repeated for every row of the batch before it was merged.
             for (i, value) in call.inputs.iter().enumerate() {
                 if let Some(Value::Known(array)) = value
@@ -205,4 +214,99 @@ pub fn reshape(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
 
 fn shaped(graph: &mut Graph, call: &Call, row: Vec<usize>, id: NodeId) -> Result<NodeId> {
     graph.node(call, Op::Reshape { row }, &[id])
+}
+
+/// All axes before one into the batch, all others into a line.
+pub fn flatten(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let before = graph.windows(id);
+    let lead = usize::from(before > 1);
+    let axis = match call.int("axis", 1)? {
+        end if end == (shape.rank() - lead) as i64 => shape.rank() - lead,
+        a => call.axis(a, shape.rank() - lead)?,
+    };
+    if axis == 0 {
+        return Err(call.across());
+    }
+    let (merged, line) = shape.row.split_at(axis - 1 + lead);
+    let windows = merged.iter().product::<usize>();
+    let size = line.iter().product();
+    let row = if windows > 1 { vec![windows, size] } else { vec![size] };
+    let out = if row == shape.row && windows == before { id } else { shaped(graph, call, row, id)? };
+    graph.merge(out, windows);
+    one(out)
+}
+
+/// A convolution or a pool of images merged with the batch: they are stacked one above the other with borders between them, so that one
+/// call sees all, and the rows that saw two images are left out.
+fn stacked(
+    graph: &mut Graph,
+    call: &Call,
+    windows: usize,
+    plain: impl Fn(&mut Graph, &Call) -> Result<Vec<Value>>,
+) -> Result<Vec<Value>> {
+    let (id, shape) = graph.rows(call, 0)?;
+    let &[many, channels, h, w] = &shape.row[..] else {
+        return Err(call.fail("of values merged with the batch only images [n, c, h, w] are supported"));
+    };
+    let kernel: Pair = match call.op() {
+        "Conv" => match call.known(1)?.dims[..] {
+            [.., kh, kw] if call.known(1)?.dims.len() == 4 => [kh, kw],
+            _ => return Err(call.fail("its weight is not that of an image")),
+        },
+        _ => sizes(call, "kernel_shape", 1, 1)?,
+    };
+    if kernel.iter().any(|k| !(1..=MAX_EXTENT as usize).contains(k)) {
+        return Err(call.fail(format!("a kernel of {} x {}", kernel[0], kernel[1])));
+    }
+    let (stride, dilation): (Pair, Pair) = (sizes(call, "strides", 1, 1)?, sizes(call, "dilations", 1, 1)?);
+    let pads = pads(call, [h, w], kernel, stride, dilation, false)?;
+    let plainly = call.op() == "Conv" || call.int("ceil_mode", 0)? == 0 && dilation == [1, 1];
+    if !plainly || call.op() == "AveragePool" && pads != [0; 4] && call.int("count_include_pad", 0)? == 0 {
+        return Err(call.fail(
+            "pools that round up, are dilated or do not count pads are not supported on values merged with the batch",
+        ));
+    }
+    let span = (kernel[0] - 1) * dilation[0] + 1;
+    let padded = h + pads[0] + pads[2];
+    let Some(room) = padded.checked_sub(span) else { return Err(call.fail("its kernel is larger than its image")) };
+    let rows = room / stride[0] + 1;
+    // Every image begins at a window.
+    let each = padded.div_ceil(stride[0]) * stride[0];
+    let value = if call.op() == "MaxPool" { f64::NEG_INFINITY } else { 0. };
+    let turned = graph.step(call, "turned", Op::Transpose { axes: vec![0, 2, 1, 3, 4] }, &[id])?;
+    let border = vec![(0, 0), (0, 0), (pads[0], each - h - pads[0]), (0, 0)];
+    let border = match each > h {
+        true => graph.step(call, "border", Op::Pad { pads: border, value }, &[turned])?,
+        false => turned,
+    };
+    let stack = graph.step(call, "stack", Op::Reshape { row: vec![channels, many * each, w] }, &[border])?;
+    let mut node = call.node.clone();
+    node.attribute.retain(|a| !["pads", "auto_pad"].contains(&a.name.as_str()));
+    let ints = [0, pads[1], 0, pads[3]].map(|p| p as i64).to_vec();
+    node.attribute.push(AttributeProto { name: "pads".into(), kind: 7, ints, ..Default::default() });
+    node.output = vec![format!("{}/stacked", call.out())];
+    let mut inputs = call.inputs.clone();
+    inputs[0] = Some(Value::Node(stack));
+    let made = plain(graph, &Call { node: &node, opset: call.opset, inputs, hidden: 0 })?;
+    let Some(&Value::Node(made)) = made.first() else { return Err(call.fail("it makes no value")) };
+    let &[out, high, wide] = &graph.builder.shape(made).row[..] else { return Err(call.fail("it makes no image")) };
+    let all = many * each / stride[0];
+    let full = match all.checked_sub(high) {
+        Some(0) => made,
+        Some(less) => {
+            let pads = vec![(0, 0), (0, less), (0, 0)];
+            graph.step(call, "full", Op::Pad { pads, value: 0. }, &[made])?
+        }
+        None => return Err(call.fail("it makes more rows than it has windows")),
+    };
+    let row = vec![out, many, each / stride[0], wide];
+    let apart = graph.step(call, "apart", Op::Reshape { row }, &[full])?;
+    let cut = match rows < each / stride[0] {
+        true => graph.step(call, "cut", Op::Slice { axis: 3, start: 0, end: rows, step: 1 }, &[apart])?,
+        false => apart,
+    };
+    let back = graph.node(call, Op::Transpose { axes: vec![0, 2, 1, 3, 4] }, &[cut])?;
+    graph.merge(back, windows);
+    one(back)
 }

@@ -1,5 +1,5 @@
-"""Writes the small ONNX files of this folder and expected.npz, computed by onnx's own reference evaluator.
-Run with Python, numpy and onnx (1.23): `python make.py`."""
+"""Writes the small ONNX files of this folder and expected.npz, computed by onnx's own reference evaluator, of the last ones by
+ONNX Runtime. Run with Python, numpy, onnx (1.23) and onnxruntime (1.32): `python make.py`."""
 import os
 import numpy as np
 import onnx
@@ -17,6 +17,16 @@ def f(*shape):
 
 def i(*values):
     return np.array(values, dtype=np.int64)
+
+
+def run_by_onnxruntime(name, x):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    run = onnxruntime.InferenceSession(os.path.join(HERE, f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+    return run.run(None, {"image": x})[-1]
 
 
 class Net:
@@ -47,7 +57,7 @@ class Net:
         """Adds a value to the output."""
         self.flat.append(self.op("Flatten", value, axis=axis))
 
-    def save(self, output=None, rows=2, extra_outputs=(), like=None):
+    def save(self, output=None, rows=2, extra_outputs=(), like=None, runtime=False):
         out = output or self.op("Concat", *self.flat, axis=1)
         outs = [h.make_tensor_value_info(o, T.FLOAT, None) for o in (*extra_outputs, out)]
         image = h.make_tensor_value_info("image", T.FLOAT, [self.batch, *self.image])
@@ -59,6 +69,10 @@ class Net:
         with open(os.path.join(HERE, f"{self.name}.onnx"), "wb") as file:
             file.write(model.SerializeToString())
         x = rng.uniform(0.05, 0.95, size=(rows, *self.image)).astype(np.float32)
+        if runtime:
+            expected[f"{self.name}.input"] = x
+            expected[f"{self.name}.output"] = run_by_onnxruntime(self.name, x).reshape(rows, -1).astype(np.float32)
+            return
         run = ReferenceEvaluator(like or model)
         if self.batch == "batch":
             y = run.run(None if like else [out], {"image": x})[0]
@@ -298,6 +312,123 @@ def resizes(opset):
     n.save()
 
 
+def lines():
+    n = Net("lines_18", 18)
+    wide = n.op("Mul", "image", n.const(np.float32(7)))
+    wide = n.op("Sub", wide, n.const(np.float32(3.2)))
+    n.use(n.op("CumSum", "image", n.const(np.int64(2))))
+    n.use(n.op("CumSum", "image", n.const(np.int64(-1)), exclusive=1, reverse=1))
+    n.use(n.op("ReduceProd", wide, n.const(i(2, 3)), keepdims=0))
+    n.use(n.op("ReduceProd", wide, n.const(i(1)), keepdims=1))
+    n.use(n.op("Hardmax", wide, axis=2))
+    n.use(n.op("TopK", wide, n.const(i(3)), axis=2, outputs=2)[0])
+    n.use(n.op("TopK", wide, n.const(i(2)), axis=-1, largest=0, outputs=2)[0])
+    n.use(n.op("MeanVarianceNormalization", wide, axes=[2, 3]))
+    n.use(n.op("LpNormalization", wide, axis=1, p=1))
+    n.use(n.op("LpNormalization", wide, axis=3, p=2))
+    n.use(n.op("Trilu", "image", n.const(np.int64(-1)), upper=1))
+    n.use(n.op("Trilu", "image", upper=0))
+    for kind in ("Floor", "Ceil", "Round", "Sign", "Atan", "Sinh", "Cosh", "Asinh"):
+        n.use(n.op(kind, wide))
+    for kind in ("Asin", "Acos", "Atanh", "Tan"):
+        n.use(n.op(kind, "image"))
+    n.use(n.op("Acosh", n.op("Exp", "image")))
+    n.use(n.op("Pow", wide, n.const(np.int32(3))))
+    n.use(n.op("CastLike", wide, n.const(np.float32(1))))
+    n.use(n.op("Compress", wide, n.const(np.array([True, False, True, True, False])), axis=2))
+    n.use(n.op("CenterCropPad", wide, n.const(i(3, 8)), axes=[2, 3]))
+    n.use(n.op("Einsum", "image", n.const(f(5, 3)), equation="...i,ij->...j"))
+    n.save(runtime=True)
+
+
+def places():
+    n = Net("places_18", 18)
+    front = n.op("Transpose", "image", perm=[1, 0, 2, 3])
+    flipped = n.op("GatherND", front, n.const(np.array([[1], [0], [1]])))
+    n.use(n.op("Transpose", flipped, perm=[1, 0, 2, 3]))
+    front = n.op("Transpose", "image", perm=[2, 3, 0, 1])
+    n.use(n.op("Transpose", n.op("GatherND", front, n.const(np.array([[0, 1], [4, 2], [3, 3]]))), perm=[1, 2, 0]))
+    stacked = n.op("Concat", *(n.op("Unsqueeze", x, n.const(i(0))) for x in ("image", n.op("Relu", "image"))), axis=0)
+    n.use(n.op("ReduceMean", stacked, n.const(i(0)), keepdims=0))
+    # Once for each image.
+    size = n.op("Shape", "image")
+    rows = n.op("Slice", size, n.const(i(0)), n.const(i(1)))
+    ones = n.op("ConstantOfShape", n.op("Concat", rows, n.const(i(2, 5)), axis=0), value=nh.from_array(np.array([1.5], np.float32)))
+    n.use(n.op("Add", n.op("CumSum", ones, n.const(np.int64(2))), n.op("ReduceMean", "image", n.const(i(3)), keepdims=0)))
+    shape = n.op("Concat", rows, n.const(i(2, 2, 5)), axis=0)
+    index = n.op("Expand", n.const(np.array([[[[4, 0, 2, 1, 1], [3, 3, 0, 1, 2]], [[0, 0, 0, 0, 0], [-1, -2, -3, 1, 4]]]])), shape)
+    n.use(n.op("GatherElements", "image", index, axis=2))
+    index = n.op("Expand", n.const(np.array([[[[1, 0, 2, 1, 3], [3, 4, 0, 2, 1]], [[0, 0, 0, 0, 0], [4, 1, 3, 1, 4]]]])), shape)
+    part = n.op("Slice", "image", n.const(i(0)), n.const(i(2)), n.const(i(2)))
+    n.use(n.op("ScatterElements", "image", index, n.op("Exp", part), axis=2))
+    for reduction in ("add", "mul", "max"):
+        n.use(n.op("ScatterElements", "image", index, n.op("Sub", n.const(np.float32(1)), part), axis=2, reduction=reduction))
+    n.use(n.op("GatherND", "image", n.op("Expand", n.const(np.array([[[1, 2], [0, 4]]])), n.op("Concat", rows, n.const(i(2, 2)), axis=0)), batch_dims=1))
+    # Merged with the batch and back.
+    merged = n.op("Reshape", "image", n.const(i(-1, 1, 5, 5)))
+    maps = n.op("Conv", merged, n.const(f(3, 1, 3, 2)), n.const(f(3)), strides=[2, 1], pads=[1, 0, 2, 1])
+    n.use(n.op("Reshape", maps, n.op("Concat", rows, n.const(i(-1)), axis=0)))
+    n.use(n.op("Reshape", n.op("MaxPool", merged, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), n.op("Concat", rows, n.const(i(-1)), axis=0)))
+    n.use(n.op("Reshape", n.op("AveragePool", merged, kernel_shape=[2, 3]), n.op("Concat", rows, n.const(i(-1)), axis=0)))
+    lines = n.op("Flatten", "image", axis=3)
+    lines = n.op("Gemm", lines, n.const(f(5, 3)), n.const(f(3)))
+    n.use(n.op("Reshape", lines, n.op("Concat", rows, n.const(i(-1)), axis=0)))
+    n.save(runtime=True)
+
+
+def windows():
+    n = Net("windows_19", 19)
+    n.use(n.op("MaxPool", "image", kernel_shape=[2, 2], dilations=[2, 3], strides=[1, 1], pads=[1, 0, 1, 1]))
+    n.use(n.op("AveragePool", "image", kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 0, 0]))
+    n.use(n.op("AveragePool", "image", kernel_shape=[2, 2], dilations=[1, 2], pads=[1, 1, 0, 0], count_include_pad=1))
+    n.use(n.op("LpPool", "image", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], p=3))
+    n.use(n.op("GlobalLpPool", "image", p=2))
+    room = n.op("Reshape", "image", n.const(i(0, 2, 1, 5, 5)))
+    room = n.op("Concat", room, n.op("Relu", n.op("Neg", room)), n.op("Exp", room), axis=2)
+    n.use(n.op("MaxPool", room, kernel_shape=[2, 3, 2], strides=[1, 2, 1], pads=[0, 1, 0, 0, 1, 0]))
+    n.use(n.op("AveragePool", room, kernel_shape=[2, 2, 2], pads=[1, 0, 0, 0, 0, 1]))
+    n.use(n.op("GlobalAveragePool", room))
+    n.use(n.op("Conv", room, n.const(f(4, 2, 2, 3, 3)), n.const(f(4)), pads=[0, 1, 1, 1, 1, 1], strides=[1, 2, 1]))
+    n.use(n.op("Conv", room, n.const(f(4, 1, 3, 1, 2)), group=2, dilations=[1, 1, 2]))
+    blocks = n.op("Reshape", n.op("Slice", "image", n.const(i(0)), n.const(i(4)), n.const(i(3))), n.const(i(0, 10, 4)))
+    n.use(n.op("Col2Im", n.op("Concat", blocks, n.op("Exp", blocks), axis=1), n.const(i(3, 6)), n.const(i(2, 5)), pads=[0, 0, 0, 0]))
+    n.save(runtime=True)
+
+
+def grids():
+    n = Net("grids_20", 20)
+    for mode in ("linear", "nearest"):
+        for padding, corners in (("zeros", 0), ("border", 1), ("reflection", 0)):
+            grid = n.op("Sub", n.op("Mul", "image", n.const(np.float32(3))), n.const(np.float32(1.4)))
+            grid = n.op("Reshape", grid, n.const(i(0, 5, 5, 2)))
+            n.use(n.op("GridSample", "image", grid, mode=mode, padding_mode=padding, align_corners=corners))
+    theta = n.op("Slice", n.op("Flatten", "image", axis=1), n.const(i(0)), n.const(i(6)), n.const(i(1)))
+    theta = n.op("Reshape", theta, n.const(i(0, 2, 3)))
+    rows = n.op("Slice", n.op("Shape", "image"), n.const(i(0)), n.const(i(1)))
+    size = n.op("Concat", rows, n.const(i(2, 4, 3)), axis=0)
+    for corners in (0, 1):
+        n.use(n.op("GridSample", "image", n.op("AffineGrid", theta, size, align_corners=corners), align_corners=corners))
+    n.save(runtime=True)
+
+
+def quantised():
+    n = Net("quantised_21", 21)
+    q = lambda x, scale, zero, **a: n.op("QuantizeLinear", x, n.const(np.float32(scale)), n.const(zero), **a)
+    d = lambda x, scale, zero, **a: n.op("DequantizeLinear", x, n.const(np.float32(scale)), n.const(zero), **a)
+    # Halves of a step, in numbers that any arithmetic holds exactly.
+    grid = n.op("Mul", n.op("Round", n.op("Mul", "image", n.const(np.float32(16)))), n.const(np.float32(0.0625)))
+    n.use(d(q(grid, 0.125, np.uint8(3)), 0.125, np.uint8(3)))
+    n.use(d(q("image", 0.004, np.int8(-10)), 0.004, np.int8(-10)))
+    n.use(d(q("image", 0.0025, np.uint8(0)), 0.0025, np.uint8(0)))
+    each = ([0.01, 0.003], np.array([5, 100], np.uint8))
+    n.use(d(q("image", *each, axis=1), *each, axis=1))
+    levels = q(n.op("Sub", "image", n.const(np.float32(0.5))), 0.004, np.uint8(128))
+    n.use(d(n.op("MaxPool", levels, kernel_shape=[2, 2]), 0.004, np.uint8(128)))
+    weight = d(q(n.const(f(3, 2, 3, 3)), [0.02, 0.03, 0.01], np.zeros(3, np.int8), axis=0), [0.02, 0.03, 0.01], np.zeros(3, np.int8), axis=0)
+    n.use(d(q(n.op("Conv", d(levels, 0.004, np.uint8(128)), weight), 0.02, np.uint8(120)), 0.02, np.uint8(120)))
+    n.save(runtime=True)
+
+
 for opset in (11, 13, 18, 21):
     activations(opset)
     layouts(opset)
@@ -318,4 +449,6 @@ for opset in (13, 18, 21):
     group_norms(opset)
 for opset in (13, 18):
     resizes(opset)
+for make in (lines, places, windows, grids, quantised):
+    make()
 np.savez_compressed(os.path.join(HERE, "expected.npz"), **expected)

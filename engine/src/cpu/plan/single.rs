@@ -65,6 +65,7 @@ impl Compiler<'_> {
             | Op::Attention { .. }
             | Op::Act(_)
             | Op::Binary(_)
+            | Op::Choose
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::MaxPool(_)
@@ -72,6 +73,9 @@ impl Compiler<'_> {
             | Op::Reduce { .. }
             | Op::Concat { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
+            | Op::Sorted { .. }
+            | Op::GridSample { .. }
             | Op::Pad { .. } => self.by_kind(i),
         }
     }
@@ -118,11 +122,15 @@ impl Compiler<'_> {
             | Op::MatMul
             | Op::BatchNorm { .. }
             | Op::Binary(_)
+            | Op::Choose
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::MaxPool(_)
             | Op::AvgPool { .. }
             | Op::KeepTop { .. }
+            | Op::Pick { .. }
+            | Op::Sorted { .. }
+            | Op::GridSample { .. }
             | Op::Reduce { .. }
             | Op::Reshape { .. }
             | Op::Transpose { .. }

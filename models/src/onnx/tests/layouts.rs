@@ -88,6 +88,7 @@ fn a_fixed_or_negative_batch_is_any_batch() {
         let read = read(&fixed, &Options::default());
         assert_eq!(read.network.output_row(), [32]);
         assert_eq!(read.notes.iter().any(|n| n.contains("fixes the batch at 1")), said, "{:?}", read.notes);
+        assert_eq!(read.notes.iter().any(|n| n.contains("states the batch as -1")), batch == Some(-1));
     }
 }
 

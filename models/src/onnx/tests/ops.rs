@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn reals(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+pub(super) fn reals(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     TensorProto {
         name: name.into(),
         dims: dims.to_vec(),
@@ -12,13 +12,13 @@ fn reals(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
-fn float_attr(name: &str, f: f32) -> AttributeProto {
+pub(super) fn float_attr(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), f, kind: 1, ..Default::default() }
 }
 
 /// What a model over a flat input `x` of as many entries makes of one row, and the slope of the sum of its outputs.
 #[track_caller]
-fn slopes(
+pub(super) fn slopes(
     nodes: Vec<NodeProto>,
     weights: Vec<TensorProto>,
     opset: i64,
@@ -42,12 +42,12 @@ fn slopes(
 }
 
 #[track_caller]
-fn made(nodes: Vec<NodeProto>, weights: Vec<TensorProto>, opset: i64, dims: &[i64], x: &[f32]) -> Vec<f32> {
+pub(super) fn made(nodes: Vec<NodeProto>, weights: Vec<TensorProto>, opset: i64, dims: &[i64], x: &[f32]) -> Vec<f32> {
     slopes(nodes, weights, opset, dims, x).0
 }
 
 #[track_caller]
-fn near(found: &[f32], expected: &[f32]) {
+pub(super) fn near(found: &[f32], expected: &[f32]) {
     let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * b.abs().max(1.);
     assert!(found.len() == expected.len() && found.iter().zip(expected).all(close), "{found:?}, not {expected:?}");
 }
@@ -57,7 +57,7 @@ fn count(n: usize) -> Vec<f32> {
 }
 
 /// One op on a row, flattened.
-fn op(mut node: NodeProto, attributes: &[AttributeProto]) -> Vec<NodeProto> {
+pub(super) fn op(mut node: NodeProto, attributes: &[AttributeProto]) -> Vec<NodeProto> {
     node.output = vec!["o".into()];
     node.attribute.extend(attributes.iter().cloned());
     vec![node, super::node("Flatten", &["o"], "y")]
