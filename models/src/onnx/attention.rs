@@ -2,7 +2,7 @@
 
 use super::arithmetic::Steps;
 use super::call::{Call, Graph, Value, one};
-use super::fold::{View, broadcast};
+use super::views::{View, broadcast};
 use crate::compose::MADE;
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;

@@ -2,18 +2,10 @@
 //! `i` and entry `j < k`. Known at import, but for a batch of any size.
 
 use super::array::all;
-use super::call::{Call, Graph, Value, one};
+use super::call::{ByRow, Call, Graph, Value, one};
 use robust_core::{Error, Result};
 use robust_engine::Op;
 use std::rc::Rc;
-
-/// Entry `e` of row `i` is `entries[e] + each i`. The leading axis is the batch; `dims` are the others.
-#[derive(Debug, Clone)]
-pub struct ByRow {
-    dims: Vec<usize>,
-    entries: Vec<i64>,
-    each: i64,
-}
 
 /// The call's value where it makes or reads such integers.
 pub fn lower(graph: &mut Graph, call: &Call) -> Result<Option<Vec<Value>>> {
@@ -53,7 +45,7 @@ fn made(x: ByRow) -> Vec<Value> {
 }
 
 fn refuse(call: &Call) -> Error {
-    call.fail("its indices depend on the batch size in a way that is not supported").hint(super::BATCH_HINT)
+    call.fail("its indices depend on the batch size in a way that is not supported").hint(super::call::BATCH_HINT)
 }
 
 /// `Range(0, batch, 1)`.
@@ -82,9 +74,9 @@ fn with(graph: &mut Graph, call: &Call, x: &ByRow, dims: &[usize], values: &[i64
     let mut other = vec![1; rank - dims.len()];
     other.extend(dims);
     let own = [[1].as_slice(), x.dims.as_slice()].concat();
-    let out = super::fold::broadcast(&own, &other).ok_or_else(|| refuse(call))?;
+    let out = super::views::broadcast(&own, &other).ok_or_else(|| refuse(call))?;
     graph.spend(call, &out)?;
-    let at = |dims: &[usize]| super::fold::View::of(dims).expand(&out).indices();
+    let at = |dims: &[usize]| super::views::View::of(dims).expand(&out).indices();
     let op = |a: i64, b: i64| match call.op() {
         "Add" => a.checked_add(b),
         "Sub" => a.checked_sub(b),
@@ -115,7 +107,7 @@ fn gather(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     if !flat || !own {
         return Err(call
             .fail("its indices reach into other rows, so that rows would depend on their neighbours")
-            .hint(super::BATCH_HINT));
+            .hint(super::call::BATCH_HINT));
     }
     let first = x.entries.first().copied().unwrap_or(0);
     if !x.entries.iter().enumerate().all(|(i, e)| *e == first + i as i64) {

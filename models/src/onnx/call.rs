@@ -1,8 +1,7 @@
 //! One node being imported: its inputs and attributes with the types its op expects, and the graph it is built into.
 
 use super::array::{Array, Num};
-use super::by_row::ByRow;
-use super::proto::{AttributeProto, NodeProto};
+use super::proto::{AttributeProto, NodeProto, node_name};
 use candle_core::Tensor;
 use robust_core::{Error, Result};
 use robust_engine::{Builder, NodeId, Op, ParamId, Shape};
@@ -35,6 +34,19 @@ impl From<Array> for Value {
     }
 }
 
+/// Entry `e` of row `i` is `entries[e] + each i`. The leading axis is the batch; `dims` are the others.
+#[derive(Debug, Clone)]
+pub struct ByRow {
+    pub dims: Vec<usize>,
+    pub entries: Vec<i64>,
+    pub each: i64,
+}
+
+/// What to do about a graph whose batch axis is out of reach.
+pub(super) const BATCH_HINT: &str = "export it with torch.onnx.export(model, x, \"net.onnx\", dynamo=True), the batch axis first and images apart, or load the weights themselves: the folder with its config.json";
+
+pub(super) type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
+
 /// How many times the entries of all constants there may be at once can be computed one after the other.
 const WORK: usize = 16;
 /// Entries of weights that are one number over and over: files of a few bytes may have as many as a small network.
@@ -62,7 +74,7 @@ impl Call<'_> {
     }
 
     pub fn fail(&self, why: impl Display) -> Error {
-        Error::load(format!("node `{}` ({})", super::node_name(self.node), self.node.op_type), why)
+        Error::load(format!("node `{}` ({})", node_name(self.node), self.node.op_type), why)
     }
 
     fn attr(&self, name: &str, kind: i32, expected: &str) -> Result<Option<&AttributeProto>> {
@@ -311,7 +323,7 @@ impl Graph {
 }
 
 fn indices(call: &Call, i: usize) -> Error {
-    call.fail(format!("input {i} holds indices that depend on the batch size")).hint(super::BATCH_HINT)
+    call.fail(format!("input {i} holds indices that depend on the batch size")).hint(BATCH_HINT)
 }
 
 /// The usual result: one value.

@@ -2,7 +2,7 @@
 
 use super::array::{Array, Num, all};
 use super::call::{Call, Graph};
-use super::fold::{View, broadcast};
+use super::views::{View, broadcast};
 use candle_core::{DType, Tensor};
 use robust_core::Result;
 

@@ -2,10 +2,11 @@
 //! axes may include the first.
 
 use super::array::{Array, Data, Num};
+use super::call::Lower;
 use super::call::{Call, Graph, Value};
-use super::fold::{View, viewed};
 use super::layout::split_sizes;
-use super::{Lower, pointwise};
+use super::pointwise;
+use super::views::{View, viewed};
 use candle_core::{DType, Tensor};
 use robust_core::Result;
 use robust_engine::{Builder, Op, Reference};
@@ -144,7 +145,7 @@ pub(super) fn matmul(graph: &mut Graph, call: &Call) -> Result<Option<Array>> {
     let (a, b) = (Rc::clone(call.known(0)?), Rc::clone(call.known(1)?));
     let (Some(x), Some(y)) = (a.tensor(), b.tensor()) else { return Ok(None) };
     let ([.., rows, inner], [.., same, columns]) = (&a.dims[..], &b.dims[..]) else { return Ok(None) };
-    let lead = super::fold::broadcast(&a.dims[..a.dims.len() - 2], &b.dims[..b.dims.len() - 2]);
+    let lead = super::views::broadcast(&a.dims[..a.dims.len() - 2], &b.dims[..b.dims.len() - 2]);
     let Some(lead) = lead.filter(|_| inner == same && *inner > 0) else {
         return Err(call.fail(format!("{:?} and {:?} cannot be multiplied", a.dims, b.dims)));
     };

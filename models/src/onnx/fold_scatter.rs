@@ -2,7 +2,7 @@
 
 use super::array::{Array, Data, Num, all};
 use super::call::{Call, Graph};
-use super::fold::{View, pick};
+use super::views::{View, pick};
 use candle_core::Tensor;
 use robust_core::Result;
 use std::rc::Rc;

@@ -5,9 +5,9 @@
 
 use super::array::Num;
 use super::call::{Call, Graph, Value, one};
-use super::fold::{permutation, shape as shape_of};
 use super::layout::{slice_specs, split_sizes};
 use super::select::select;
+use super::views::{permutation, shape as shape_of};
 use robust_core::{Error, Result};
 use robust_engine::{NodeId, Op, Reduction, Shape};
 
@@ -60,7 +60,7 @@ impl Seen {
 
 fn refuse(call: &Call, what: &str) -> Error {
     let why = format!("{what} while an axis lies in front of the batch, which is not supported here");
-    call.fail(why).hint(super::BATCH_HINT)
+    call.fail(why).hint(super::call::BATCH_HINT)
 }
 
 /// A transpose that brings axes before the batch, and an axis of one entry put there.
@@ -105,7 +105,7 @@ fn unsqueeze(graph: &mut Graph, call: &Call, seen: &Seen, at: usize) -> Result<V
 }
 
 /// An op on a value with axes in front of the batch.
-pub fn lower(graph: &mut Graph, call: &Call, plain: Option<super::Lower>) -> Result<Vec<Value>> {
+pub fn lower(graph: &mut Graph, call: &Call, plain: Option<super::call::Lower>) -> Result<Vec<Value>> {
     let (id, _) = graph.rows(call, 0)?;
     let seen = Seen::of(graph, id);
     if seen.count == 0 || call.inputs.iter().skip(1).any(|v| matches!(v, Some(Value::Node(_)))) {
@@ -159,7 +159,7 @@ pub fn lower(graph: &mut Graph, call: &Call, plain: Option<super::Lower>) -> Res
     }
 }
 
-fn marked(graph: &mut Graph, call: &Call, seen: &Seen, plain: super::Lower) -> Result<Vec<Value>> {
+fn marked(graph: &mut Graph, call: &Call, seen: &Seen, plain: super::call::Lower) -> Result<Vec<Value>> {
     let made = plain(graph, call)?;
     for value in &made {
         if let Value::Node(out) = value {
@@ -170,7 +170,7 @@ fn marked(graph: &mut Graph, call: &Call, seen: &Seen, plain: super::Lower) -> R
 }
 
 /// Several values whose axes lie alike: entry by entry, or one behind the other in front of the batch.
-fn together(graph: &mut Graph, call: &Call, seen: &Seen, plain: Option<super::Lower>) -> Result<Vec<Value>> {
+fn together(graph: &mut Graph, call: &Call, seen: &Seen, plain: Option<super::call::Lower>) -> Result<Vec<Value>> {
     let alike = call.inputs.iter().flatten().all(|v| match v {
         Value::Node(id) => {
             let other = Seen::of(graph, *id);

@@ -2,8 +2,8 @@
 
 use super::array::{Array, MAX_RANK, Num, is_float};
 use super::call::{Call, Graph, Value, one};
-use super::fold::{permutation, shape as shape_of};
 use super::select::{padded, select};
+use super::views::{MAX_EXTENT, permutation, shape as shape_of};
 use crate::compose::MADE;
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;
@@ -11,8 +11,6 @@ use robust_engine::{Binary, NodeId, Op, Shape};
 
 /// Stands for the batch in a list of sizes.
 const BATCH: usize = usize::MAX;
-/// Pads and slices beyond any real image stop here, before sizes are added up.
-pub const MAX_EXTENT: i64 = 1 << 20;
 
 fn full(shape: &Shape) -> Vec<usize> {
     std::iter::once(BATCH).chain(shape.row.iter().copied()).collect()
@@ -123,7 +121,7 @@ pub fn transpose(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     let (id, shape) = graph.rows(call, 0)?;
     let axes = permutation(call, shape.rank())?;
     if axes[0] != 0 {
-        return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")).hint(super::BATCH_HINT));
+        return Err(call.fail(format!("the permutation {axes:?} moves the batch axis")).hint(super::call::BATCH_HINT));
     }
     // Back to channels first, as the image came.
     if let (Some((turned, image)), [0, 3, 1, 2]) = (graph.turned, &axes[..])

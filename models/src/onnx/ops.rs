@@ -1,14 +1,12 @@
 //! Which operators can be built into a network, and what is said of others.
 
-use super::call::{Call, Graph, Value};
+use super::call::{Call, Lower};
 use super::proto::NodeProto;
 use super::{
     arithmetic, attention, einsum, fold, grid, group_norm, layers, layout, lines, patches, places, pointwise,
     quantised, resample, select, transposed,
 };
 use robust_core::{Error, Result};
-
-pub(super) type Lower = fn(&mut Graph, &Call) -> Result<Vec<Value>>;
 
 /// Every op that can be built into a network, by its ONNX name.
 pub(super) const OPS: &[(&str, Lower)] = &[

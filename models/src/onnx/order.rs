@@ -35,7 +35,7 @@ pub fn order(graph: &GraphProto, output: &str, given: &HashSet<&str>) -> Result<
         if value.is_empty() || given.contains(value.as_str()) {
             continue;
         }
-        let place = || format!("node `{}` ({})", super::node_name(&graph.node[i]), graph.node[i].op_type);
+        let place = || format!("node `{}` ({})", super::proto::node_name(&graph.node[i]), graph.node[i].op_type);
         match producer.get(value.as_str()) {
             None => return Err(Error::load(place(), format!("nothing produces its input `{value}`"))),
             Some(&j) if done[j] => {}

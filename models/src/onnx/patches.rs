@@ -3,8 +3,8 @@
 
 use super::arithmetic::Steps;
 use super::call::{Call, Graph, Value, one};
-use super::fold::View;
-use super::layout::MAX_EXTENT;
+use super::views::MAX_EXTENT;
+use super::views::View;
 use crate::compose::MADE;
 use candle_core::{Device, Tensor};
 use robust_core::Result;
@@ -237,7 +237,7 @@ pub fn conv(graph: &mut Graph, call: &Call) -> Result<Vec<Value>> {
     graph.spend(call, &weight.dims)?;
     let matrix = tensor.reshape((1, groups, out, per_group * area))?.transpose(2, 3)?.contiguous()?;
     let matrix = graph.derived(&weight.name, "[windows]", matrix);
-    let bias = super::layers::bias(graph, call, 2)?;
+    let bias = super::extents::bias(graph, call, 2)?;
     let mut s = Steps::new(graph, call);
     let all = spread(&mut s, call, (id, channels, &w), |_| Some(NOWHERE))?;
     // [groups, places, channels of a group x area]

@@ -3,8 +3,8 @@
 
 use super::array::Num;
 use super::call::{Call, Value};
-use super::fold::permutation;
 use super::layout::slice_specs;
+use super::views::permutation;
 use robust_core::Result;
 
 /// Ops of single entries, whose results are repeated as their inputs are.
@@ -107,7 +107,7 @@ pub fn of(call: &Call) -> Result<bool> {
         true => Ok(true),
         false => Err(call
             .fail("it works along the batch axis of a constant that is repeated once for each image")
-            .hint(super::BATCH_HINT)),
+            .hint(super::call::BATCH_HINT)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::array::Array;
 use super::call::{Call, Graph, Value, one};
-use super::fold::View;
-use super::layout::MAX_EXTENT;
 use super::select::select;
+use super::views::MAX_EXTENT;
+use super::views::View;
 use robust_core::Result;
 use robust_engine::{Binary, NOWHERE, NodeId, Op};
 use std::rc::Rc;
@@ -24,7 +24,7 @@ fn each_row(graph: &Graph, call: &Call, i: usize) -> Result<(Vec<usize>, Vec<i64
     let size = dims.iter().product::<usize>();
     let alike = size > 0 && values.chunks(size).all(|c| *c == values[..size]);
     if !alike || !array.per_image && graph.fixed_batch != Some(rows) {
-        return Err(call.fail("its indices differ from image to image").hint(super::BATCH_HINT));
+        return Err(call.fail("its indices differ from image to image").hint(super::call::BATCH_HINT));
     }
     Ok((dims.to_vec(), values[..size].to_vec()))
 }
@@ -144,7 +144,7 @@ fn row(graph: &Graph, call: &Call, i: usize) -> Result<Vec<usize>> {
         Value::Known(array) if array.dims.first() == Some(&1) && (array.per_image || graph.fixed_batch == Some(1)) => {
             Ok(array.dims[1..].to_vec())
         }
-        _ => Err(call.fail(format!("input {i} has no batch axis")).hint(super::BATCH_HINT)),
+        _ => Err(call.fail(format!("input {i} has no batch axis")).hint(super::call::BATCH_HINT)),
     }
 }
 

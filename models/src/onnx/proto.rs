@@ -139,3 +139,8 @@ pub struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
 }
+
+/// What messages call a node: exporters name nodes, hand-written files often do not.
+pub fn node_name(node: &NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("?", |o| o) } else { &node.name }
+}

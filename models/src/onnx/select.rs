@@ -1,7 +1,7 @@
 //! Entries of an image picked along an axis in any order: flips, repetitions, reflected and wrapped edges.
 
 use super::call::{Call, Graph, Value, one};
-use super::layout::MAX_EXTENT;
+use super::views::MAX_EXTENT;
 use crate::compose::MADE;
 use candle_core::{DType, Device, Tensor};
 use robust_core::Result;

@@ -6,9 +6,13 @@ mod ops;
 mod outputs;
 mod wild;
 
+use super::import::{Imported, import, open};
 use super::proto::*;
-use super::*;
-use robust_core::Kind;
+use crate::Options;
+use prost::Message;
+use prost::bytes::Bytes;
+use robust_core::{Kind, Result};
+use robust_engine::{Network, Op};
 
 fn info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     let dim = dims.iter().map(|&dim_value| Dimension { dim_value }).collect();

@@ -2,8 +2,8 @@
 
 use super::array::Array;
 use super::call::{Call, Graph, Value, one};
-use super::layers::{bias, image, sizes};
-use super::layout::MAX_EXTENT;
+use super::extents::{bias, image, sizes};
+use super::views::MAX_EXTENT;
 use crate::compose::MADE;
 use candle_core::{Device, Tensor};
 use robust_core::Result;

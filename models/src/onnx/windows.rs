@@ -3,10 +3,10 @@
 
 use super::array::Num;
 use super::call::{Call, Graph, Value, one};
-use super::fold::{permutation, shape as shape_of};
-use super::layers::{pads, sizes};
-use super::layout::MAX_EXTENT;
+use super::extents::{pads, sizes};
 use super::proto::AttributeProto;
+use super::views::MAX_EXTENT;
+use super::views::{permutation, shape as shape_of};
 use robust_core::Result;
 use robust_engine::{NodeId, Op, Pair};
 
@@ -105,7 +105,7 @@ pub fn lower(
             if axes[0] != 0 {
                 return Err(call
                     .fail(format!("the permutation {axes:?} moves the batch axis"))
-                    .hint(super::BATCH_HINT));
+                    .hint(super::call::BATCH_HINT));
             }
             let axes = std::iter::once(0).chain(axes.iter().map(|a| a + 1)).collect();
             one(graph.node(call, Op::Transpose { axes }, &[id])?)?
