@@ -93,3 +93,24 @@ fn contributing_teaches_with_code_that_compiles() {
     let block = text.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
     assert_eq!(block, read("attacks/tests/contributing/gradient_descent.rs"), "CONTRIBUTING.md and its example differ");
 }
+
+/// `scripts/follow_contributing.py` does as the examples say; this holds between two runs of it.
+#[test]
+fn every_index_line_of_contributing_has_one_place() {
+    let text = read("CONTRIBUTING.md");
+    let quoted = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>();
+    let (mut files, mut lines) = (0, 0);
+    for line in text.lines() {
+        match quoted(line).as_slice() {
+            [_] if line.starts_with("New file ") => files += 1,
+            [file, after] if line.starts_with("In ") => {
+                let places = read(file).lines().filter(|l| l.trim() == after).count();
+                assert_eq!(places, 1, "CONTRIBUTING.md: {file} has {places} lines `{after}`");
+                lines += 1;
+            }
+            _ => {}
+        }
+    }
+    // A file for each kind of addition; two lines for each but a defence, which is in no index.
+    assert_eq!((files, lines), (7, 12));
+}

@@ -1,7 +1,7 @@
 //! Common corruptions of images: the 19 of ImageNet-C and CIFAR-C (Hendrycks and Dietterich 2019, arXiv 1903.12261), the
 //! 15 of MNIST-C (Mu and Gilmer 2019, arXiv 1906.02337) and the 10 of ImageNet-C-bar and CIFAR-10-C-bar (Mintun, Kirillov
 //! and Xie 2021, arXiv 2102.11273). One file per corruption or small family; to add one, write its file, its `mod` line and
-//! its place in `suite.rs`.
+//! its line in [`UNPUBLISHED`].
 //!
 //! Outputs equal those of the published code where it is deterministic. Where it draws random numbers, they equal its
 //! outputs under [`Random::numpy`], and have its statistics under [`Random::native`], whose draws depend on seed, suite,
@@ -64,5 +64,8 @@ pub static TEST: [&Corruption; 15] = [
 /// The 4 kept for validation: never part of mCE.
 pub static EXTRA: [&Corruption; 4] = [&noise::SPECKLE, &blur::GAUSSIAN, &spatter::SPATTER, &colour::SATURATE];
 
-/// What stands in for frost where the photos are missing.
-pub static FROST_STAND_IN: &Corruption = &frost::PROCEDURAL;
+/// Of no published set, for RGB images: made where `only=` names them, and in no mean.
+pub static UNPUBLISHED: &[&Corruption] = &[
+    // Stands in for frost where the photos are missing.
+    &frost::PROCEDURAL,
+];

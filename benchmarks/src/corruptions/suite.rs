@@ -1,6 +1,6 @@
 //! Suites by name, and one corruption at one severity as something to apply.
 
-use super::{Call, Corruption, EXTRA, FROST_STAND_IN, Photos, Profile, Random, SIDES, TEST, cbar, mnist, of_side};
+use super::{Call, Corruption, EXTRA, Photos, Profile, Random, SIDES, TEST, UNPUBLISHED, cbar, mnist, of_side};
 use robust_core::{Error, Result, Spec, nearest};
 use robust_imaging::Bytes;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,9 @@ impl Suite {
     /// Every corruption of the suite for images of `side`, those outside the published mean last.
     pub fn corruptions(self, side: usize) -> Vec<&'static Corruption> {
         match self {
-            Suite::ImageNetC | Suite::CifarC => TEST.into_iter().chain(EXTRA).chain([FROST_STAND_IN]).collect(),
+            Suite::ImageNetC | Suite::CifarC => {
+                TEST.into_iter().chain(EXTRA).chain(UNPUBLISHED.iter().copied()).collect()
+            }
             Suite::MnistC => mnist::ALL.to_vec(),
             Suite::CBar if side == 32 => cbar::CIFAR.to_vec(),
             Suite::CBar => cbar::IMAGENET.to_vec(),
@@ -226,7 +228,10 @@ fn choose(
         let usual = |c: &&&Corruption| match c.name {
             "frost" => photos,
             "frost_procedural" => !photos,
-            name => extra || matches!(suite, Suite::MnistC | Suite::CBar) || !EXTRA.iter().any(|e| e.name == name),
+            name => {
+                let among = |list: &[&Corruption]| list.iter().any(|e| e.name == name);
+                matches!(suite, Suite::MnistC | Suite::CBar) || !among(UNPUBLISHED) && (extra || !among(&EXTRA))
+            }
         };
         return Ok(all.iter().filter(usual).copied().collect());
     };

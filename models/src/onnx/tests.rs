@@ -20,7 +20,7 @@ fn info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     let input = inputs.iter().map(|s| s.to_string()).collect();
     NodeProto {
         op_type: op.into(),
@@ -48,7 +48,7 @@ fn text_attr(name: &str, s: &'static str) -> AttributeProto {
     AttributeProto { name: name.into(), s: s.into(), kind: 3, ..Default::default() }
 }
 
-fn floats(name: &str, dims: &[i64]) -> TensorProto {
+pub(super) fn floats(name: &str, dims: &[i64]) -> TensorProto {
     let n: i64 = dims.iter().product();
     TensorProto {
         name: name.into(),
@@ -65,7 +65,7 @@ fn ints(name: &str, values: &[i64]) -> TensorProto {
 }
 
 /// A model of an image `[n, 2, 4, 4]` whose output is `y`.
-fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+pub(super) fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
     ModelProto {
         opset_import: vec![OperatorSetId { domain: String::new(), version: 18 }],
         graph: Some(GraphProto {
@@ -132,7 +132,7 @@ fn an_unknown_op_is_named_with_what_is_supported() {
 }
 
 /// What a model makes of two rows that count from 0.
-fn counted(model: &ModelProto) -> Vec<Vec<f32>> {
+pub(super) fn counted(model: &ModelProto) -> Vec<Vec<f32>> {
     let x = candle_core::Tensor::arange(0f32, 64., &candle_core::Device::Cpu).unwrap().reshape((2, 2, 4, 4)).unwrap();
     let net = std::sync::Arc::new(load(model).unwrap());
     robust_engine::Reference::new(net, candle_core::DType::F32).unwrap().forward(&x).unwrap().to_vec2().unwrap()

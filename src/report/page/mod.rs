@@ -1,5 +1,6 @@
 //! What a report says, before it is HTML, Markdown or LaTeX: sections of figures, each figure a chart and the table behind
-//! it. A pure function of run folders (and, for the pictures, of the data set they name).
+//! it. A pure function of run folders (and, for the pictures, of the data set they name). To add a section, write its file, its
+//! `mod` line and its line in `index.rs`.
 
 mod classes;
 mod corruptions;
@@ -8,6 +9,7 @@ mod deltas;
 mod documents;
 mod epsilon;
 mod html;
+mod index;
 mod leaderboard;
 mod origin;
 mod outline;

@@ -1,9 +1,10 @@
-//! The order of a report, and what is said before any number.
+//! A whole report: its sections, and what is said before any number.
 
+use super::index::sections;
 use super::pictures::{self, Grid, Options as Pictures};
 use super::section::Section;
 use super::subjects::{Subject, subjects};
-use super::{classes, corruptions, cost, deltas, epsilon, leaderboard, origin, queries, tables, transfer};
+use super::tables;
 use crate::report::{Row, is_worst, sentences};
 use crate::runs::finished::FinishedRun;
 
@@ -26,20 +27,7 @@ pub struct Page {
 /// The report of some runs.
 pub fn page(runs: &[FinishedRun], pictures: &Pictures) -> Page {
     let subjects = subjects(runs);
-    let groups = leaderboard::groups(&subjects);
-    let sections = vec![
-        epsilon::section(&subjects),
-        leaderboard::section(&groups),
-        corruptions::section(runs, &subjects),
-        queries::section(&subjects),
-        transfer::section(&subjects),
-        classes::section(&groups),
-        deltas::section(&groups),
-        cost::section(&subjects),
-        origin::diagnostics(&subjects),
-        origin::provenance(runs),
-    ];
-    let sections: Vec<Section> = sections.into_iter().filter(|s| !s.figures.is_empty()).collect();
+    let sections = sections(runs, &subjects);
     let images_after = sections.iter().find(|s| s.id == "leaderboard").or(sections.first()).map_or("", |s| s.id);
     let (grids, grid_notes) = pictures::grids(&subjects, pictures);
     let mut names: Vec<&str> = runs.iter().map(|r| r.record.plan.dataset.card.name.as_str()).collect();
