@@ -5,7 +5,7 @@
 //! use robust::eval::{Evaluation, Folder, Quiet};
 //!
 //! # fn main() -> robust::core::Result<()> {
-//! # let place = tempfile::tempdir().map_err(|e| robust::core::Error::internal(e))?;
+//! # let place = tempfile::tempdir().map_err(|e| robust::core::Error::write("a temporary folder", e))?;
 //! # let out = place.path().join("run");
 //! let finished = Evaluation::new()
 //!     .model("builtin:mnist-at") // or "net.onnx", a Hugging Face folder, a checkpoint

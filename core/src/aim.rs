@@ -145,7 +145,7 @@ mod tests {
             ("towards:l2>2", "wrong way round"),
             ("away:cosine=1.5", "beyond -1 to 1"),
             ("away:l2=0", "not positive"),
-            ("away:l2=far", "no number"),
+            ("away:l2=far", "not a number"),
         ] {
             let error = AimSpec::parse(text).unwrap_err();
             assert!(error.kind == crate::Kind::Usage && error.to_string().contains(part), "{text}: {error}");

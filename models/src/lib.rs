@@ -21,7 +21,7 @@
 //! # fn main() -> robust_core::Result<()> {
 //! let loaded = robust_models::load("builtin:mnist-at")?;
 //! assert_eq!(loaded.model.card().output, Output::Logits { k: 10 });
-//! assert_eq!(loaded.network.input_row(), [1, 28, 28]);
+//! assert_eq!(loaded.graph()?.input_row(), [1, 28, 28]);
 //! # Ok(())
 //! # }
 //! ```

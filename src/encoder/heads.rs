@@ -269,7 +269,7 @@ mod tests {
             ("knn,,linear", "names no"),
             ("knn:neighbours=3", "takes k, temperature"),
             ("bayes:k=3", "takes none"),
-            ("knn:k=0.5", "no whole number"),
+            ("knn:k=0.5", "not a whole number"),
             ("knn,knn", "named twice"),
         ] {
             let error = read(&[text]).unwrap_err();

@@ -148,7 +148,7 @@ fn encoders_are_compared_under_heads_that_the_run_fits() {
         let text = place.read(&format!("{shard}/run.json")).replace("\"heads/", "\"../outside/");
         std::fs::write(place.path(&format!("{shard}/run.json")), text).unwrap();
     }
-    place.fails("merge s1 s2 --out robbed", 4, &["no file of its heads"]);
+    place.fails("merge s1 s2 --out robbed", 4, &["not a file of its heads"]);
     assert!(!place.path("outside").exists());
     // Another head under the same name is another model.
     std::fs::copy(&heads_of(&place, "moved")[0], &heads_of(&place, "moved")[1]).unwrap();

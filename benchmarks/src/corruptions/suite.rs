@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(parse("imagenet-c:table=224", &[3, 96, 96], None).unwrap().len(), 75);
         assert!(error("cifar-c", &[3, 64, 64]).message.contains("CIFAR's are 32x32"));
         assert!(error("mnist-c", &[3, 28, 28]).message.contains("with 3 channels"));
-        assert!(error("imagenet-c", &[10]).message.contains("no images"));
+        assert!(error("imagenet-c", &[10]).message.contains("not images"));
         assert!(error("imagenet-d", &[3, 224, 224]).hint.unwrap().contains("imagenet-c"));
         assert!(error("cifar-c:only=fogg", &[3, 32, 32]).hint.unwrap().contains("`fog`"));
         assert!(error("cifar-c:severity=3", &[3, 32, 32]).hint.unwrap().contains("severities"));

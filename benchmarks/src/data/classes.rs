@@ -215,6 +215,6 @@ mod tests {
         assert!(label("99999999999,a", "a").unwrap_err().contains("beyond"));
         assert!(label("", "a").unwrap_err().contains("without classes"));
         assert!(label(&"[".repeat(100_000), "a").unwrap_err().contains("list of classes"));
-        assert!(label(r#"[{"a": 1}]"#, "a").unwrap_err().contains("no list of classes"));
+        assert!(label(r#"[{"a": 1}]"#, "a").unwrap_err().contains("not a list of classes"));
     }
 }

@@ -56,7 +56,7 @@ fn what_makes_no_sense_is_a_usage_error_that_says_what_does() {
         ("a.onnx?strip=a&prefix=b", "twice"),
         ("a.onnx?input=3x32", "3x32x32"),
         ("a.pth?kee=x", "did you mean `key`"),
-        ("hf:a/b/c", "no name of a model"),
+        ("hf:a/b/c", "not a name of a model"),
         ("http://host/model", "not supported yet"),
         ("cmd:python serve.py", "not supported yet"),
         ("onx:file", "did you mean `onnx:file`"),

@@ -118,7 +118,7 @@ fn heads_are_as_many_as_said_and_divide_the_width() {
     let digest = |heads| robust_engine::digest(&with(heads).unwrap().network);
     assert_eq!(digest(None), digest(Some("1")));
     assert_ne!(digest(None), digest(Some("2")));
-    for (bad, why) in [("3", "64 channels are not divided among 3 heads"), ("0", "0 heads"), ("x", "no number")] {
+    for (bad, why) in [("3", "64 channels are not divided among 3 heads"), ("0", "0 heads"), ("x", "not a number")] {
         let error = with(Some(bad)).err().unwrap();
         assert!(error.message.contains(why), "{error}");
     }

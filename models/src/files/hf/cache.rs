@@ -134,10 +134,10 @@ mod tests {
         for (name, kind, part) in [
             ("org/nett", Kind::Load, "there is `hf:org/net`"),
             ("org/net@v2", Kind::Load, "no revision `v2`"),
-            ("../net", Kind::Usage, "no name of a model"),
-            ("org/net@../../x", Kind::Usage, "no name of a model"),
-            ("org/a/b", Kind::Usage, "no name of a model"),
-            ("", Kind::Usage, "no name of a model"),
+            ("../net", Kind::Usage, "not a name of a model"),
+            ("org/net@../../x", Kind::Usage, "not a name of a model"),
+            ("org/a/b", Kind::Usage, "not a name of a model"),
+            ("", Kind::Usage, "not a name of a model"),
         ] {
             let error = find(name).unwrap_err();
             assert!(error.kind == kind && error.message.contains(part), "{name}: {error}");
