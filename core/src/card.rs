@@ -75,7 +75,7 @@ pub struct Card {
     /// A row's output depends on its neighbours (train-mode batch norm).
     pub couples_rows: bool,
     pub access: Access,
-    /// Names of inner activations a trace can return, by [`TapId`].
+    /// Names of inner activations a trace can return, by [`crate::TapId`].
     pub taps: Vec<String>,
     /// How images become its input, where it is known; a data set's own rule goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

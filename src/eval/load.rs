@@ -25,7 +25,7 @@ pub enum Wanted {
 /// A model that scores classes.
 ///
 /// # Errors
-/// Those of [`models::load`], and kind `Usage` for an encoder.
+/// Those of [`robust_models::load`], and kind `Usage` for an encoder.
 pub fn classifier(spec: &str) -> Result<LoadedModel> {
     let model = robust_models::load(spec)?;
     let Output::Embedding { d } = model.card.output else { return Ok(model) };
@@ -43,7 +43,7 @@ pub fn classifier(spec: &str) -> Result<LoadedModel> {
 /// A model that gives embeddings.
 ///
 /// # Errors
-/// Those of [`models::load`], and kind `Usage` for a classifier.
+/// Those of [`robust_models::load`], and kind `Usage` for a classifier.
 pub fn encoder(spec: &str) -> Result<LoadedModel> {
     let model = robust_models::load(spec)?;
     let Output::Logits { k } = model.card.output else { return Ok(model) };

@@ -1,4 +1,4 @@
-//! ONNX files (opset 7 to 28) lowered to a [`Network`]. Nothing in a file is trusted: sizes are checked against the
+//! ONNX files (opset 7 to 28) lowered to a [`robust_engine::Network`]. Nothing in a file is trusted: sizes are checked against the
 //! bytes present, graphs may be deep or cyclic, and the batch axis stays a symbol that no op may touch.
 
 mod arithmetic;
