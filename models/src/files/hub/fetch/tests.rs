@@ -455,9 +455,9 @@ fn etags_commits_and_sizes_that_make_no_sense_are_refused() {
         })
     };
     for (name, value, part) in [
-        ("x-linked-etag", "\"../../../evil\"", "no name for a file"),
-        ("x-linked-etag", "\".hidden\"", "no name for a file"),
-        ("x-linked-etag", "\"abc.lock\"", "no name for a file"),
+        ("x-linked-etag", "\"../../../evil\"", "not a name for a file"),
+        ("x-linked-etag", "\".hidden\"", "not a name for a file"),
+        ("x-linked-etag", "\"abc.lock\"", "not a name for a file"),
         ("x-linked-size", "99999999999999", "are supported"),
         ("x-repo-commit", "fedcba9876543210fedcba9876543210fedcba98", "another commit"),
         ("x-repo-commit", "", "X-Repo-Commit"),

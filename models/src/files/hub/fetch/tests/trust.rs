@@ -52,8 +52,10 @@ fn what_is_for_this_machine_goes_through_no_proxy() {
     if std::env::var_os(INSIDE).is_none() {
         // The environment names proxies, and only a process of its own can have another one.
         let proxy = Server::start(|_| Reply::new(502));
+        let (_, place) = module_path!().split_once("::").unwrap();
+        let own = format!("{place}::what_is_for_this_machine_goes_through_no_proxy");
         let run = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["hub::tests::trust::what_is_for_this_machine_goes_through_no_proxy", "--exact"])
+            .args([own.as_str(), "--exact"])
             .env(INSIDE, "1")
             .env("ALL_PROXY", &proxy.address)
             .env_remove("NO_PROXY")
