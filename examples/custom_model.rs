@@ -59,7 +59,8 @@ fn main() -> Result<()> {
     let wrap = |m: NearestMean| ModuleModel::new(m, "nearest-mean", input.clone(), Output::Logits { k: 10 }, &sample);
     let model = wrap(NearestMean::fit(&train.x, &labels)?)?;
 
-    // Journalled, resumable and verified as any other run: the same call again goes on where it was left.
+    // Journalled and resumable as any other run: the same call again goes on where it was left. The command cannot load this
+    // model, so `robust verify` cannot judge the run again; `robust::eval::verify` can, given the model.
     let evaluation = Evaluation::new()
         .data("builtin:mnist")
         .pick(Pick::Ids((500..700).collect()))

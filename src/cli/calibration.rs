@@ -7,9 +7,8 @@ use super::{machine, pick};
 use robust::benchmarks::data;
 use robust::core::{Error, Kind, Result};
 use robust::corruption::calibration::{judge, report, to_text};
-use robust::eval::classes::check_labels;
 use robust::eval::load::{self, Wanted};
-use robust::eval::{Evaluation, Models, Opened};
+use robust::eval::{Evaluation, Opened};
 use robust::say;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -47,11 +46,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut terminal = Terminal::quiet();
     let pick = args.pick.pick()?;
     let evaluation = Evaluation::new().model(&args.model).data(&args.dataset).pick(pick);
-    let Opened { models, data: known, ids, .. } = evaluation.open(Wanted::Scores, false, &mut terminal)?;
-    let Models { loaded, sources, .. } = models;
-    let model = loaded[0].model.as_ref();
+    let opened = evaluation.open(Wanted::Scores, false, &mut terminal)?;
     let strange = args.strangers.as_deref().map(data::open).transpose()?;
-    load::scores(&loaded, &sources).iter().try_for_each(|scores| check_labels(known.as_ref(), &ids, scores))?;
+    opened.check_labels(&opened.ids)?;
+    let Opened { models, data: known, ids, .. } = opened;
+    let model = models.loaded[0].model.as_ref();
     let others: Vec<u64> = strange.iter().flat_map(|d| 0..d.card().samples).collect();
     let counter = Counter::new((ids.len() + others.len()) as u64, &args.progress);
     let tick = |n: usize| {

@@ -42,8 +42,13 @@ impl Options {
         if !others.is_empty() {
             summary::print_rows(&others, format)?;
         }
-        let reports = corruptions::summarise(&run.record.plan, &run.outcomes, reference.as_ref())?;
-        print(&corruptions::to_text(&reports))
+        match reference {
+            None => print(&corruptions::to_text(&finished.corruptions)),
+            reference => {
+                let reports = corruptions::summarise(&run.record.plan, &run.outcomes, reference.as_ref())?;
+                print(&corruptions::to_text(&reports))
+            }
+        }
     }
 }
 

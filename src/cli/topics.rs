@@ -2,6 +2,7 @@
 
 use robust::benchmarks::corruptions::Suite;
 use robust::encoder::heads::KINDS;
+use robust::models::onnx::OPSETS;
 
 /// Something with a name that a user may ask about, and its text.
 pub struct Topic {
@@ -14,7 +15,7 @@ const FORMATS: [(&str, &str); 5] = [
     (
         "onnx",
         "A model as an ONNX file: --model net.onnx, also gzipped, with its weights beside it (net.onnx.data) or inside.\n\
-         Opsets 7 to 26; every gradient is the graph's own. `?output=NAME` takes another output, `?mean=` and `?std=` put a\n\
+         Opsets OLDEST to NEWEST; every gradient is the graph's own. `?output=NAME` takes another output, `?mean=` and `?std=` put a\n\
          normalisation in front. What loads and what does not, with the reason: docs/onnx.md; `robust inspect net.onnx` says it\n\
          of one file.",
     ),
@@ -82,6 +83,8 @@ pub fn topics() -> Vec<Topic> {
             if parameters.is_empty() { "none".to_string() } else { parameters.join(", ") }
         ),
     });
-    let formats = FORMATS.map(|(name, text)| Topic { name, text: text.to_string() });
+    let opsets =
+        |text: &str| text.replace("OLDEST", &OPSETS.start().to_string()).replace("NEWEST", &OPSETS.end().to_string());
+    let formats = FORMATS.map(|(name, text)| Topic { name, text: opsets(text) });
     suites.into_iter().chain(heads).chain(formats).collect()
 }

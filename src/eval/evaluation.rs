@@ -1,5 +1,6 @@
 //! What is to be evaluated: models, data, attacks, and how.
 
+use super::classes::check_labels;
 use super::device::Device;
 use super::judging::Judging;
 use super::load::{self, Wanted};
@@ -221,7 +222,7 @@ pub struct Models {
     pub heads: Vec<(PlannedHead, Head)>,
 }
 
-/// Models, data and samples that fit each other.
+/// Models, data and samples that fit each other, but for the labels: [`Opened::check_labels`].
 pub struct Opened {
     pub models: Models,
     /// The spec under which the data set opens again.
@@ -233,9 +234,21 @@ pub struct Opened {
     pub pick: String,
 }
 
+impl Opened {
+    /// Whether the labels of the samples `ids` are classes of every model that scores classes.
+    ///
+    /// # Errors
+    /// Those of [`check_labels`].
+    pub fn check_labels(&self, ids: &[u64]) -> Result<()> {
+        let scores = load::scores(&self.models.loaded, &self.models.sources);
+        scores.iter().try_for_each(|scores| check_labels(self.data.as_ref(), ids, scores))
+    }
+}
+
 impl Models {
     /// Models of one's own, such as candle modules ([`robust_engine::ModuleModel`]) or whatever answers elsewhere. Rows have
-    /// their cards' names, runs their cards' digests.
+    /// their cards' names, runs their cards' digests. The command cannot load them: [`verify`](mod@super::verify) takes them from the
+    /// program that has them.
     ///
     /// # Errors
     /// Kind `Usage` for two models of one name, and for cards without a digest.

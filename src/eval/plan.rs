@@ -1,7 +1,7 @@
 //! A run, resolved: everything that can change a number, and nothing that cannot. Paths are kept for `verify` but are
 //! not part of the fingerprint.
 
-use super::trial::Trial;
+use super::trial::{Trial, is_compat};
 use crate::corruption::facts::Facts;
 use crate::eval::shard::Shard;
 use robust_core::{Aim, DataCard, Dataset, Error, Preprocess, Result, Target, ThreatModel, View, Votes};
@@ -213,7 +213,7 @@ impl PlannedAttack {
 
     /// Whether it does as its reference implementation does, in steps and counts.
     pub fn is_compat(&self) -> bool {
-        self.params.get("compat").is_some_and(|c| c == true)
+        is_compat(&self.params)
     }
 
     /// # Errors

@@ -8,7 +8,7 @@ use super::plan::{self, Plan, PlannedData, PlannedModel};
 use super::trial::Trial;
 use super::units::Subject;
 use super::watcher::Watcher;
-use super::{classes, load, memory_estimate, points_file};
+use super::{memory_estimate, points_file};
 use crate::encoder::label_free;
 use crate::{doctor, escape};
 use robust_attacks::{self as attacks, Ready};
@@ -58,12 +58,11 @@ impl Evaluation {
     }
 
     fn plan(self, models: Models, watcher: &mut dyn Watcher) -> Result<Prepared> {
-        let Opened { models: Models { loaded, sources, heads }, source, data, ids, pick } =
-            self.open_with(models, false, watcher)?;
-        let meter = Arc::new(Meter::default());
+        let opened = self.open_with(models, false, watcher)?;
         // Before anything is attacked: a label in the last unit would end the run there.
-        let scores = load::scores(&loaded, &sources);
-        scores.iter().try_for_each(|scores| classes::check_labels(data.as_ref(), &ids, scores))?;
+        opened.check_labels(&opened.ids)?;
+        let Opened { models: Models { loaded, sources, heads }, source, data, ids, pick } = opened;
+        let meter = Arc::new(Meter::default());
         let subjects = self.subjects(&loaded, &meter, (data.as_ref(), &ids), watcher)?;
         check_fit(&subjects, data.as_ref(), &ids)?;
         let planned = |(i, ((model, source), subject)): (usize, ((&LoadedModel, &String), &Subject))| {

@@ -107,7 +107,7 @@ impl Prepared {
                 return Err(Error::usage(format!("folder {} is not empty: it holds a run", root.display()))
                     .hint("add --resume to continue it, or choose another folder with --out"));
             }
-            return resume(root, plan, self.data.as_ref(), session, watcher);
+            return resume(root, (plan, &fingerprint), self.data.as_ref(), session, watcher);
         }
         if !journal::is_vacant(root) {
             let hint = match folder {
@@ -154,12 +154,11 @@ impl Prepared {
 
 fn resume(
     root: &Path,
-    plan: &Plan,
+    (plan, fingerprint): (&Plan, &str),
     data: &dyn Dataset,
     session: Session,
     watcher: &mut dyn Watcher,
 ) -> Result<(Journal, Vec<Outcome>, RunRecord)> {
-    let fingerprint = plan.fingerprint()?;
     let mut record = record::read_record(root)?;
     if record.plan.shard != plan.shard {
         let name = |s: Option<Shard>| s.map_or("the whole".to_string(), |s| format!("shard {s}"));

@@ -110,7 +110,7 @@ impl Trial {
 
     /// Whether it does as its reference implementation does, in steps and counts.
     pub fn is_compat(&self) -> bool {
-        matches!(self, Self::Attack(attack) if attack.params.get("compat").is_some_and(|c| c == true))
+        matches!(self, Self::Attack(attack) if is_compat(&attack.params))
     }
 
     /// What counts as success, where there are labels.
@@ -132,4 +132,9 @@ impl Trial {
             Self::Corruption(corruption) => corruption.offer(oracle),
         }
     }
+}
+
+/// Whether an attack with these parameters does as its reference implementation does, in steps and counts.
+pub(super) fn is_compat(params: &Map<String, Value>) -> bool {
+    params.get("compat").is_some_and(|c| c == true)
 }

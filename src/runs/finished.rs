@@ -210,36 +210,11 @@ pub fn table(record: &RunRecord, outcomes: &[Outcome]) -> (Vec<Row>, Vec<Diagnos
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::attacked::unreadable;
     use crate::eval::plan::tests::plan;
-    use robust_core::{Cost, SCHEMA};
 
     fn outcome(attack: &str, id: u64, verdict: Verdict) -> Outcome {
-        let (schema, model, attack, digest) = (SCHEMA.into(), "m".into(), attack.into(), String::new());
-        let (clean, best, why, evidence) = (None, None, None, None);
-        Outcome {
-            schema,
-            model,
-            attack,
-            id,
-            digest,
-            label: None,
-            clean,
-            target: None,
-            anchor: None,
-            verdict,
-            why,
-            best,
-            fragile: false,
-            distance: None,
-            nearest: None,
-            votes: None,
-            drawn: None,
-            place: None,
-            queries: None,
-            stage: None,
-            cost: Cost::default(),
-            evidence,
-        }
+        Outcome { verdict, why: None, ..unreadable("m", attack, id, "").outcome }
     }
 
     /// A run of two samples under the attacks `a` and `b` of one threat model.

@@ -41,3 +41,4 @@ mod views;
 mod windows;
 
 pub use import::{Imported, import, open};
+pub use schema::OPSETS;

@@ -6,7 +6,7 @@ use super::proto::ModelProto;
 use robust_core::{Error, Result};
 
 /// Broadcasting has been numpy's since 7.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// The opset of the file's own operators.
 pub fn opset(model: &ModelProto) -> Result<i64> {
